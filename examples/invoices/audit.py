@@ -1,0 +1,153 @@
+"""Holds the day against its witnesses: the CSV, the mails on disk, the mail server's log, the team's posts.
+
+The queue's own tables are not asked: they cannot judge themselves.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email import policy
+from email.parser import BytesParser
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from pypdf import PdfReader
+
+from examples.invoices.orders import Order, read_orders
+
+READ_CLOSELY = 12  # invoices whose text is read; every one is compared byte by byte with the file it came from
+
+
+@dataclass(frozen=True)
+class Mail:
+    """One accepted mail, as it lies on disk."""
+
+    file: str
+    order: int
+    job: str
+    to: str
+    subject: str
+    pdf: bytes
+
+
+@dataclass
+class Findings:
+    """The numbers of the day, and what is wrong with it, one sentence each."""
+
+    orders: int = 0
+    blocks: int = 0
+    sent: int = 0
+    retries: int = 0
+    dead: int = 0
+    rerun: int = 0
+    duplicates: int = 0
+    lost: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+def read_csv(path: Path) -> list[Order]:
+    """Every order of the export, repetitions included."""
+    with path.open(encoding="utf-8", newline="") as export:
+        return list(read_orders(export))
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The mail server's events up to now."""
+    if not path.exists():
+        return []
+    # Its last line may be half written.
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def read_mails(folder: Path) -> Iterator[Mail]:
+    """The accepted mails."""
+    for path in sorted(folder.glob("*.eml")):
+        mail = BytesParser(policy=policy.SMTP).parsebytes(path.read_bytes())
+        [attachment] = mail.iter_attachments()
+        name = attachment.get_filename() or ""
+        yield Mail(
+            file=path.name,
+            order=int(name.removeprefix("invoice-").removesuffix(".pdf")),
+            job=mail["Message-ID"].strip("<>").partition("@")[0],
+            to=mail["To"].addresses[0].addr_spec,
+            subject=mail["Subject"],
+            pdf=attachment.get_content(),
+        )
+
+
+def audit(out: Path, csv: Path, refused: frozenset[str]) -> Findings:
+    """What happened, from the witnesses alone. `refused`: the addresses that get no mail."""
+    blocks = read_csv(csv)
+    orders = {order.number: order for order in blocks}
+    mails = list(read_mails(out / "mail" / "new"))
+    log = read_log(out / "mail" / "log.jsonl")
+    found = Findings(orders=len(orders), blocks=len(blocks), sent=len({mail.order for mail in mails}))
+    _count_mails(found, orders, mails, refused)
+    _check_invoices(found, orders, mails, out / "invoices")
+    _check_posts(found, mails, out / "webhook")
+    _read_the_servers_log(found, orders, log, refused)
+    return found
+
+
+def _count_mails(
+    found: Findings, orders: dict[int, Order], mails: list[Mail], refused: frozenset[str]
+) -> None:
+    per_order: defaultdict[int, list[Mail]] = defaultdict(list)
+    for mail in mails:
+        per_order[mail.order].append(mail)
+    for number, order in orders.items():
+        if order.email not in refused and not per_order[number]:
+            found.lost += 1
+            found.wrong.append(f"lost: no mail for order {number} to {order.email}")
+    for number, several in per_order.items():
+        found.duplicates += len(several) - 1
+        if len(several) > 1:
+            listed = ", ".join(f"{mail.file} (job {mail.job})" for mail in several)
+            found.wrong.append(f"duplicate: order {number} got {len(several)} mails: {listed}")
+
+
+def _check_invoices(found: Findings, orders: dict[int, Order], mails: list[Mail], invoices: Path) -> None:
+    longest = max(orders.values(), key=lambda order: len(order.lines)).number
+    closely = {mail.order for mail in mails[:: max(1, len(mails) // READ_CLOSELY)]} | {longest}
+    for mail in mails:
+        order = orders.get(mail.order)
+        if order is None:
+            found.wrong.append(f"mail {mail.file} is for order {mail.order}, which the CSV does not have")
+            continue
+        total = f"{order.money(order.total)} {order.currency}"
+        if mail.to != order.email or not mail.subject.endswith(f": {total}"):
+            found.wrong.append(f"mail {mail.file} for order {mail.order}: {mail.subject!r} went to {mail.to}")
+        if mail.pdf != (invoices / f"invoice-{mail.order}.pdf").read_bytes():
+            found.wrong.append(f"mail {mail.file}: its PDF is not the one filed for order {mail.order}")
+        elif mail.order in closely:
+            text = "".join(page.extract_text() for page in PdfReader(BytesIO(mail.pdf)).pages)
+            missing = [part for part in (str(order.number), order.money(order.total)) if part not in text]
+            found.wrong.extend(f"the invoice of order {mail.order} does not say {part}" for part in missing)
+
+
+def _check_posts(found: Findings, mails: list[Mail], folder: Path) -> None:
+    posts = {path.stem: json.loads(path.read_text())["order"] for path in folder.glob("*.json")}
+    mailed = {mail.job: mail.order for mail in mails}
+    for job in mailed.keys() - posts.keys():
+        found.wrong.append(f"the team was not told of order {mailed[job]} (job {job})")
+    for job in posts.keys() - mailed.keys():
+        found.wrong.append(f"the team was told of order {posts[job]} (job {job}), but no mail was sent")
+
+
+def _read_the_servers_log(
+    found: Findings, orders: dict[int, Order], log: list[dict[str, Any]], refused: frozenset[str]
+) -> None:
+    found.retries = sum(event["event"] == "busy" for event in log)
+    tries = Counter(event["address"] for event in log if event["event"] == "refused")
+    found.dead = sum(order.email in tries for order in orders.values())
+    for address in refused:
+        if tries[address] != 1:
+            found.wrong.append(f"{address} is refused for good, and was tried {tries[address]} times")
+    unanswered = {event["message_id"] for event in log if event["event"] == "reply lost"}
+    asked = {event["message_id"] for event in log if event["event"] == "asked" and event["found"]}
+    found.rerun = len(asked)
+    for message_id in unanswered - asked:
+        found.wrong.append(f"{message_id} was cut off before the server's reply, and its job never ran again")

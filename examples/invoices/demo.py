@@ -1,0 +1,252 @@
+"""A bad day of the invoice shop, in under a minute: `make demo`.
+
+The mail server falters, a worker is killed, the service is restarted; then every number is checked.
+"""
+
+import fcntl
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import httpx
+
+from examples.invoices.audit import Findings, audit, read_csv, read_log
+from examples.invoices.make_orders import CSV, REFUSED
+from examples.invoices.processes import ROOT, Crew, address, children, listening
+from examples.invoices.settings import OUT
+
+DEADLINE = 90  # seconds for the whole day
+SLOTS = 8  # jobs at once per worker process
+CLIENTS = 10
+THINKING = 0.2  # seconds that a client waits before each request
+OUTAGE = 5.0  # seconds of "try again later"
+BROKEN = (OSError, RuntimeError, httpx.HTTPError, subprocess.SubprocessError)
+
+
+class Day:
+    """The scenes of the day; `play` has their order."""
+
+    def __init__(self) -> None:
+        self.wrong: list[str] = []
+        self._start = time.monotonic()
+        self._awaited = "the start"
+        self._paid: list[Future[tuple[int, str]]] = []
+        self._clients = ThreadPoolExecutor(CLIENTS)
+
+    def play(self) -> None:
+        """Raises one of BROKEN if the day cannot be played to its end."""
+        signal.signal(signal.SIGALRM, self._too_late)
+        signal.alarm(DEADLINE)
+        try:
+            self._play()
+        finally:
+            signal.alarm(0)
+            self._clients.shutdown(cancel_futures=True)
+
+    def _play(self) -> None:
+        smtp, mail_api, webhook, shop = (listening() for _ in range(4))
+        self._mail = httpx.Client(base_url=f"http://{address(mail_api)}", timeout=10)
+        self._shop = httpx.Client(base_url=f"http://{address(shop)}", timeout=30)
+        environment = {
+            "SHOP_OUT": str(OUT),
+            "SHOP_SMTP": address(smtp),
+            "SHOP_MAIL_API": f"http://{address(mail_api)}",
+            "SHOP_WEBHOOK": f"http://{address(webhook)}/invoices",
+        }
+        with Crew(OUT / "logs", environment) as self._crew:
+            doors = ("--smtp", f"fd:{smtp.fileno()}", "--http", f"fd:{mail_api.fileno()}")
+            provider = ("-m", "examples.invoices.mailserver", str(OUT / "mail"), *doors, "--refuse", REFUSED)
+            self._crew.start("mailserver", "python", *provider, sockets=(smtp, mail_api))
+            self._crew.start("webhook", *_web("webhook", webhook.fileno()), sockets=(webhook,))
+            self._crew.start("shop", *_web("shop", shop.fileno()), sockets=(shop,))
+            self._say("started", f"mail server, the team's webhook, the shop at {self._shop.base_url}")
+            self._import_orders()
+            self._start_worker()
+            self._mail_server_is_busy()
+            self._kill_a_worker()
+            self._restart_the_service()
+            self._wait_for_the_end()
+
+    def _import_orders(self) -> None:
+        answer = self._shop.post("/orders", content=CSV.read_bytes()).raise_for_status().json()
+        self._say("import", "{orders} orders, {repeated} repeated ones skipped, {jobs} jobs".format(**answer))
+
+    def _start_worker(self) -> None:
+        options = ("--processes", "2", "--concurrency", str(SLOTS))
+        self._worker = self._crew.start("worker", "holdfast", "worker", "examples.invoices.tasks:jobs", *options)
+        self._say("worker", "holdfast worker with 2 processes")
+
+    def _mail_server_is_busy(self) -> None:
+        self._until("40 mails", lambda: self._mails() >= 40)
+        self._mail.put("/faults", json={"busy": True}).raise_for_status()
+        self._say("451", f"the mail server says 'try again later' for {OUTAGE:g} s")
+        self._customers_pay()
+        over = time.monotonic() + OUTAGE
+        self._until("100 refused deliveries", lambda: time.monotonic() > over and self._count("busy") >= 100)
+        self._mail.put("/faults", json={}).raise_for_status()
+        self._say("250", f"the mail server is well again after {self._count('busy')} refused deliveries")
+
+    def _customers_pay(self) -> None:
+        chance = random.Random(1)
+        orders = {order.number: order for order in read_csv(CSV)}
+        late = [number for number, order in orders.items() if order.paid_on is None]
+        early = [number for number, order in orders.items() if order.paid_on is not None]
+        repeats = chance.choices(late, k=60) + chance.choices(early, k=20)
+        requests = late + repeats
+        chance.shuffle(requests)
+        self._paid = [self._clients.submit(self._pay, number) for number in requests]
+        self._say("paid", f"{CLIENTS} clients post {len(late)} payments, {len(repeats)} requests are repeated")
+
+    def _pay(self, number: int) -> tuple[int, str]:
+        time.sleep(THINKING)
+        answer = self._shop.post(f"/orders/{number}/paid").raise_for_status()
+        return number, answer.json()["job"]
+
+    def _kill_a_worker(self) -> None:
+        enough = self._mails() + 40
+        self._until("40 more mails", lambda: self._mails() >= enough)
+        # The server takes messages and does not say so. When more than one process can hold are in that
+        # state, each process has at least one, so whichever is killed dies between acceptance and end.
+        self._mail.put("/faults", json={"hold": True}).raise_for_status()
+        self._until("accepted mails without a reply", lambda: self._count("held") > SLOTS)
+        self._until("two worker processes", lambda: len(children(self._worker)) == 2)
+        victim = children(self._worker)[0]
+        os.kill(victim, signal.SIGKILL)
+        self._until("the killed worker's connections to end", lambda: self._count("reply lost") > 0)
+        self._mail.put("/faults", json={}).raise_for_status()
+        cut = self._count("reply lost")
+        self._say("kill -9", f"worker process {victim}, {cut} mails between the server's yes and the job's end")
+
+    def _restart_the_service(self) -> None:
+        enough = self._mails() + 40
+        self._until("40 more mails", lambda: self._mails() >= enough)
+        code = self._crew.stop("worker")
+        self._say("SIGTERM", f"the service has drained, exit code {code}")
+        if code != 0:
+            self.wrong.append(f"the drained service ended with exit code {code}, see {_shown(OUT / 'logs')}")
+        self._start_worker()
+
+    def _wait_for_the_end(self) -> None:
+        self._until("every client to be answered", lambda: all(paid.done() for paid in self._paid))
+        self._check_answers()
+        self._until("every invoice to be settled", lambda: self._status()["waiting"] == 0)
+        self._say("done", "nothing is waiting any more")
+        self.dead = self._status()["dead"]
+
+    def _check_answers(self) -> None:
+        jobs: defaultdict[int, set[str]] = defaultdict(set)
+        for number, job in (paid.result() for paid in self._paid):
+            jobs[number].add(job)
+        several = {number: ids for number, ids in jobs.items() if len(ids) > 1}
+        self.wrong.extend(f"order {number} was given several jobs: {ids}" for number, ids in several.items())
+
+    def _until(self, awaited: str, condition: Callable[[], bool]) -> None:
+        self._awaited = awaited
+        shown = time.monotonic()
+        while not condition():
+            self._crew.check()
+            if time.monotonic() - shown > 2:
+                shown = time.monotonic()
+                self._say("", f"{self._mails()} mails, {self._count('busy')} refused deliveries")
+            time.sleep(0.1)
+
+    def _too_late(self, _signal: int, _frame: FrameType | None) -> NoReturn:
+        raise TimeoutError(f"the day is not over after {DEADLINE} s: still waiting for {self._awaited}")
+
+    def _mails(self) -> int:
+        return sum(1 for _ in (OUT / "mail" / "new").glob("*.eml"))
+
+    def _count(self, event: str) -> int:
+        return sum(each["event"] == event for each in read_log(OUT / "mail" / "log.jsonl"))
+
+    def _status(self) -> dict[str, int]:
+        status: dict[str, int] = self._shop.get("/status").raise_for_status().json()
+        return status
+
+    def _say(self, what: str, text: str) -> None:
+        print(f"{time.monotonic() - self._start:5.1f} s  {what:<8} {text}", flush=True)
+
+
+def _web(module: str, fd: int) -> tuple[str, ...]:
+    return ("uvicorn", f"examples.invoices.{module}:app", "--fd", str(fd), "--no-access-log")
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
+def report(found: Findings) -> None:
+    """The table, and what is wrong."""
+    for name, number, remark in (
+        ("orders", found.orders, f"{found.blocks} in the CSV, {found.blocks - found.orders} of them repeated"),
+        ("invoices sent", found.sent, f"one mail each in {_shown(OUT / 'mail' / 'new')}"),
+        ("retries", found.retries, "answered 'try again later', by the mail server's log"),
+        ("dead", found.dead, f"{REFUSED} does not exist: tried once, kept to look at"),
+        ("re-run after kill -9", found.rerun, "accepted before the kill: asked, and not sent again"),
+        ("duplicates", found.duplicates, "by the mails on disk"),
+        ("lost", found.lost, "by the CSV and the mails on disk"),
+    ):
+        print(f"{name:>22}: {number:<6} {remark}")
+    print(f"PDFs in {_shown(OUT / 'invoices')}, logs in {_shown(OUT / 'logs')}")
+    for sentence in found.wrong:
+        print(f"WRONG: {sentence}")
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Raises RuntimeError if another demo runs in this checkout."""
+    folder = os.open(Path(__file__).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise RuntimeError("another demo is running in this checkout; wait for its end") from None
+    finally:
+        os.close(folder)
+
+
+def play_and_check() -> int:
+    """Exit code 0 only if every number is right."""
+    with alone():
+        shutil.rmtree(OUT, ignore_errors=True)
+        (OUT / "logs").mkdir(parents=True)
+        print(f"A bad day at the invoice shop. All of it stays in {_shown(OUT)}", flush=True)
+        day = Day()
+        day.play()
+        found = audit(OUT, CSV, frozenset({REFUSED}))
+    found.wrong.extend(day.wrong)
+    if day.dead != found.dead:
+        found.wrong.append(f"the queue says that {day.dead} jobs are dead, the mail server says {found.dead}")
+    if not (found.retries and found.rerun):
+        found.wrong.append("nothing was retried, or nothing re-run: this was no bad day")
+    report(found)
+    return 1 if found.wrong else 0
+
+
+def main() -> int:
+    """Plays the day; every process that it started has ended when this returns."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
+    try:
+        return play_and_check()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BROKEN as error:
+        print(f"WRONG: the day broke off: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,12 @@
+"""Where things are: each can be set in the environment."""
+
+import os
+from pathlib import Path
+
+OUT = Path(os.environ.get("SHOP_OUT", Path(__file__).with_name("out"))).absolute()
+DATABASE = OUT / "shop.db"  # the orders, and beside them the jobs: one transaction covers both
+INVOICES = OUT / "invoices"
+SMTP_HOST, _, _port = os.environ.get("SHOP_SMTP", "127.0.0.1:1025").rpartition(":")
+SMTP_PORT = int(_port)
+MAIL_API = os.environ.get("SHOP_MAIL_API", "http://127.0.0.1:8025")
+WEBHOOK = os.environ.get("SHOP_WEBHOOK", "http://127.0.0.1:8026/invoices")

@@ -1,0 +1,49 @@
+"""The shop's background jobs. `holdfast worker examples.invoices.tasks:jobs` runs them."""
+
+import httpx
+
+from examples.invoices import database, invoice, mail
+from examples.invoices.orders import Order
+from examples.invoices.settings import DATABASE, INVOICES, WEBHOOK
+from holdfast import CurrentJob, Holdfast, Permanent, Retry, current_job
+
+jobs = Holdfast(f"sqlite:///{DATABASE}")
+http = httpx.Client(timeout=10)
+
+
+@jobs.task(
+    queue="mail",
+    retry=Retry(max_attempts=12, base_delay=1, max_delay=60, never=(database.UnknownOrder,)),
+    timeout=60,
+)
+def send_invoice(number: int) -> str:
+    """Mail the invoice of a paid order, file it, and tell the team; returns the mail's Message-ID."""
+    job = current_job()
+    order = database.load(number)
+    message_id = f"<{job.id}@shop.example>"
+    # A job runs at least once: an earlier run may have died after the mail server took its message
+    # and before the job was done. A fence above 1 says that there was one, so ask before sending.
+    if job.fence == 1 or not mail.accepted(message_id):
+        _mail(job, order, message_id)
+    _tell_the_team(job, order)
+    return message_id
+
+
+def _mail(job: CurrentJob, order: Order, message_id: str) -> None:
+    pdf = invoice.render(order)
+    INVOICES.mkdir(parents=True, exist_ok=True)
+    (INVOICES / f"invoice-{order.number}.pdf").write_bytes(pdf)
+    job.check()  # cancelled, or past its time: this is the last moment to leave without a trace
+    try:
+        mail.send(mail.message(order, pdf, message_id))
+    except mail.Refused as error:
+        raise Permanent(f"order {order.number}: {error}") from error
+
+
+def _tell_the_team(job: CurrentJob, order: Order) -> None:
+    # The job's id is the same in every run: with it the receiver ignores what it has heard before.
+    http.post(
+        WEBHOOK,
+        json={"order": order.number, "total": order.money(order.total), "currency": order.currency},
+        headers={"Idempotency-Key": str(job.id)},
+    ).raise_for_status()

@@ -1,0 +1,33 @@
+"""The team's chat: takes a post for every invoice that went out, and keeps each once.
+
+`uvicorn examples.invoices.webhook:app --port 8026` serves it.
+"""
+
+import os
+from pathlib import Path
+from uuid import UUID
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from examples.invoices.settings import OUT
+
+POSTS = Path(os.environ.get("WEBHOOK_POSTS", OUT / "webhook"))
+
+
+async def invoice_sent(request: Request) -> Response:
+    """`POST /invoices`: kept under its Idempotency-Key; a repeated key changes nothing."""
+    key = UUID(request.headers["Idempotency-Key"])
+    body = await request.body()
+    POSTS.mkdir(parents=True, exist_ok=True)
+    try:
+        with (POSTS / f"{key}.json").open("xb") as file:
+            file.write(body)
+    except FileExistsError:
+        return JSONResponse({"kept": False})
+    return JSONResponse({"kept": True}, status_code=201)
+
+
+app = Starlette(routes=[Route("/invoices", invoice_sent, methods=["POST"])])

@@ -1,0 +1,52 @@
+"""Settings: an argument wins over a HOLDFAST_* variable, that over [tool.holdfast] in pyproject.toml; read at first use."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from holdfast.errors import ConfigError
+
+
+def store_url(given: str | None) -> str:
+    """The store's URL from the first place that names one; ConfigError if none does."""
+    url = given or setting("url")
+    if not url:
+        raise ConfigError(
+            "no store is chosen: give Holdfast(url=...), call jobs.configure(url=...), set HOLDFAST_URL, "
+            "or write url under [tool.holdfast] in pyproject.toml; for example sqlite:///jobs.db"
+        )
+    return url
+
+
+def setting(name: str) -> str | None:
+    """HOLDFAST_<NAME> from the environment, else `name` under [tool.holdfast] from the working directory upwards."""
+    value = os.environ.get(f"HOLDFAST_{name.upper()}")
+    if value is not None:
+        return value.strip() or None
+    found = _pyproject(Path.cwd()).get(name)
+    if found is None:
+        return None
+    if not isinstance(found, str):
+        raise ConfigError(f"[tool.holdfast] {name} = {found!r}: must be a text")
+    return found
+
+
+def _pyproject(start: Path) -> dict[str, Any]:
+    for folder in (start, *start.parents):
+        path = folder / "pyproject.toml"
+        if path.is_file():
+            return _section(path)
+    return {}
+
+
+def _section(path: Path) -> dict[str, Any]:
+    try:
+        section = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get("holdfast", {})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    if not isinstance(section, dict):
+        raise ConfigError(f"{path}: [tool.holdfast] must be a table")
+    return section

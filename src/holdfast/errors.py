@@ -1,0 +1,126 @@
+"""Every exception that Holdfast raises or understands.
+
+What callers meet:
+
+    HoldfastError
+    ├── ConfigError          a setting, an option or a definition is wrong; nothing was done
+    ├── PayloadError         (also ValueError) arguments or a result that cannot be stored as JSON
+    ├── ArgumentsChanged     a stored call no longer fits the task's signature
+    ├── StoreError           the store refused or failed
+    │   └── StoreAway        the store cannot be reached just now; the same call may work later
+    ├── JobNotFound          no job with this id
+    ├── JobFailed            from result(): the job is dead; `error` has the last attempt's error
+    ├── JobCancelled         from result(): the job was cancelled, and why
+    └── IdConflict           the same id with other content
+
+What handlers raise, to say what shall happen (plain Exceptions, they may be subclassed):
+
+    Permanent                dead now, no further attempt
+    RetryAfter               made by Retry.after(delay): again after just this delay
+    Snooze                   later, no attempt used
+    Cancel                   cancelled, by the handler's own decision
+
+What handlers meet:
+
+    Stop (BaseException)     the attempt must end: cancelled, timeout, deadline, lost or shutdown
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from holdfast.clock import Duration
+    from holdfast.job import JobError
+
+
+class HoldfastError(Exception):
+    """The root of what callers meet."""
+
+
+class ConfigError(HoldfastError):
+    """A setting, an option or a definition is wrong; the message names it, its value and what would work."""
+
+
+class PayloadError(HoldfastError, ValueError):
+    """Arguments or a result cannot be stored as JSON; the message names the path to the bad value."""
+
+
+class ArgumentsChanged(HoldfastError):
+    """A stored call no longer fits the task's signature, as after a deploy."""
+
+
+class StoreError(HoldfastError):
+    """The store refused or failed; the message says what was tried and what to do."""
+
+
+class StoreAway(StoreError):
+    """The store cannot be reached just now (locked, restarting, disk full); the same call may work later."""
+
+
+class JobNotFound(HoldfastError):
+    """No job has this id: it was never stored, its transaction is not committed, or it was pruned."""
+
+
+class JobFailed(HoldfastError):
+    """Raised by `result()` when the job is dead; `error` is the last attempt's `JobError`."""
+
+    def __init__(self, message: str, error: JobError) -> None:
+        super().__init__(message)
+        self.error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.args[0], self.error))
+
+
+class JobCancelled(HoldfastError):
+    """Raised by `result()` when the job was cancelled; the message says why."""
+
+
+class IdConflict(HoldfastError):
+    """A job with this id is stored already, with another task, queue or arguments."""
+
+
+class Permanent(Exception):
+    """Raised by a handler: this job can never succeed; dead now, kept to be looked at."""
+
+
+class RetryAfter(Exception):
+    """Made by `Retry.after`: the attempt failed, and the next one comes after just this delay."""
+
+    def __init__(self, delay: Duration, reason: str = "") -> None:
+        super().__init__(reason or f"retry after {delay}")
+        self.delay = delay
+        self.reason = reason
+
+
+class Snooze(Exception):
+    """Raised by a handler: not now; run again after `delay`, without using an attempt."""
+
+    def __init__(self, delay: Duration, reason: str = "") -> None:
+        super().__init__(reason or f"snoozed for {delay}")
+        self.delay = delay
+        self.reason = reason
+
+
+class Cancel(Exception):
+    """Raised by a handler: this job is not wanted after all; cancelled, with `reason`."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+StopReason = Literal["cancelled", "timeout", "deadline", "lost", "shutdown"]
+
+
+class Stop(BaseException):
+    """Raised inside a handler that must end; a BaseException, so that `except Exception` cannot eat it.
+
+    `why`: "cancelled" (someone asked), "timeout" (its own time is over), "deadline" (the job's time is over),
+    "lost" (another worker may have the job now), "shutdown" (the worker leaves; the job is given back).
+    """
+
+    def __init__(self, why: StopReason) -> None:
+        super().__init__(why)
+        self.why: StopReason = why

@@ -1,0 +1,325 @@
+"""The values that all layers share: a job's states, its row, what a claim is, what ended an attempt and what is written then.
+
+Instants and spans are whole milliseconds (see clock.py). The values that pass by the hundred (`Claim`,
+`Outcome`) are named tuples, because making one costs a fifth of a frozen dataclass.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Literal, NamedTuple, TypeAlias
+from uuid import UUID
+
+from holdfast.clock import DAY, SECOND, Instant, Span
+
+ERRORS_FIRST, ERRORS_LAST = 2, 18  # attempts kept per job: the first ones and the newest
+MESSAGE_LIMIT, TRACEBACK_LIMIT, REASON_LIMIT = 2_000, 16_000, 500  # characters
+TOMBSTONE: Span = 60 * SECOND  # a finished job stays at least this long, so that a repeated write is recognised
+
+
+class State(StrEnum):
+    """Where a job is in its life. `waiting` is reserved for jobs with parents."""
+
+    SCHEDULED = "scheduled"
+    WAITING = "waiting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+
+FINAL = frozenset({State.SUCCEEDED, State.DEAD, State.CANCELLED})
+
+Event: TypeAlias = Literal[
+    "enqueue", "promote", "claim", "succeed", "fail", "snooze", "release", "lose", "cancel", "retry"
+]
+
+
+class Transition(NamedTuple):
+    """One legal step of a job's life: what happens, from which state, to which."""
+
+    event: Event
+    source: State | None
+    target: State
+
+
+def _transitions() -> frozenset[Transition]:
+    s = State
+    life: dict[Event, list[tuple[State | None, State]]] = {
+        "enqueue": [(None, s.SCHEDULED), (None, s.QUEUED)],
+        "promote": [(s.SCHEDULED, s.QUEUED)],
+        "claim": [(s.QUEUED, s.RUNNING)],
+        "succeed": [(s.RUNNING, s.SUCCEEDED)],
+        "fail": [(s.RUNNING, s.SCHEDULED), (s.RUNNING, s.QUEUED), (s.RUNNING, s.DEAD)],
+        "snooze": [(s.RUNNING, s.SCHEDULED), (s.RUNNING, s.QUEUED)],
+        "release": [(s.RUNNING, s.QUEUED), (s.RUNNING, s.SCHEDULED)],
+        "lose": [(s.RUNNING, s.QUEUED), (s.RUNNING, s.SCHEDULED), (s.RUNNING, s.DEAD)],
+        "cancel": [(s.SCHEDULED, s.CANCELLED), (s.QUEUED, s.CANCELLED), (s.RUNNING, s.CANCELLED)],
+        "retry": [(s.DEAD, s.QUEUED), (s.CANCELLED, s.QUEUED)],
+    }
+    return frozenset(Transition(event, *step) for event, steps in life.items() for step in steps)
+
+
+TRANSITIONS = _transitions()
+
+
+class Terms(NamedTuple):
+    """What the producer laid down for the job's whole life; it travels on the job and never changes."""
+
+    max_attempts: int = 1
+    base_delay: Span = SECOND
+    max_delay: Span = 300 * SECOND
+    jitter: float = 0.2
+    max_crashes: int = 3
+    timeout: Span | None = None
+    keep: Span = DAY  # how long the finished job is kept; dead jobs are kept until someone decides
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A job as its producer wrote it, not stored yet. `delay` is ours, `at` is an instant the user named; at most one is set."""
+
+    id: UUID
+    task: str
+    queue: str
+    payload: bytes
+    terms: Terms
+    priority: int = 0
+    delay: Span = 0
+    at: Instant | None = None
+    tags: tuple[str, ...] = ()
+    line: str = ""
+    alone: bool = False
+
+    @property
+    def content(self) -> str:
+        """A digest of what makes the job what it is: two drafts of one id are the same job if these agree."""
+        digest = blake2b(digest_size=16)
+        digest.update(f"{self.task}\0{self.queue}\0".encode())
+        digest.update(self.payload)
+        return digest.hexdigest()
+
+
+class Loss(NamedTuple):
+    """How a run was lost with its worker, as the one who noticed saw it; written on the job once.
+
+    `on_purpose`: the process was ended by us. `begun` is False for a job that was claimed but never started.
+    `culprit`: this job is known to have ended the process.
+    """
+
+    cause: str
+    on_purpose: bool = False
+    begun: bool = True
+    culprit: bool = False
+
+
+class Claim(NamedTuple):
+    """A job as a worker (or a sweeper) holds it. (id, fence, worker) is the claim's word: every later write carries all three."""
+
+    id: UUID
+    fence: int
+    worker: UUID
+    task: str
+    queue: str
+    payload: bytes
+    terms: Terms
+    priority: int
+    attempt: int  # this one counted
+    releases: int  # times given back for an unknown task: the delay doubles with it
+    losses: int
+    crashes: int
+    alone: bool
+    enqueued_at: Instant
+    due_at: Instant
+    claimed_at: Instant
+    loss: Loss | None = None
+
+
+class Failure(NamedTuple):
+    """An error as it is kept: texts, cut to MESSAGE_LIMIT and TRACEBACK_LIMIT with the cut visible."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+# --- verdicts: what an attempt ended as, said by the runner or the sweeper
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    result: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """`final`: no further attempt whatever the budget. `after`: the handler named the delay."""
+
+    error: Failure
+    final: bool = False
+    after: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snoozed:
+    delay: Span
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Given back, uncharged. `unknown`: this worker does not know the task, so it comes back later, not at once."""
+
+    reason: str = ""
+    unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    loss: Loss
+
+
+Verdict: TypeAlias = Succeeded | Failed | Snoozed | Cancelled | Released | Lost
+
+Ended: TypeAlias = Literal["succeeded", "failed", "snoozed", "cancelled", "released", "lost"]
+
+
+class Outcome(NamedTuple):
+    """What is written when a claim ends. The store writes `if_cancelled` instead when a cancel was asked for.
+
+    `delay`: None keeps the due time that the job had; otherwise it is due that long from now.
+    `attempt`, `releases`, `losses`, `crashes` and `alone` are the job's new values.
+    """
+
+    id: UUID
+    fence: int
+    worker: UUID
+    ended: Ended
+    state: State
+    attempt: int
+    releases: int
+    losses: int
+    crashes: int
+    alone: bool
+    keep: Span | None  # None: kept until someone decides
+    delay: Span | None = None
+    result: bytes | None = None
+    error: Failure | None = None
+    reason: str = ""
+    if_cancelled: Outcome | None = None
+
+
+class Attempt(NamedTuple):
+    """One run of the history of a job that did not simply succeed at once."""
+
+    attempt: int
+    fence: int
+    worker: UUID
+    started_at: Instant
+    ended_at: Instant
+    ended: Ended
+    error: Failure | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The stored row of a job, with its history (at most ERRORS_FIRST + ERRORS_LAST attempts; `omitted` says how many are not kept)."""
+
+    id: UUID
+    task: str
+    queue: str
+    line: str
+    state: State
+    payload: bytes
+    terms: Terms
+    priority: int
+    tags: tuple[str, ...]
+    life: int
+    attempt: int
+    fence: int
+    releases: int
+    losses: int
+    crashes: int
+    alone: bool
+    enqueued_at: Instant
+    due_at: Instant
+    started_at: Instant | None
+    finished_at: Instant | None
+    worker: UUID | None
+    cancel_requested_at: Instant | None
+    settled_fence: int | None
+    settled_by: UUID | None
+    settled_state: State | None
+    result: bytes | None
+    reason: str
+    history: tuple[Attempt, ...] = ()
+    omitted: int = 0
+
+
+def held_as(record: Record, worker: UUID) -> Claim:
+    """A running record as the claim that `worker` holds it by."""
+    return Claim(
+        record.id,
+        record.fence,
+        worker,
+        record.task,
+        record.queue,
+        record.payload,
+        record.terms,
+        record.priority,
+        record.attempt,
+        record.releases,
+        record.losses,
+        record.crashes,
+        record.alone,
+        record.enqueued_at,
+        record.due_at,
+        record.started_at or record.due_at,
+    )
+
+
+@dataclass(frozen=True)
+class JobError:
+    """What ended one attempt of a job: its number, when, and the error's type, message and traceback (cut to size)."""
+
+    attempt: int
+    at: datetime
+    type: str
+    message: str
+    traceback: str
+
+
+def cut(text: str, limit: int) -> str:
+    """`text` in at most `limit` characters and a note that says what was left out; half from either end."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]}\n… {len(text) - limit} characters left out …\n{text[len(text) - limit // 2 :]}"
+
+
+# --- ids
+
+_last = 0
+
+
+def new_id() -> UUID:
+    """A UUIDv7 (RFC 9562 §5.7): milliseconds, then 12 bits that count within the millisecond, then 62 random bits.
+
+    The random part is the operating system's: a forked `random` would give two processes the same ids.
+    """
+    global _last  # noqa: PLW0603  # the counter belongs to the process; a lost race costs order, not uniqueness
+    stamp = time.time_ns() * 4096 // 1_000_000  # milliseconds with 12 bits of fraction
+    _last = stamp = stamp if stamp > _last else _last + 1
+    random = int.from_bytes(os.urandom(8), "big") >> 2
+    return UUID(int=(stamp >> 12) << 80 | 7 << 76 | (stamp & 0xFFF) << 64 | 2 << 62 | random)

@@ -1,0 +1,292 @@
+"""The seam: what a store must do. Each method's docstring is the law that the conformance suite tests.
+
+Every method takes and returns whole values and batches (one is a batch of one), decides nothing, and may be
+repeated after an unclear error: the repeat means the same. Instants and spans are whole milliseconds by the
+store's own clock. A store raises StoreAway where the same call may work later, StoreError where it will not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+from uuid import UUID
+
+from holdfast.clock import SECOND, Instant, Span
+from holdfast.job import Claim, Draft, Loss, Outcome, Record, State
+
+LEASE: Span = 15 * SECOND  # the default; one setting of the store, written by migrate()
+LEASE_RAN_OUT = Loss("the worker's lease ran out")  # what reclaim writes where nobody said more
+
+
+class Receipt(NamedTuple):
+    """What became of one draft. `created` is True only if this call stored it: a repeat and a conflict say False."""
+
+    id: UUID
+    answer: Literal["accepted", "conflict"]
+    created: bool = True
+
+
+class Claims(NamedTuple):
+    """What a claim took. `refused`: "gone" (retired or unknown worker), "expired" (its lease is over), "ticket" (an old number)."""
+
+    jobs: Sequence[Claim]
+    refused: Literal["gone", "expired", "ticket"] | None = None
+
+
+class Answer(StrEnum):
+    """What the store says to an outcome."""
+
+    ACCEPTED = "accepted"
+    REPLAYED = "replayed"
+    STALE = "stale"
+    GONE = "gone"
+    BUSY = "busy"
+
+
+class Holding(Protocol):
+    """What of a job's row says who holds it and who settled it last."""
+
+    @property
+    def state(self) -> State: ...
+    @property
+    def fence(self) -> int: ...
+    @property
+    def worker(self) -> UUID | None: ...
+    @property
+    def cancel_requested_at(self) -> Instant | None: ...
+    @property
+    def settled_fence(self) -> int | None: ...
+    @property
+    def settled_by(self) -> UUID | None: ...
+    @property
+    def settled_state(self) -> State | None: ...
+
+
+class Settled(NamedTuple):
+    """The answer to one outcome; `state` is the state as recorded, for accepted and replayed."""
+
+    answer: Answer
+    state: State | None = None
+
+
+def judge(outcome: Outcome, row: Holding) -> Settled:
+    """The fence: who may settle a job. The one reading of it for every store that is written in Python."""
+    if row.state is State.RUNNING and (row.fence, row.worker) == (outcome.fence, outcome.worker):
+        cancelled = row.cancel_requested_at is not None and outcome.if_cancelled is not None
+        return Settled(Answer.ACCEPTED, State.CANCELLED if cancelled else outcome.state)
+    if (row.settled_fence, row.settled_by) == (outcome.fence, outcome.worker):
+        return Settled(Answer.REPLAYED, row.settled_state)
+    return Settled(Answer.STALE)
+
+
+class Registered(NamedTuple):
+    lease: Span
+    now: Instant
+
+
+class Beat(NamedTuple):
+    lease: Span
+    now: Instant
+    gone: frozenset[UUID]
+
+
+class Line(NamedTuple):
+    """A line in a worker's mailbox. `job` and `fence` say which claim it is about. More kinds come with what sends them."""
+
+    worker: UUID
+    kind: Literal["cancel", "lost"]
+    job: UUID
+    fence: int
+
+
+class Promoted(NamedTuple):
+    """`moved` jobs became queued; the next scheduled one is due in `next_in` (0: there are more already), None: there is none."""
+
+    moved: int
+    next_in: Span | None
+
+
+Cancelling: TypeAlias = Literal["cancelled", "requested", "final", "missing"]
+Retrying: TypeAlias = Literal["retried", "unfinished", "succeeded", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which jobs: all that is set must hold. `since` and `before` bound the time of enqueue: since <= enqueued_at < before."""
+
+    ids: Sequence[UUID] | None = None
+    starts: str | None = None  # the id's text begins with this
+    ends: str | None = None  # and ends with this
+    states: Sequence[State] | None = None
+    queue: str | None = None
+    task: str | None = None
+    tag: str | None = None
+    error: str | None = None  # the type of the newest kept error, exactly
+    worker: UUID | None = None  # running under this worker now
+    since: Instant | None = None
+    before: Instant | None = None
+
+
+Cursor: TypeAlias = tuple[Instant, UUID]  # (enqueued_at, id) of the last record of a page
+
+
+class Store(Protocol):
+    """A place where jobs live. An instance serves one event loop; `twin()` makes one for another loop.
+
+    `shift` moves the store's clock in tests, in milliseconds, on every store alike; it is 0 outside tests and
+    shared by all twins.
+    """
+
+    shift: Span
+
+    @property
+    def url(self) -> str:
+        """Where the store is, without secrets; for people."""
+        ...
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes see its jobs; False for a store that lives and dies with this process."""
+        ...
+
+    def twin(self) -> Store:
+        """The same store for another event loop or thread: not open yet, sees and writes the same jobs."""
+        ...
+
+    async def open(self) -> None:
+        """Connects and checks the schema: code opens any schema whose `oldest_code` it meets.
+
+        A store without any schema where making one is safe (an empty SQLite file, memory) gets it here. StoreError,
+        with nothing touched, when the place cannot be used; for an outdated or foreign schema it names the command.
+        Opening twice is harmless.
+        """
+        ...
+
+    async def migrate(self, *, dry_run: bool = False) -> Sequence[str]:
+        """Brings the schema to this code's version and returns the statements that it ran (`dry_run`: would run).
+
+        Migrating twice is harmless: the second returns none. Works on a store that is not open.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Waits for calls in flight, then lets go. Closing twice is harmless."""
+        ...
+
+    async def enqueue(self, jobs: Sequence[Draft], connection: object = None) -> Sequence[Receipt]:
+        """Stores jobs; receipts in the same order. When it returns they are durable at the store's level.
+
+        Each job is atomic by itself. The id is looked for first: same id and same content is `accepted` again
+        (created=False), other content is `conflict`. Due now (delay 0, at <= now) is queued, else scheduled.
+        An enqueue never writes or locks an existing job. A job that appears twice in one call is stored once.
+
+        With `connection`, a connection of the caller's to this very store, all jobs are part of the caller's own
+        transaction: all or nothing, visible and claimable with its commit; nothing is committed here, and with a
+        synchronous connection the coroutine never suspends. ConfigError for a connection of another kind or place.
+        """
+        ...
+
+    async def claim(self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int) -> Claims:
+        """Takes up to `limit` queued jobs of `queues` (None: of every queue) for a worker.
+
+        Never more than `limit`. In each queue by (priority descending, due, id); every queue that has jobs gets its
+        turn over a number of claims. attempt+1, fence+1, running, started_at = now, worker = this one.
+
+        Takes nothing unless the worker is registered, not retired, and its lease is live (now < lease_until),
+        checked in that order in the same atomic step. Tickets make a lost reply harmless: a claim that finds jobs uses
+        its ticket up, which must be the last used one + 1; the last used ticket again returns the jobs of that claim
+        that are still held under it and takes no others; an older or later number is refused. An empty answer leaves
+        its ticket unused.
+        """
+        ...
+
+    async def finish(self, outcomes: Sequence[Outcome]) -> Sequence[Settled]:
+        """Writes outcomes, each under its claim's word (id, fence, worker); answers in the same order.
+
+        accepted: the job was running under just this word; now it is as the outcome says. The cancel flag set and
+        the outcome not a success: `if_cancelled` is written instead, with the reason given with the cancel if any.
+        replayed: this very claim has settled already (settled_fence, settled_by); `state` says how.
+        stale: someone else has or had the job since; nothing is written. gone: no such job. busy: locked by another
+        transaction, try again. It never looks at the lease. A word twice in one call: the second is replayed.
+
+        A success clears no history; every other end appends an Attempt (the number that the run had, the settling
+        word, and what was written) to the history, at most ERRORS_FIRST + ERRORS_LAST of which are kept. Final states
+        get finished_at and, where `keep` is set, are prunable after max(keep, TOMBSTONE). The claim's mailbox lines go.
+        A queued outcome without delay keeps its due time. The cancel flag, the loss and the worker are cleared when the
+        job is not running any more; started_at stays.
+        """
+        ...
+
+    async def register(self, worker: UUID, supervisor: UUID | None, facts: Mapping[str, object]) -> Registered:
+        """Opens a worker's life: its row, lease live from now, `steady_since` = now, last used ticket 0. Again: a beat;
+        a retired worker stays retired."""
+        ...
+
+    async def beat(self, workers: Sequence[UUID]) -> Beat:
+        """Renews leases, in one write however many jobs are held. Retired or unknown workers are answered `gone`.
+
+        beat_at = now, lease_until = now + lease; a beat more than half a lease after the one before (or one that
+        finds beat_at in the future) sets steady_since = now. A lease that ran out revives.
+        """
+        ...
+
+    async def mail(self, workers: Sequence[UUID]) -> Sequence[Line]:
+        """All lines for these workers: "cancel" while its claim is held under its word, "lost" once a sweeper took it.
+
+        A read. Lines stay until the claim settles (cancel) or the worker is retired (lost), so a lost reply is harmless.
+        """
+        ...
+
+    async def retire(self, worker: UUID, loss: Loss | None = None) -> None:
+        """Ends the worker's life: its lease is over now and for good, its jobs can be reclaimed at once by anyone.
+
+        `loss` is what reclaim writes on the jobs that it still holds. Retiring twice keeps the first word. An unknown
+        worker is no error. A worker's row goes when nothing is held under it and an hour has passed (prune).
+        """
+        ...
+
+    async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
+        """Waits up to `timeout` seconds for a hint that a claim may find something; True at a hint, and at once where
+        jobs are queued already. Never needed for correctness."""
+        ...
+
+    async def promote(self, limit: int) -> Promoted:
+        """Moves up to `limit` scheduled jobs that are due to queued, the earliest due first."""
+        ...
+
+    async def reclaim(self, sweeper: UUID, limit: int) -> Sequence[Claim]:
+        """Takes over up to `limit` running jobs whose worker is gone; the claims returned are the sweeper's own.
+
+        First what the sweeper already holds by an earlier reclaim (a repeat returns the same). Then jobs of retired
+        workers, at any sweeper's call. Then jobs of workers whose lease ran out or that have no row, only for a steady
+        sweeper: its own beat_at is younger than half a lease, not in the future, and its steady_since older than a
+        whole lease.
+        fence+1 (attempt and started_at stay), worker = sweeper, under no ticket, `loss` written once: one that is there
+        stays; else the retired worker's, else LEASE_RAN_OUT. The robbed claim gets a "lost" line. A sweeper that is not
+        registered, is retired or whose lease is over gets nothing. A lease that lies further in the future than its
+        own length is cut to that length by a steady sweeper (the clock was stepped back).
+        """
+        ...
+
+    async def prune(self, limit: int) -> int:
+        """Deletes up to `limit` finished jobs whose time is over, with all that belongs to them, and workers' rows
+        that are over (retired, or a day without a beat) and hold nothing. Returns the number of jobs."""
+        ...
+
+    async def find(self, where: Where, after: Cursor | None = None, limit: int = 50) -> Sequence[Record]:
+        """Up to `limit` records, newest first by (enqueued_at, id), each with its kept history, oldest attempt first;
+        `after`: those behind the cursor. Texts in `where` match literally; an empty sequence matches nothing."""
+        ...
+
+    async def cancel(self, ids: Sequence[UUID], reason: str = "") -> Sequence[Cancelling]:
+        """Per id, in one atomic step each: not running -> cancelled now, prunable like an outcome's; running -> flag
+        and reason set once and a "cancel" line for its worker, `requested` (again: still `requested`); final -> `final`."""
+        ...
+
+    async def retry(self, ids: Sequence[UUID]) -> Sequence[Retrying]:
+        """Per id: a dead or cancelled job starts a new life: queued now, life+1, attempt, releases, losses and crashes
+        0, not alone unless its draft said so, no result, no reason, never started; id, fence, history and what was
+        settled go on. Else unchanged, and says why."""
+        ...

@@ -1,0 +1,84 @@
+"""From a URL to a store: the only place that names a concrete one, each imported when it is asked for."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from holdfast.clock import Clock, SystemClock
+from holdfast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from holdfast.store import Store
+
+SCHEMES = ("memory://", "sqlite:///path")
+
+
+def open_store(url: str, clock: Clock | None = None) -> Store:
+    """The store that `url` names; nothing is opened yet.
+
+    `memory://`, `sqlite:///relative.db`, `sqlite:////absolute.db`; options as a query, such as
+    `?durability=normal`. Raises ConfigError for any other URL.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise _refusal(url, str(error)) from None
+    clock = clock or SystemClock()
+    match parts.scheme:
+        case "memory":
+            return _memory(url, clock)
+        case "sqlite":
+            return _sqlite(url, parts, clock)
+        case "":
+            raise _refusal(url, "it has no scheme")
+        case _:
+            raise _refusal(url, f"there is no store for {parts.scheme}://")
+
+
+def _memory(url: str, clock: Clock) -> Store:
+    from holdfast.stores.memory import MemoryStore
+
+    if url[len("memory") :] != "://":
+        raise _refusal(url, "memory:// takes no host, path or options")
+    return MemoryStore(clock)
+
+
+def _sqlite(url: str, parts: SplitResult, clock: Clock) -> Store:
+    from holdfast.stores.sqlite import SqliteStore
+
+    if parts.netloc or not parts.path.startswith("/"):
+        raise _refusal(url, "a path follows three slashes: sqlite:///relative.db or sqlite:////absolute.db")
+    if parts.fragment:
+        raise _refusal(url, "a # in the path is written %23")
+    path = unquote(parts.path[1:])
+    if not path or path.endswith("/"):
+        raise _refusal(url, "it names no file")
+    if path == ":memory:":
+        raise _refusal(
+            url, "a database in memory belongs to one connection; for jobs in memory use memory://"
+        )
+    return SqliteStore(path, durability=_durability(url, parts.query), clock=clock)
+
+
+def _durability(url: str, query: str) -> Literal["full", "normal"]:
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    durability = options.pop("durability", "full")
+    if options:
+        raise _refusal(url, f"unknown option {', '.join(options)}; there is: durability")
+    match durability:
+        case "full" | "normal":
+            return durability
+        case _:
+            raise _refusal(url, f"durability={durability}: full or normal")
+
+
+def _refusal(url: str, why: str) -> ConfigError:
+    return ConfigError(f"store URL {masked(url)!r}: {why}. Schemes: {', '.join(SCHEMES)}")
+
+
+def masked(url: str) -> str:
+    """`url` with every password in it replaced by ***."""
+    url = re.sub(r"(://[^/:@]*:).*@", r"\1***@", url)
+    return re.sub(r"([?&]\w*passw\w*=)[^&#]*", r"\1***", url, flags=re.IGNORECASE)

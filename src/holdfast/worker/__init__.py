@@ -1,0 +1,441 @@
+"""Worker: wires the roles together. start -> (claim, run, finish) -> stop: claims end, jobs end, outcomes are written, retire.
+
+The roles, a file each: fetcher, slots, runner, executors, finisher, keeper, janitor; loop repeats their steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Self
+from uuid import UUID
+
+from holdfast.clock import SECOND, Clock, Duration, Span, span
+from holdfast.errors import ConfigError, StoreError
+from holdfast.job import Claim, Failed, Outcome, Released, State, Succeeded, Verdict
+from holdfast.observe.logging import jobs, tell, workers
+from holdfast.policy import decide
+from holdfast.store import Line, Store
+from holdfast.task import Task, named
+from holdfast.worker.executors import InThreads, OnLoop
+from holdfast.worker.fetcher import Fetcher
+from holdfast.worker.finisher import Finisher
+from holdfast.worker.identity import Identity
+from holdfast.worker.janitor import Janitor
+from holdfast.worker.keeper import KeeperThread
+from holdfast.worker.keeper import OnLoop as ToLoop
+from holdfast.worker.loop import Signal, Trouble, repeat
+from holdfast.worker.runner import Run, begun, waited
+from holdfast.worker.slots import Slots
+
+GRACE = 2.0  # seconds between asking running jobs to end at the deadline and leaving without them
+FLUSH = 5.0  # seconds that the store has for the last outcomes
+CONCURRENCY_MOST = 10_000
+
+Supply = Callable[[], tuple[Store, Mapping[str, Task[..., Any]]]]
+
+
+@dataclass
+class Departure:
+    """How a worker left: what had to be forced, and what the store did not take."""
+
+    finished: int = 0
+    forced: list[Run] = field(default_factory=list)
+    unsettled: Sequence[Outcome] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 drained, 1 something was forced and is given back, 3 outcomes that the store did not take."""
+        if self.unsettled:
+            return 3
+        return 1 if self.forced else 0
+
+
+class Worker:
+    """Claims jobs and runs them. `async with` runs async handlers on the caller's loop, `with` and `start` on one of its own."""
+
+    def __init__(
+        self,
+        supply: Supply,
+        *,
+        queues: Sequence[str] | None = None,
+        concurrency: int = 10,
+        deadline: Duration = 10,
+        clock: Clock,
+        supervisor: UUID | None = None,
+    ) -> None:
+        self._supply = supply
+        self._queues = _queues(queues)
+        self._concurrency = _concurrency(concurrency)
+        self._deadline = span(deadline, "deadline") / SECOND
+        self._clock = clock
+        self._supervisor = supervisor
+        self.identity = Identity(clock)
+        self._hurry = Signal()
+        self._main: asyncio.Task[None] | None = None
+        self._thread: threading.Thread | None = None
+        self._leave: Callable[[], object] | None = None
+        self._again: asyncio.Task[None] | None = None
+        self.renamed: Callable[[UUID], object] | None = None  # told the id of a new incarnation
+
+    # --- the life of a worker, on its loop
+
+    async def astart(self) -> None:
+        """Opens the store, registers, and starts claiming. Raises StoreError or ConfigError if it cannot."""
+        if self._main is not None:
+            raise ConfigError("this worker runs already")
+        self._store, self._tasks = self._supply()
+        await self._store.open()
+        self._wire()
+        await self._register()
+        if self._supervisor is None:
+            self.keep()
+        self._main = asyncio.create_task(self._run())
+        tell(workers, logging.INFO, "started", worker=self.identity.id, slots=self._concurrency, store=self._store.url)
+
+    def _wire(self) -> None:
+        self._claiming, self._working = Signal(), Signal()
+        self._departure = Departure()
+        self._keeper: KeeperThread | None = None
+        self._slots = Slots(self._concurrency, self._begin, self._clock)
+        self._on_loop = OnLoop(self._ended)
+        self._in_threads = InThreads(self._ended, self._concurrency)
+        self._finisher = Finisher(self._store, self._stale)
+        self._fetcher = Fetcher(
+            self._store, lambda: self.identity, self._slots, self._finisher, self._queues, self._claiming, self._lost
+        )
+        self._janitor = Janitor(self._store, lambda: self.identity.id)
+
+    async def _register(self) -> None:
+        sent = self._clock.monotonic()
+        registered = await self._store.register(self.identity.id, self._supervisor, self.facts())
+        self.identity.beaten(sent, registered.lease)
+
+    def facts(self) -> dict[str, object]:
+        """What others may know of this worker."""
+        from holdfast import __version__  # noqa: PLC0415  # the package's own name is above this layer
+
+        return {
+            "name": f"{platform.node()}:{os.getpid()}",
+            "pid": os.getpid(),
+            "queues": self._queues,
+            "tasks": sorted(self._tasks),
+            "slots": self._concurrency,
+            "python": platform.python_version(),
+            "version": __version__,
+        }
+
+    def keep(self) -> None:
+        """Starts a heartbeat of the worker's own: an embedded worker's, or a child's whose supervisor is gone."""
+        if self._keeper is None:
+            self._keeper = KeeperThread(self._store.twin(), self._clock)
+            self._keeper.keeper.kept[self.identity.id] = ToLoop(asyncio.get_running_loop(), self)
+            self._keeper.start()
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            fetching = group.create_task(repeat("fetcher", self._fetcher.step, self._claiming))
+            for role, step in (
+                ("finisher", self._finisher.step),
+                ("promote", self._janitor.promote_step),
+                ("reclaim", self._janitor.reclaim_step),
+                ("prune", self._janitor.prune_step),
+                ("strays", self._fetcher.strays_step),
+            ):
+                group.create_task(repeat(role, step, self._working))
+            await self._claiming.wait(None)
+            await fetching
+            await self._drain()
+            self._working.set()
+            self._finisher.arrived.poke()
+
+    async def astop(self, deadline: Duration | None = None) -> Departure:
+        """Stops in order: claims, prefetched jobs given back, running jobs until the deadline, outcomes, lease."""
+        if self._main is None:
+            return Departure()
+        if deadline is not None:
+            self._deadline = span(deadline, "deadline") / SECOND
+        self._claiming.set()
+        self._slots.changed.poke()
+        await self._main
+        self._main = None
+        if self._again is not None:
+            await self._again
+        if self._departure.forced:
+            self._linger()
+        else:
+            await self._retire()
+        return self._departure
+
+    def hurry(self) -> None:
+        """Skips to the deadline, as a second signal asks."""
+        self._hurry.set()
+        self._slots.changed.poke()
+
+    async def _drain(self) -> None:
+        prefetched = self._slots.take()
+        tell(
+            workers,
+            logging.INFO,
+            "stopping",
+            worker=self.identity.id,
+            running=len(self._slots.running),
+            deadline=self._deadline,
+            given_back=len(prefetched),
+        )
+        self._fetcher.give_back(prefetched, "given back at shutdown, never begun")
+        await self._until_idle(self._deadline, self._hurry)
+        for run in list(self._slots.running.values()):
+            run.stop("shutdown")
+        await self._until_idle(GRACE, None)
+        self._departure.forced = list(self._slots.running.values())
+        self._departure.unsettled = await self._finisher.flush(FLUSH, self._clock.monotonic)
+        self._tell_departure()
+
+    async def _until_idle(self, seconds: float, hurry: Signal | None) -> None:
+        end = self._clock.monotonic() + seconds
+        while self._slots.running and not hurry:
+            left = end - self._clock.monotonic()
+            if left <= 0:
+                return
+            await self._slots.changed.wait(left)
+
+    def _tell_departure(self) -> None:
+        now = self._clock.monotonic()
+        for run in self._departure.forced:
+            tell(
+                jobs,
+                logging.ERROR,
+                "forced",
+                task=run.claim.task,
+                job=run.claim.id,
+                fence=run.claim.fence,
+                ran=now - run.started,
+                message="still running after the deadline; given back once its code has ended",
+            )
+        for outcome in self._departure.unsettled:
+            tell(
+                jobs,
+                logging.ERROR,
+                "not-recorded",
+                job=outcome.id,
+                fence=outcome.fence,
+                ended=outcome.ended,
+                message="done, not recorded: will run again",
+            )
+        tell(
+            workers,
+            logging.INFO,
+            "stopped",
+            worker=self.identity.id,
+            finished=self._departure.finished,
+            forced=len(self._departure.forced),
+            not_recorded=len(self._departure.unsettled),
+        )
+
+    async def _retire(self) -> None:
+        self._in_threads.close()
+        if self._keeper is not None:
+            await self._keeper.stop()
+        await self._store.retire(self.identity.id)
+        await self._store.close()
+
+    def _linger(self) -> None:
+        """Code of ours still runs in this process: keep its jobs from others until it has ended."""
+        if self._keeper is not None:
+            runs = self._departure.forced
+            self._keeper.linger(self.identity.id, lambda: all(run.over for run in runs))
+
+    # --- one job
+
+    def _begin(self, claim: Claim) -> Run | None:
+        """Starts an attempt; None if the task is not known here, which is an end in itself."""
+        task = self._tasks.get(claim.task)
+        if task is None:
+            tell(jobs, logging.WARNING, "unknown-task", task=claim.task, job=claim.id, queue=claim.queue)
+            self._finisher.add(decide(claim, Released(f"no task {claim.task!r} in this worker", unknown=True)))
+            return None
+        run = begun(claim, task, self.identity.held, self._clock.monotonic())
+        if jobs.isEnabledFor(logging.INFO):
+            self._tell(logging.INFO, "started", run, waited=waited(claim) / SECOND)
+        (self._on_loop if task.is_async else self._in_threads).start(run)
+        if claim.terms.timeout is not None:
+            run.timer = asyncio.get_running_loop().call_later(claim.terms.timeout / SECOND, run.stop, "timeout")
+        return run
+
+    def _ended(self, run: Run, verdict: Verdict | None) -> None:
+        """An attempt's code has ended: settle it, and fill its slot."""
+        run.settled()
+        if verdict is None:
+            self._tell(logging.WARNING, "lost", run, message="the claim was lost while it ran; nothing is written")
+        else:
+            outcome = decide(run.claim, verdict)
+            self._finisher.add(outcome)
+            self._tell_end(run, verdict, outcome)
+        self._departure.finished += 1
+        self._slots.ended(run)
+        if not self._claiming:
+            self._slots.fill()
+        self._slots.changed.poke()
+
+    def _tell_end(self, run: Run, verdict: Verdict, outcome: Outcome) -> None:
+        ran = self._clock.monotonic() - run.started
+        match verdict:
+            case Succeeded():
+                if jobs.isEnabledFor(logging.INFO):
+                    self._tell(logging.INFO, "succeeded", run, ran=ran)
+            case Failed(error):
+                dead = outcome.state is State.DEAD
+                again = None if outcome.delay is None else outcome.delay / SECOND
+                self._tell(
+                    logging.ERROR if dead else logging.WARNING,
+                    "dead" if dead else "failed",
+                    run,
+                    ran=ran,
+                    error=error.type,
+                    message=error.message,
+                    retry_in=None if dead else again,
+                    hint="no retry= set" if dead and run.claim.terms.max_attempts == 1 else None,
+                )
+            case _:
+                self._tell(logging.INFO, outcome.ended, run, ran=ran, reason=outcome.reason)
+
+    def _tell(self, level: int, event: str, run: Run, **fields: Any) -> None:
+        claim = run.claim
+        attempt = f"{claim.attempt}/{claim.terms.max_attempts}"
+        tell(
+            jobs, level, event, task=claim.task, job=claim.id, queue=claim.queue, attempt=attempt, fence=claim.fence, **fields
+        )
+
+    def _stale(self, outcome: Outcome) -> None:
+        tell(
+            jobs,
+            logging.WARNING,
+            "refused",
+            job=outcome.id,
+            fence=outcome.fence,
+            ended=outcome.ended,
+            message="a late outcome: the job was given to another worker meanwhile; nothing was written",
+        )
+
+    # --- what the keeper hears
+
+    def beaten(self, sent: float, lease: Span) -> None:
+        """A beat was accepted."""
+        self.identity.beaten(sent, lease)
+
+    def line(self, line: Line) -> None:
+        """A line of mail: stop that attempt, if it is still the one."""
+        run = self._slots.running.get((line.job, line.fence))
+        if run is not None and line.worker == self.identity.id:
+            run.stop("cancelled" if line.kind == "cancel" else "lost")
+
+    def gone(self) -> None:
+        """This incarnation was retired: its jobs are others' now. Stop them, and begin anew."""
+        self._lost(self.identity)
+
+    def _lost(self, identity: Identity) -> None:
+        if identity is not self.identity or self._claiming:
+            return
+        identity.lost = True
+        self._slots.take()
+        for run in list(self._slots.running.values()):
+            run.stop("lost")
+        self.identity = Identity(self._clock)
+        self._again = asyncio.create_task(self._begin_anew())
+
+    async def _begin_anew(self) -> None:
+        """Registers the new incarnation, however long the store takes."""
+        trouble = Trouble("register")
+        while not self._claiming:
+            try:
+                await self._register()
+            except StoreError as error:
+                await self._claiming.wait(trouble.again(error))
+            else:
+                trouble.over()
+                self._renamed()
+                return
+
+    def _renamed(self) -> None:
+        if self._keeper is not None:
+            self._keeper.keeper.kept[self.identity.id] = ToLoop(asyncio.get_running_loop(), self)
+        if self.renamed is not None:
+            self.renamed(self.identity.id)
+        tell(workers, logging.WARNING, "began-anew", worker=self.identity.id)
+
+    # --- as a context manager
+
+    async def __aenter__(self) -> Self:
+        await self.astart()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.astop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop(self._deadline)
+
+    def start(self) -> None:
+        """Starts the worker in a thread with a loop of its own; returns when it claims."""
+        if self._thread is not None:
+            raise ConfigError("this worker runs already")
+        ready: Future[None] = Future()
+        self._thread = threading.Thread(target=self._serve, args=(ready,), name="holdfast-worker")
+        self._thread.start()
+        try:
+            ready.result()
+        except BaseException:
+            self._thread.join()
+            self._thread = None
+            raise
+
+    def stop(self, deadline: Duration = 10) -> None:
+        """Stops the worker that `start` started; running jobs have `deadline` to finish."""
+        if self._thread is None or self._leave is None:
+            return
+        self._deadline = span(deadline, "deadline") / SECOND
+        self._leave()
+        self._thread.join()
+        self._thread = None
+
+    def _serve(self, ready: Future[None]) -> None:
+        asyncio.run(self._serve_until_stopped(ready))
+
+    async def _serve_until_stopped(self, ready: Future[None]) -> None:
+        leaving = Signal()
+        loop = asyncio.get_running_loop()
+        self._leave = lambda: loop.call_soon_threadsafe(leaving.set)
+        try:
+            await self.astart()
+        except BaseException as error:  # noqa: BLE001  # it belongs to the thread that called start()
+            ready.set_exception(error)
+            return
+        ready.set_result(None)
+        await leaving.wait(None)
+        await self.astop()
+
+
+def _queues(queues: Sequence[str] | None) -> tuple[str, ...] | None:
+    if queues is None:
+        return None
+    if isinstance(queues, str) or not queues:
+        raise ConfigError(f"queues={queues!r}: a list of queue names, or None for every queue")
+    return tuple(named(queue, "queues") for queue in queues)
+
+
+def _concurrency(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= CONCURRENCY_MOST:
+        return value
+    raise ConfigError(f"concurrency={value!r}: a whole number from 1 to {CONCURRENCY_MOST}")
+

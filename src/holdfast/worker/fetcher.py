@@ -1,0 +1,89 @@
+"""The fetcher: free slots -> claim -> start. Keeps one claim in flight while jobs run, and repeats one whose reply was lost."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from holdfast.job import Claim, Released, held_as
+from holdfast.observe.logging import tell, workers
+from holdfast.policy import decide
+from holdfast.store import Claims, Store, Where
+from holdfast.worker.finisher import Finisher
+from holdfast.worker.identity import Identity
+from holdfast.worker.loop import Signal, unless
+from holdfast.worker.slots import WAIT_MOST, Slots
+
+IDLE_MOST = 1.0  # seconds between claims when nothing hints at work
+STRAYS_EVERY = 60.0
+
+
+class Fetcher:
+    """Claims for one worker. A ticket is used up by the answer that brings jobs; until then it is asked for again."""
+
+    def __init__(
+        self,
+        store: Store,
+        identity: Callable[[], Identity],
+        slots: Slots,
+        finisher: Finisher,
+        queues: Sequence[str] | None,
+        stopping: Signal,
+        lost: Callable[[Identity], None],
+    ) -> None:
+        self._store = store
+        self._identity = identity
+        self._slots = slots
+        self._finisher = finisher
+        self._queues = queues
+        self._stopping = stopping
+        self._lost = lost
+        self._suspects: set[tuple[UUID, int]] = set()
+
+    async def step(self) -> float:
+        """One claim, or one wait for room or for work."""
+        self.give_back(self._slots.stale(), "waited too long for a slot")
+        identity = self._identity()
+        room = 0 if self._finisher.full or not identity.held() else self._slots.room()
+        if room <= 0:
+            await self._slots.changed.wait(WAIT_MOST / 4)
+            return 0
+        claims = await self._store.claim(identity.id, identity.ticket + 1, self._queues, room)
+        if claims.refused:
+            return self._refused(identity, claims)
+        if claims.jobs:
+            identity.ticket += 1
+            if identity.lost:
+                self.give_back(claims.jobs, "claimed by a worker that was retired meanwhile")
+            else:
+                self._slots.add(claims.jobs)
+            return 0
+        await unless(self._stopping, self._store.wait(self._queues, IDLE_MOST * random.uniform(0.8, 1)))  # noqa: S311
+        return 0
+
+    def give_back(self, claims: Sequence[Claim], reason: str) -> None:
+        """Releases claims that were never begun."""
+        for claim in claims:
+            self._finisher.add(decide(claim, Released(reason)))
+
+    def _refused(self, identity: Identity, claims: Claims) -> float:
+        if claims.refused == "expired":  # the next beat revives the lease
+            return IDLE_MOST / 4
+        tell(workers, logging.WARNING, "claim-refused", worker=identity.id, reason=claims.refused)
+        self._lost(identity)
+        return IDLE_MOST
+
+    async def strays_step(self) -> float:
+        """A belt: gives back what the store says this worker holds and the worker does not know, if seen twice."""
+        identity = self._identity()
+        records = await self._store.find(Where(worker=identity.id), None, 1000)
+        known = {claim.id for _, claim in self._slots.waiting} | {id for id, _ in self._slots.running}  # noqa: A001
+        known |= self._finisher.pending
+        unknown = {(r.id, r.fence): r for r in records if r.id not in known}
+        for key in self._suspects & unknown.keys():
+            tell(workers, logging.ERROR, "stray", job=key[0], fence=key[1], worker=identity.id)
+            self._finisher.add(decide(held_as(unknown[key], identity.id), Released("held by a worker that did not know it")))
+        self._suspects = set(unknown)
+        return STRAYS_EVERY

@@ -1,0 +1,107 @@
+"""The finisher: outcomes pile up, are written in batches, and are kept until the store has spoken."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from holdfast.errors import StoreAway
+from holdfast.job import Outcome, State
+from holdfast.observe.logging import jobs, tell
+from holdfast.policy import failure
+from holdfast.store import Answer, Settled, Store
+from holdfast.worker.loop import Signal
+
+BATCH_MOST = 500
+PENDING_MOST = 2 * BATCH_MOST
+IDLE = 60.0
+
+
+class Finisher:
+    """Writes outcomes; while one write is in flight, later outcomes pile up for the next."""
+
+    def __init__(self, store: Store, refused: Callable[[Outcome], None]) -> None:
+        self._store = store
+        self._refused = refused
+        self._outcomes: deque[Outcome] = deque()
+        self._writing: Sequence[Outcome] = ()
+        self.arrived = Signal()
+        self.written = Signal()
+
+    def add(self, outcome: Outcome) -> None:
+        """Takes an outcome to be written."""
+        self._outcomes.append(outcome)
+        self.arrived.poke()
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that the worker should claim nothing."""
+        return len(self._outcomes) >= PENDING_MOST
+
+    @property
+    def pending(self) -> set[UUID]:
+        """The ids of jobs whose outcome is not settled yet."""
+        return {outcome.id for outcome in (*self._outcomes, *self._writing)}
+
+    async def step(self) -> float:
+        """Writes one batch. A batch that could not be written stays."""
+        if not self._outcomes:
+            self.written.poke()
+            await self.arrived.wait(IDLE)
+            return 0
+        batch = [self._outcomes.popleft() for _ in range(min(BATCH_MOST, len(self._outcomes)))]
+        self._writing = batch
+        try:
+            answers = await self._write(batch)
+        except BaseException:
+            self._outcomes.extendleft(reversed(batch))
+            raise
+        finally:
+            self._writing = ()
+        for outcome, answer in zip(batch, answers, strict=True):
+            self._settle(outcome, answer)
+        return 0
+
+    async def _write(self, batch: Sequence[Outcome]) -> Sequence[Settled]:
+        try:
+            return await self._store.finish(batch)
+        except StoreAway:
+            raise
+        except Exception as error:
+            if len(batch) == 1:
+                return [await self._write_spoilt(batch[0], error)]
+        return [(await self._write([outcome]))[0] for outcome in batch]
+
+    async def _write_spoilt(self, outcome: Outcome, error: Exception) -> Settled:
+        """The store cannot take this outcome; it takes a failure that says so instead."""
+        tell(jobs, logging.ERROR, "outcome-refused", job=outcome.id, fence=outcome.fence, error=str(error))
+        spoilt = outcome._replace(
+            ended="failed",
+            state=State.DEAD,
+            keep=None,
+            delay=None,
+            result=None,
+            reason="",
+            error=failure(error),
+        )
+        return (await self._store.finish([spoilt]))[0]
+
+    def _settle(self, outcome: Outcome, answer: Settled) -> None:
+        if answer.answer is Answer.BUSY:
+            self._outcomes.append(outcome)
+        elif answer.answer is Answer.STALE:
+            self._refused(outcome)
+        elif answer.answer is Answer.GONE:
+            tell(jobs, logging.WARNING, "gone", job=outcome.id, fence=outcome.fence, ended=outcome.ended)
+
+    async def flush(self, seconds: float, now: Callable[[], float]) -> Sequence[Outcome]:
+        """Waits until everything is written, at most `seconds`; returns what is not."""
+        end = now() + seconds
+        while (self._outcomes or self._writing) and now() < end:
+            self.arrived.poke()
+            await self.written.wait(min(0.1, end - now()))
+        return [*self._writing, *self._outcomes]
+
+

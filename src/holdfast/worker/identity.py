@@ -1,0 +1,31 @@
+"""Who the worker is to the store: one incarnation, with its lease and the number of its last claim."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+from holdfast.clock import SECOND, Clock, Span
+
+DOUBT = 8  # from an eighth of the lease before its end nothing prefetched is started
+
+
+class Identity:
+    """One incarnation. The id is random and never used again; the lease counts from when its last beat was sent."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.id: UUID = uuid4()
+        self.ticket = 0
+        self.lost = False
+        self._clock = clock
+        self._lease = 0.0
+        self._beaten = clock.monotonic()
+
+    def beaten(self, sent: float, lease: Span) -> None:
+        """A beat that was sent at `sent` (monotonic seconds) was accepted."""
+        self._lease = lease / SECOND
+        self._beaten = max(self._beaten, sent)
+
+    def held(self) -> bool:
+        """Whether the lease is beyond doubt."""
+        left = self._beaten + self._lease - self._clock.monotonic()
+        return not self.lost and left > self._lease / DOUBT

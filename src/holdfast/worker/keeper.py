@@ -1,0 +1,137 @@
+"""The keeper: the heartbeat. Keeps leases, and hears of cancels and lost claims.
+
+One keeper serves any number of workers: a supervisor's its children, an embedded worker's itself, from a thread
+and a connection of its own, so that a blocked loop does not lose the lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol
+from uuid import UUID
+
+from holdfast.clock import SECOND, Clock, Span
+from holdfast.observe.logging import tell, workers
+from holdfast.store import Line, Store
+from holdfast.worker.loop import Signal, repeat
+
+MAIL_EVERY = 1.0
+BEATS_PER_LEASE = 3
+
+
+class Listener(Protocol):
+    """Who is told what the keeper hears about one worker."""
+
+    def beaten(self, sent: float, lease: Span) -> None: ...
+    def gone(self) -> None: ...
+    def line(self, line: Line) -> None: ...
+
+
+class Keeper:
+    """Beats for the workers in `kept` and reads their mail."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self.kept: dict[UUID, Listener] = {}
+        self._store = store
+        self._clock = clock
+
+    async def beat_step(self) -> float:
+        """Renews every lease in one write, three times per lease."""
+        kept = dict(self.kept)
+        if not kept:
+            return MAIL_EVERY
+        sent = self._clock.monotonic()
+        beat = await self._store.beat(list(kept))
+        for worker, listener in kept.items():
+            if worker in beat.gone:
+                tell(workers, logging.WARNING, "worker-gone", worker=worker)
+                self.kept.pop(worker, None)
+                listener.gone()
+            else:
+                listener.beaten(sent, beat.lease)
+        return beat.lease / SECOND / BEATS_PER_LEASE
+
+    async def mail_step(self) -> float:
+        """Reads every mailbox in one look; lines come again until their claim has settled."""
+        kept = dict(self.kept)
+        if kept:
+            for line in await self._store.mail(list(kept)):
+                kept[line.worker].line(line)
+        return MAIL_EVERY
+
+    async def run(self, stopping: Signal) -> None:
+        """Both steps, until `stopping`."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(repeat("beat", self.beat_step, stopping))
+            group.create_task(repeat("mail", self.mail_step, stopping))
+
+
+class KeeperThread:
+    """A keeper with a thread, a loop and a store of its own. `stop` may be called from any thread."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self.keeper = Keeper(store, clock)
+        self._store = store
+        self._stopping: Signal | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="holdfast-keeper", daemon=True)
+
+    def start(self) -> None:
+        """Starts beating."""
+        self._thread.start()
+
+    async def stop(self, seconds: float = 5.0) -> None:
+        """Ends the thread; returns when it has ended, or after `seconds`."""
+        await asyncio.to_thread(self._ready.wait, seconds)
+        if self._loop is not None and self._stopping is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        await asyncio.to_thread(self._thread.join, seconds)
+
+    def linger(self, worker: UUID, over: Callable[[], bool]) -> None:
+        """Beats on until `over()`, then retires the worker and ends: its code runs longer than it."""
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(self._linger(worker, over), self._loop)
+
+    async def _linger(self, worker: UUID, over: Callable[[], bool]) -> None:
+        while not over():
+            await asyncio.sleep(MAIL_EVERY / 4)
+        await self._store.retire(worker)
+        if self._stopping is not None:
+            self._stopping.set()
+
+    def _serve(self) -> None:
+        asyncio.run(self._main())
+
+    async def _main(self) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), Signal()
+        self._ready.set()
+        await self._store.open()
+        try:
+            await self.keeper.run(self._stopping)
+        finally:
+            await self._store.close()
+
+
+class OnLoop:
+    """Passes what a keeper's thread hears on to a listener's own loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, listener: Listener) -> None:
+        self._loop = loop
+        self._listener = listener
+
+    def beaten(self, sent: float, lease: Span) -> None:
+        self._listener.beaten(sent, lease)  # at once: a blocked loop must not make its own lease look doubtful
+
+    def gone(self) -> None:
+        self._call(self._listener.gone)
+
+    def line(self, line: Line) -> None:
+        self._call(lambda: self._listener.line(line))
+
+    def _call(self, call: Callable[[], None]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call)

@@ -1,0 +1,109 @@
+"""One job, one attempt: decode, call, time out, and say what happened as a Verdict."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from holdfast.clock import SECOND, Instant, short
+from holdfast.context import CurrentJob, current
+from holdfast.errors import ArgumentsChanged, Stop, StopReason
+from holdfast.job import Cancelled, Claim, Failed, Failure, Released, Succeeded, Verdict
+from holdfast.policy import failure, verdict_of
+from holdfast.task import Task
+
+
+class Run:
+    """An attempt under way. The first reason to stop it wins; an async one is cancelled, a thread only flagged."""
+
+    __slots__ = ("claim", "handle", "job", "over", "started", "task", "timer")
+
+    def __init__(self, claim: Claim, task: Task[..., Any], job: CurrentJob, started: float) -> None:
+        self.claim = claim
+        self.task = task
+        self.job = job
+        self.started = started  # by the monotonic clock, in seconds
+        self.handle: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.over = False  # the handler's code has ended
+
+    @property
+    def key(self) -> tuple[Any, int]:
+        """Which claim this is, within one worker."""
+        return self.claim.id, self.claim.fence
+
+    def stop(self, why: StopReason) -> None:
+        """Asks the attempt to end."""
+        if self.job.stop(why) and self.handle is not None:
+            self.handle.cancel()
+
+    def settled(self) -> None:
+        """The attempt has ended: its timer must not reach another."""
+        if self.timer is not None:
+            self.timer.cancel()
+
+
+async def run_async(run: Run) -> Verdict | None:
+    """Runs an async handler in the current asyncio task. None: the claim was lost, nothing may be written."""
+    try:
+        args, kwargs = run.task.signature.decode(run.claim.payload)
+        return _returned(run, await run.task.fn(*args, **kwargs))
+    except BaseException as error:  # noqa: BLE001  # whatever leaves a handler is its verdict
+        return _raised(run, error)
+    finally:
+        run.over = True
+
+
+def run_plain(run: Run) -> Verdict | None:
+    """Runs a plain handler in the current thread. None: the claim was lost, nothing may be written."""
+    current.set(run.job)
+    try:
+        args, kwargs = run.task.signature.decode(run.claim.payload)
+        return _returned(run, run.task.fn(*args, **kwargs))
+    except BaseException as error:  # noqa: BLE001  # whatever leaves a handler is its verdict
+        return _raised(run, error)
+    finally:
+        run.over = True
+
+
+def _returned(run: Run, value: object) -> Verdict | None:
+    why = run.job.stopped
+    if why == "lost":
+        return None
+    if why == "timeout":
+        return _timed_out(run, "")
+    return Succeeded(run.task.signature.encode_result(value))
+
+
+def _raised(run: Run, error: BaseException) -> Verdict | None:
+    why = run.job.stopped
+    asked = why is not None and isinstance(error, (asyncio.CancelledError, Stop))
+    if why == "lost":
+        return None
+    if why == "timeout":
+        return _timed_out(run, failure(error).traceback)
+    if why == "shutdown":
+        return Released("interrupted by shutdown")
+    if asked:
+        return Cancelled("cancelled while running")
+    if isinstance(error, (ArgumentsChanged, asyncio.CancelledError, Stop)):
+        return Failed(failure(error))
+    return verdict_of(error, run.task.retry)
+
+
+def _timed_out(run: Run, traceback: str) -> Verdict:
+    text = f"ran longer than its timeout of {short(run.claim.terms.timeout or 0)}"
+    return Failed(Failure("TimeoutError", text, traceback), final=not run.task.retry.retries(TimeoutError()))
+
+
+def begun(claim: Claim, task: Task[..., Any], held: Any, now: float) -> Run:
+    """An attempt that starts now (monotonic seconds)."""
+    timeout = claim.terms.timeout
+    deadline = None if timeout is None else now + timeout / SECOND
+    job = CurrentJob(claim.id, claim.task, claim.queue, claim.attempt, claim.fence, deadline=deadline, held=held)
+    return Run(claim, task, job, now)
+
+
+def waited(claim: Claim) -> Instant:
+    """How long the job was due before it was claimed, in milliseconds."""
+    return max(0, claim.claimed_at - claim.due_at)

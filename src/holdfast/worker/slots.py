@@ -1,0 +1,85 @@
+"""The slots of a worker: which claims run, which wait for a slot, and how much more the fetcher may claim."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+from holdfast.clock import Clock
+from holdfast.job import Claim
+from holdfast.worker.loop import Signal
+from holdfast.worker.runner import Run
+
+PREFETCH_MOST = 500
+PREFETCH_AHEAD = 0.1  # seconds: prefetch only what will start within this time
+WAIT_MOST = 1.0  # seconds: a prefetched job that has not started by then is given back
+RATE_WINDOW = 0.02  # seconds
+
+
+class Slots:
+    """At most `concurrency` attempts at a time; a job that must run alone runs with nothing beside it."""
+
+    def __init__(self, concurrency: int, start: Callable[[Claim], Run | None], clock: Clock) -> None:
+        self.concurrency = concurrency
+        self.running: dict[tuple[UUID, int], Run] = {}
+        self.waiting: deque[tuple[float, Claim]] = deque()
+        self.changed = Signal()
+        self._start = start
+        self._clock = clock
+        self._alone = False
+        self._ended, self._mark, self._rate = 0, clock.monotonic(), 0.0
+
+    def add(self, claims: Iterable[Claim]) -> None:
+        """Starts what there is a slot for; the rest waits."""
+        now = self._clock.monotonic()
+        self.waiting.extend((now, claim) for claim in claims)
+        self.fill()
+
+    def fill(self) -> None:
+        """Starts waiting claims while slots are free."""
+        while self.waiting and self._may_start(self.waiting[0][1]):
+            claim = self.waiting.popleft()[1]
+            run = self._start(claim)
+            if run is not None:
+                self.running[run.key] = run
+                self._alone = claim.alone
+
+    def _may_start(self, claim: Claim) -> bool:
+        if not self.running:
+            return True
+        return len(self.running) < self.concurrency and not self._alone and not claim.alone
+
+    def ended(self, run: Run) -> None:
+        """Frees the attempt's slot."""
+        self.running.pop(run.key, None)
+        self._ended += 1
+        if not self.running:
+            self._alone = False
+
+    def room(self) -> int:
+        """How many jobs the fetcher may claim now: for free slots, and ahead of the present rate of ends."""
+        free = 0 if self._alone else self.concurrency - len(self.running)
+        ahead = self._ahead()
+        if len(self.waiting) > ahead // 2:
+            return 0
+        return max(0, min(free + ahead - len(self.waiting), max(PREFETCH_MOST, free)))
+
+    def _ahead(self) -> int:
+        now = self._clock.monotonic()
+        if now - self._mark >= RATE_WINDOW:
+            self._rate = self._ended / (now - self._mark)
+            self._ended, self._mark = 0, now
+        return min(PREFETCH_MOST, int(self._rate * PREFETCH_AHEAD))
+
+    def stale(self) -> list[Claim]:
+        """Takes out the waiting claims if the first has waited too long: others could run them."""
+        if self.waiting and self._clock.monotonic() - self.waiting[0][0] > WAIT_MOST:
+            return self.take()
+        return []
+
+    def take(self) -> list[Claim]:
+        """Takes out all claims that wait."""
+        claims = [claim for _, claim in self.waiting]
+        self.waiting.clear()
+        return claims

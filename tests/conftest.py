@@ -1,0 +1,36 @@
+"""What every test gets: asyncio as the only loop, a clean environment, a guard against left-over threads."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+# The machines that run this are shared: a slow example is no finding.
+settings.register_profile("holdfast", deadline=None, print_blob=True)
+settings.load_profile("holdfast")
+
+# A HOLDFAST_URL of the developer's own must not decide where the tests write.
+for _name in [name for name in os.environ if name.startswith("HOLDFAST_")]:
+    del os.environ[_name]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a thread of ours which would keep the interpreter from ending."""
+    before = set(threading.enumerate())
+    yield
+    patience = time.monotonic() + 5
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith("holdfast") and not thread.daemon:
+            thread.join(max(0.0, patience - time.monotonic()))
+            assert not thread.is_alive(), (
+                f"thread {thread.name!r} still runs 5 s after its test; close what started it"
+            )

@@ -1,0 +1,79 @@
+"""What type checkers must accept; and, on each line with a suppression, what they must refuse.
+
+Nothing here runs. `make check` fails on a suppression that suppresses nothing, so each refusal must stay one;
+test_contract.py strips them all and compares.
+"""
+
+from typing import assert_type
+
+from holdfast import Holdfast, Job, JobStatus, NewJob, Retry, Task
+
+jobs = Holdfast("memory://")
+
+
+@jobs.task
+async def send(to: str, *, html: bool = False) -> str:
+    return f"<{to}>" if html else to
+
+
+@jobs.task
+def resize(path: str, width: int = 80) -> int:
+    return len(path) * width
+
+
+@jobs.task(queue="q", retry=Retry(), timeout="5s")
+async def opt(x: int) -> bytes:
+    return bytes(x)
+
+
+@jobs.task(queue="q")
+async def areport(region: str = "eu") -> None:
+    print(region)
+
+
+async def good() -> None:
+    assert_type(await send("a", html=True), str)
+    assert_type(resize("a"), int)
+    assert_type(resize.enqueue("a", width=3), Job[int])
+    assert_type(await send.aenqueue("a"), Job[str])
+    assert_type(resize.using(delay="1m", priority=10).enqueue("a"), Job[int])
+    assert_type(await resize.enqueue("a").aresult(timeout=1), int)
+    assert_type(opt.bind(1), NewJob[bytes])
+    assert_type(jobs.enqueue_many([opt.bind(1), opt.bind(2)]), list[Job[bytes]])
+    assert_type(await jobs.aenqueue_many([opt.bind(1), opt.bind(2)]), list[Job[bytes]])
+    assert_type(resize.job("x").status(), JobStatus[int])
+    assert_type(resize.job("x").status().job, Job[int])
+    assert_type(await areport.aenqueue("us"), Job[None])
+    mixed = jobs.enqueue_many([opt.bind(1), send.using(delay=5).bind("a")])
+    print(mixed[-1].id)
+    either: list[Task[[int], bytes]] = [opt]
+    either[0].enqueue(1)
+    _loose: Task[..., int] = resize  # Task[[str], int] is refused by pyright: the parameters are invariant
+
+
+async def bad() -> None:
+    resize.enqueue(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    resize.enqueue("a", widht=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    send.enqueue("a", True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    send.using(dely=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    send.using(priority="high")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    send.using(delay=1).bind()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    jobs.task(queu="q")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    send.aenqueue("a")  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+    _x: str = resize.enqueue("a").result()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+class Mailer:
+    @jobs.task
+    def method(self, x: int) -> int:
+        return x
+
+    @staticmethod
+    @jobs.task
+    def static(x: int) -> int:
+        return x
+
+
+def methods() -> None:
+    Mailer.static.enqueue(1)
+    Mailer().method.enqueue(1)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
