@@ -17,7 +17,7 @@ from pypdf import PdfReader
 
 from examples.invoices.orders import Order, read_orders
 
-READ_CLOSELY = 12  # invoices whose text is read; every one is compared byte by byte with the file it came from
+READ_CLOSELY = 12  # invoices whose text is read; all are compared with the filed PDFs
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,7 @@ def audit(out: Path, csv: Path, refused: frozenset[str]) -> Findings:
     return found
 
 
-def _count_mails(
-    found: Findings, orders: dict[int, Order], mails: list[Mail], refused: frozenset[str]
-) -> None:
+def _count_mails(found: Findings, orders: dict[int, Order], mails: list[Mail], refused: frozenset[str]) -> None:
     per_order: defaultdict[int, list[Mail]] = defaultdict(list)
     for mail in mails:
         per_order[mail.order].append(mail)

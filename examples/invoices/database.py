@@ -1,7 +1,7 @@
 """The shop's tables in SQLite: orders and their lines."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import date
 from decimal import Decimal
@@ -11,12 +11,26 @@ from examples.invoices.settings import DATABASE
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS orders (
-    number INTEGER PRIMARY KEY, ordered_on TEXT NOT NULL, paid_on TEXT, customer TEXT NOT NULL, email TEXT NOT NULL,
-    street TEXT NOT NULL, city TEXT NOT NULL, country TEXT NOT NULL, currency TEXT NOT NULL, invoice_job TEXT
+    number INTEGER PRIMARY KEY,
+    ordered_on TEXT NOT NULL,
+    paid_on TEXT,
+    customer TEXT NOT NULL,
+    email TEXT NOT NULL,
+    street TEXT NOT NULL,
+    city TEXT NOT NULL,
+    country TEXT NOT NULL,
+    currency TEXT NOT NULL,
+    invoice_job TEXT
 ) STRICT;
 CREATE TABLE IF NOT EXISTS lines (
-    number INTEGER NOT NULL REFERENCES orders, position INTEGER NOT NULL, sku TEXT NOT NULL, description TEXT NOT NULL,
-    quantity TEXT NOT NULL, price TEXT NOT NULL, discount TEXT NOT NULL, tax TEXT NOT NULL,
+    number INTEGER NOT NULL REFERENCES orders,
+    position INTEGER NOT NULL,
+    sku TEXT NOT NULL,
+    description TEXT NOT NULL,
+    quantity TEXT NOT NULL,
+    price TEXT NOT NULL,
+    discount TEXT NOT NULL,
+    tax TEXT NOT NULL,
     PRIMARY KEY (number, position)
 ) STRICT, WITHOUT ROWID;
 """
@@ -27,7 +41,7 @@ class UnknownOrder(Exception):
 
 
 @contextmanager
-def connected() -> Iterator[sqlite3.Connection]:
+def connected() -> Generator[sqlite3.Connection]:
     """A connection for reading, or for one `transaction`."""
     with closing(sqlite3.connect(DATABASE, timeout=30, isolation_level=None)) as db:
         db.row_factory = sqlite3.Row
@@ -35,7 +49,7 @@ def connected() -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def transaction() -> Iterator[sqlite3.Connection]:
+def transaction() -> Generator[sqlite3.Connection]:
     """All that is written inside is kept together, or not at all if an exception leaves the block."""
     with connected() as db:
         db.execute("BEGIN IMMEDIATE")
@@ -82,9 +96,7 @@ def mark_paid(db: sqlite3.Connection, number: int, day: date) -> bool:
 
 def note_jobs(db: sqlite3.Connection, jobs: Iterable[tuple[int, str]]) -> None:
     """Remember which job sends the invoice of which order: pairs of order number and job id."""
-    db.executemany(
-        "UPDATE orders SET invoice_job = ? WHERE number = ?", ((job, number) for number, job in jobs)
-    )
+    db.executemany("UPDATE orders SET invoice_job = ? WHERE number = ?", ((job, number) for number, job in jobs))
 
 
 def invoice_job(db: sqlite3.Connection, number: int) -> str | None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,7 +106,7 @@ class Day:
         requests = late + repeats
         chance.shuffle(requests)
         self._paid = [self._clients.submit(self._pay, number) for number in requests]
-        self._say("paid", f"{CLIENTS} clients post {len(late)} payments, {len(repeats)} requests are repeated")
+        self._say("paid", f"{CLIENTS} clients post {len(late)} payments and {len(repeats)} repetitions")
 
     def _pay(self, number: int) -> tuple[int, str]:
         time.sleep(THINKING)
@@ -126,7 +126,7 @@ class Day:
         self._until("the killed worker's connections to end", lambda: self._count("reply lost") > 0)
         self._mail.put("/faults", json={}).raise_for_status()
         cut = self._count("reply lost")
-        self._say("kill -9", f"worker process {victim}, {cut} mails between the server's yes and the job's end")
+        self._say("kill -9", f"worker process {victim}: {cut} mails were accepted, their jobs not yet done")
 
     def _restart_the_service(self) -> None:
         enough = self._mails() + 40
@@ -189,7 +189,7 @@ def _shown(path: Path) -> str:
 def report(found: Findings) -> None:
     """The table, and what is wrong."""
     for name, number, remark in (
-        ("orders", found.orders, f"{found.blocks} in the CSV, {found.blocks - found.orders} of them repeated"),
+        ("orders", found.orders, f"{found.blocks} in the CSV, {found.blocks - found.orders} are repetitions"),
         ("invoices sent", found.sent, f"one mail each in {_shown(OUT / 'mail' / 'new')}"),
         ("retries", found.retries, "answered 'try again later', by the mail server's log"),
         ("dead", found.dead, f"{REFUSED} does not exist: tried once, kept to look at"),
@@ -204,7 +204,7 @@ def report(found: Findings) -> None:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def alone() -> Generator[None]:
     """Raises RuntimeError if another demo runs in this checkout."""
     folder = os.open(Path(__file__).parent, os.O_RDONLY)
     try:

@@ -23,9 +23,7 @@ def render(order: Order) -> bytes:
         raise ValueError(f"order {order.number} is not paid: nothing to invoice")
     texts = json.dumps(_texts(order), ensure_ascii=False)
     # The typesetter's own fonts alone: an invoice must not depend on what a machine has installed.
-    pdf = typst.compile(TEMPLATE, sys_inputs={"invoice": texts}, ignore_system_fonts=True)
-    assert isinstance(pdf, bytes)
-    return pdf
+    return bytes(typst.compile(TEMPLATE, sys_inputs={"invoice": texts}, ignore_system_fonts=True))
 
 
 def _texts(order: Order) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def send(mail: EmailMessage) -> None:
 def accepted(message_id: str) -> bool:
     """Whether the mail service has taken a message with this Message-ID."""
     answer = http.get(f"{MAIL_API}/messages/{quote(message_id, safe='')}")
-    if answer.status_code == httpx.codes.NOT_FOUND:
+    if answer.status_code == 404:
         return False
     answer.raise_for_status()
     return True

@@ -19,9 +19,9 @@ REPEATED = (10003, 10042, 10077, 10181, 10260)  # exported a second time, at the
 TWICE_IN_A_ROW = (10020, 10205)
 NEVER_DELIVERED = 10064
 HEADER = (
-    "order ordered_on paid_on customer email street city country currency "
-    "sku description quantity price discount tax"
-).split()
+    *("order", "ordered_on", "paid_on", "customer", "email", "street", "city", "country", "currency"),
+    *("sku", "description", "quantity", "price", "discount", "tax"),
+)
 
 
 @dataclass(frozen=True)
@@ -37,115 +37,140 @@ class Market:
     people: tuple[str, ...]
 
 
-def market(country: str, money: str, taxes: str, cities: str, streets: str, people: str) -> Market:
+# Four lines each: country, currency and rate, taxes (per cent) · places · streets · people.
+_MARKETS = """
+Germany, EUR 1, 19 7
+10119 Berlin; 80331 München; 50667 Köln
+Käthe-Kollwitz-Straße 12a; Große Elbstraße 9
+Zoë Müller-Lüdenscheidt; Jürgen Groß; Gasthaus „Zum Goldenen Anker“, Inh. M. Weiß
+
+Austria, EUR 1, 20 10 13
+1010 Wien; 6020 Innsbruck
+Spittelauer Lände 7/2/14; Höttinger Gasse 31
+Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetzberatungs GmbH & Co. KG; Jörg Strauß
+
+France, EUR 1, 20 5.5
+75011 Paris; 13001 Marseille
+12, rue de l’Abbé-Grégoire; 3 bis, quai Voltaire
+Anaïs Lefèvre; Loïc d’Harcourt; Librairie L’Œil-de-Bœuf; François Noël
+
+Spain, EUR 1, 21 10
+28004 Madrid; 15001 A Coruña
+Calle de la Peña, 4, 2.º B; Rúa do Viño 8
+Íñigo Núñez Ibáñez; María José Muñoz; Begoña Güell i Ferrer
+
+Greece, EUR 1, 24 13
+105 57 Αθήνα; 546 24 Θεσσαλονίκη
+Οδός Ερμού 41; Λεωφόρος Νίκης 7
+Ελένη Παπαδοπούλου; Γιώργος Αγγελόπουλος; Βιβλιοπωλείο «Η Άνοιξη»
+
+Poland, PLN 4.31, 23 8
+00-001 Warszawa; 90-001 Łódź
+ul. Świętokrzyska 20/4; ul. Piotrkowska 113
+Łukasz Wiśniewski; Małgorzata Brzęczyszczykiewicz; Żaneta Żółć
+
+Czechia, CZK 24.6, 21 12
+110 00 Praha 1; 602 00 Brno
+Příčná 3; Údolní 17
+Přemysl Dvořák; Růžena Čížková; Řeznictví U Tří Ťuhýků
+
+Hungary, HUF 391, 27 5
+1052 Budapest; 6720 Szeged
+Váci utca 11.; Tisza Lajos körút 5.
+Szűcs Győző; Tűzkő Örs; Fehér Hattyú Könyvesbolt
+
+Türkiye, TRY 47.8, 20 10 1
+34433 İstanbul; 35210 İzmir
+Sıraselviler Caddesi 8; Şair Eşref Bulvarı 30
+İpek Çağlayan; Şükrü Ğöktuğ; Ayşegül Işık
+
+Iceland, ISK 144, 24 11
+101 Reykjavík; 600 Akureyri
+Þórsgata 5; Hafnarstræti 99
+Þórdís Ægisdóttir; Guðmundur Sigurðsson; Bókaverzlun Ísafjarðar
+
+Sweden, SEK 11.2, 25 12 6
+116 20 Stockholm; 211 34 Malmö
+Götgatan 22; Östra Förstadsgatan 3
+Åsa Öberg; Göran Sjöström; Hälsingborgs Båtvarv AB
+
+United Kingdom, GBP 0.87, 20 0
+London EC1A 1BB; Llanfairpwllgwyngyll LL61 5UJ
+Flat 3, 14 King’s Parade; Ffordd Caergybi 2
+Siân O'Brien; "Nobby" Clarke & Sons, Ltd.; Catriona MacGillivray
+
+United States, USD 1.12, 8.875 0
+New York, NY 10001; Hāna, HI 96713
+350 5th Ave #4210; 12 Kīlauea Rd
+Renée O’Connor; José "Pepe" García, Jr.; Smith, Jones & Partners, LLC
+
+Ukraine, UAH 48.7, 20 7
+01001 Київ; 79000 Львів
+вул. Хрещатик, 22; площа Ринок, 10
+Наталія Шевченко; Олексій Ґалаґан; Книгарня «Є»
+
+Bulgaria, BGN 1.96, 20 9
+1000 София; 4000 Пловдив
+бул. Витоша 18; ул. Княз Александър I 42
+Живка Щерева; Ангел Йорданов; Книжарница „Хеликон“
+
+Georgia, GEL 3.04, 18
+0105 თბილისი; 6000 ბათუმი
+რუსთაველის გამზირი 12; გორგილაძის ქუჩა 4
+გიორგი ბერიძე; ნინო წიკლაური; მარიამ ჯაფარიძე
+
+Armenia, AMD 431, 20
+0010 Երևան; 3101 Գյումրի
+Աբովյան փողոց 8; Շահումյան փողոց 3
+Արմեն Սարգսյան; Լուսինե Հակոբյան; Գևորգ Մկրտչյան
+
+Israel, ILS 3.92, 18
+6688101 תל אביב; 9414101 ירושלים
+שדרות רוטשילד 22; רחוב יפו 97
+שרה כהן; אבנר בן־דוד; ספרים ועוד בע״מ
+
+Kuwait, KWD 0.344, 0
+13001 مدينة الكويت
+شارع فهد السالم 15; شارع الخليج العربي 4
+محمد العلي; نورة الصباح; مكتبة الربيع
+
+Tunisia, TND 3.4, 19 7
+1000 تونس; 3000 صفاقس
+شارع الحبيب بورقيبة 60; نهج المنصف باي 2
+أمينة بن سالم; يوسف الطرابلسي; مؤسسة الياسمين
+
+Japan, JPY 171, 10 8
+Kyōto 604-8005; Ōtsu 520-0041
+3-12 Ebisu-chō, Nakagyō-ku; 2-1-1 Hamaōtsu
+Satō Haruka; Ōtani Jun’ichirō; Kabushiki-gaisha Umi no Uta
+
+Việt Nam, VND 29400, 10 8
+Hà Nội 100000; Thành phố Hồ Chí Minh 700000
+36 phố Hàng Đường; 45B đường Nguyễn Thị Minh Khai
+Nguyễn Thị Ánh; Trần Đức Phượng; Nhà sách Mây Trắng
+
+Brazil, BRL 6.2, 17 0
+01310-100 São Paulo; 40020-000 Salvador
+Av. Paulista, 1578, 9.º andar; Ladeira do Pelourinho, 22
+João Gonçalves Simões; Conceição Araújo; Açaí & Maçã Comércio Ltda.
+"""
+
+
+def _market(facts: str, cities: str, streets: str, people: str) -> Market:
+    country, money, taxes = facts.split(", ")
     currency, rate = money.split()
     return Market(
-        country,
-        currency,
-        Decimal(rate),
-        tuple(taxes.split()),
-        tuple(cities.split("; ")),
-        tuple(streets.split("; ")),
-        tuple(people.split("; ")),
+        country=country,
+        currency=currency,
+        rate=Decimal(rate),
+        taxes=tuple(taxes.split()),
+        cities=tuple(cities.split("; ")),
+        streets=tuple(streets.split("; ")),
+        people=tuple(people.split("; ")),
     )
 
 
-MARKETS = (
-    market(
-        "Germany", "EUR 1", "19 7", "10119 Berlin; 80331 München; 50667 Köln",
-        "Käthe-Kollwitz-Straße 12a; Große Elbstraße 9",
-        "Zoë Müller-Lüdenscheidt; Jürgen Groß; Gasthaus „Zum Goldenen Anker“, Inh. M. Weiß; "
-        "Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetzberatungs GmbH & Co. KG",
-    ),
-    market(
-        "France", "EUR 1", "20 5.5", "75011 Paris; 13001 Marseille",
-        "12, rue de l’Abbé-Grégoire; 3 bis, quai Voltaire",
-        "Anaïs Lefèvre; Loïc d’Harcourt; Librairie L’Œil-de-Bœuf; François Noël",
-    ),
-    market(
-        "Spain", "EUR 1", "21 10", "28004 Madrid; 15001 A Coruña", "Calle de la Peña, 4, 2.º B; Rúa do Viño 8",
-        "Íñigo Núñez Ibáñez; María José Muñoz; Begoña Güell i Ferrer",
-    ),
-    market(
-        "Greece", "EUR 1", "24 13", "105 57 Αθήνα; 546 24 Θεσσαλονίκη", "Οδός Ερμού 41; Λεωφόρος Νίκης 7",
-        "Ελένη Παπαδοπούλου; Γιώργος Αγγελόπουλος; Βιβλιοπωλείο «Η Άνοιξη»",
-    ),
-    market(
-        "Poland", "PLN 4.31", "23 8", "00-001 Warszawa; 90-001 Łódź", "ul. Świętokrzyska 20/4; ul. Piotrkowska 113",
-        "Łukasz Wiśniewski; Małgorzata Brzęczyszczykiewicz; Żaneta Żółć",
-    ),
-    market(
-        "Czechia", "CZK 24.6", "21 12", "110 00 Praha 1; 602 00 Brno", "Příčná 3; Údolní 17",
-        "Přemysl Dvořák; Růžena Čížková; Řeznictví U Tří Ťuhýků",
-    ),
-    market(
-        "Hungary", "HUF 391", "27 5", "1052 Budapest; 6720 Szeged", "Váci utca 11.; Tisza Lajos körút 5.",
-        "Szűcs Győző; Tűzkő Örs; Fehér Hattyú Könyvesbolt",
-    ),
-    market(
-        "Türkiye", "TRY 47.8", "20 10 1", "34433 İstanbul; 35210 İzmir", "Sıraselviler Caddesi 8; Şair Eşref Bulvarı 30",
-        "İpek Çağlayan; Şükrü Ğöktuğ; Ayşegül Işık",
-    ),
-    market(
-        "Iceland", "ISK 144", "24 11", "101 Reykjavík; 600 Akureyri", "Þórsgata 5; Hafnarstræti 99",
-        "Þórdís Ægisdóttir; Guðmundur Sigurðsson; Bókaverzlun Ísafjarðar",
-    ),
-    market(
-        "Sweden", "SEK 11.2", "25 12 6", "116 20 Stockholm; 211 34 Malmö", "Götgatan 22; Östra Förstadsgatan 3",
-        "Åsa Öberg; Göran Sjöström; Hälsingborgs Båtvarv AB",
-    ),
-    market(
-        "United Kingdom", "GBP 0.87", "20 0", "London EC1A 1BB; Llanfairpwllgwyngyll LL61 5UJ",
-        "Flat 3, 14 King’s Parade; Ffordd Caergybi 2",
-        "Siân O'Brien; \"Nobby\" Clarke & Sons, Ltd.; Catriona MacGillivray",
-    ),
-    market(
-        "United States", "USD 1.12", "8.875 0", "New York, NY 10001; Hāna, HI 96713", "350 5th Ave #4210; 12 Kīlauea Rd",
-        "Renée O’Connor; José \"Pepe\" García, Jr.; Smith, Jones & Partners, LLC",
-    ),
-    market(
-        "Ukraine", "UAH 48.7", "20 7", "01001 Київ; 79000 Львів", "вул. Хрещатик, 22; площа Ринок, 10",
-        "Наталія Шевченко; Олексій Ґалаґан; Книгарня «Є»",
-    ),
-    market(
-        "Bulgaria", "BGN 1.96", "20 9", "1000 София; 4000 Пловдив", "бул. Витоша 18; ул. Княз Александър I 42",
-        "Живка Щерева; Ангел Йорданов; Книжарница „Хеликон“",
-    ),
-    market(
-        "Georgia", "GEL 3.04", "18", "0105 თბილისი; 6000 ბათუმი", "რუსთაველის გამზირი 12; გორგილაძის ქუჩა 4",
-        "გიორგი ბერიძე; ნინო წიკლაური; მარიამ ჯაფარიძე",
-    ),
-    market(
-        "Armenia", "AMD 431", "20", "0010 Երևան; 3101 Գյումրի", "Աբովյան փողոց 8; Շահումյան փողոց 3",
-        "Արմեն Սարգսյան; Լուսինե Հակոբյան; Գևորգ Մկրտչյան",
-    ),
-    market(
-        "Israel", "ILS 3.92", "18", "6688101 תל אביב; 9414101 ירושלים", "שדרות רוטשילד 22; רחוב יפו 97",
-        "שרה כהן; אבנר בן־דוד; ספרים ועוד בע״מ",
-    ),
-    market(
-        "Kuwait", "KWD 0.344", "0", "13001 مدينة الكويت", "شارع فهد السالم 15; شارع الخليج العربي 4",
-        "محمد العلي; نورة الصباح; مكتبة الربيع",
-    ),
-    market(
-        "Tunisia", "TND 3.4", "19 7", "1000 تونس; 3000 صفاقس", "شارع الحبيب بورقيبة 60; نهج المنصف باي 2",
-        "أمينة بن سالم; يوسف الطرابلسي; مؤسسة الياسمين",
-    ),
-    market(
-        "Japan", "JPY 171", "10 8", "Kyōto 604-8005; Ōtsu 520-0041", "3-12 Ebisu-chō, Nakagyō-ku; 2-1-1 Hamaōtsu",
-        "Satō Haruka; Ōtani Jun’ichirō; Kabushiki-gaisha Umi no Uta",
-    ),
-    market(
-        "Việt Nam", "VND 29400", "10 8", "Hà Nội 100000; Thành phố Hồ Chí Minh 700000",
-        "36 phố Hàng Đường; 45B đường Nguyễn Thị Minh Khai",
-        "Nguyễn Thị Ánh; Trần Đức Phượng; Nhà sách Mây Trắng",
-    ),
-    market(
-        "Brazil", "BRL 6.2", "17 0", "01310-100 São Paulo; 40020-000 Salvador",
-        "Av. Paulista, 1578, 9.º andar; Ladeira do Pelourinho, 22",
-        "João Gonçalves Simões; Conceição Araújo; Açaí & Maçã Comércio Ltda.",
-    ),
-)  # fmt: skip
+MARKETS = tuple(_market(*block.splitlines()) for block in _MARKETS.strip().split("\n\n"))
 
 GOODS = tuple(
     line.rsplit(" ", 1)
@@ -177,7 +202,7 @@ Delivery, two persons, up to the third floor 69.00
 Gift wrapping 3.50
 Bolt M5 * 40 <A2> [#8], zinc_plated @ bulk $ rate 0.09
 Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschafts-Handbuch 27.00
-Spare part for the electroencephalographically-controlled-antidisestablishmentarianism-o-meter/rev.0042-B 310.00
+Spare part, electroencephalographically-controlled-antidisestablishmentarianism-o-meter/rev.0042-B 310.00
 Antique globe, 1911, restored, with stand; sold as seen, transport insured by the seller 1480.00
 Kite, self-assembly 23.00
 """.strip().splitlines()
@@ -196,13 +221,13 @@ def orders(chance: random.Random) -> Iterator[list[dict[str, str]]]:
 
 def write(out: TextIO) -> None:
     """The whole export: every order once, and some of them again."""
-    by_number = {rows[0]["order"]: rows for rows in orders(random.Random(20261122))}
-    sheet = csv.DictWriter(out, HEADER, restval="", lineterminator="\n")
+    by_number = {int(rows[0]["order"]): rows for rows in orders(random.Random(20261122))}
+    sheet: csv.DictWriter[str] = csv.DictWriter(out, HEADER, restval="", lineterminator="\n")
     sheet.writeheader()
     for number, rows in by_number.items():
-        sheet.writerows(rows * 2 if int(number) in TWICE_IN_A_ROW else rows)
+        sheet.writerows(rows * 2 if number in TWICE_IN_A_ROW else rows)
     for number in REPEATED:
-        sheet.writerows(by_number[str(number)])
+        sheet.writerows(by_number[number])
 
 
 def _few(chance: random.Random) -> int:

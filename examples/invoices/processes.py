@@ -95,8 +95,7 @@ def children(parent: int) -> list[int]:
 
 def _parents() -> Iterator[tuple[int, int]]:
     if not Path("/proc/self/stat").exists():
-        listed = subprocess.run(["/bin/ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)
-        for line in listed.stdout.splitlines():
+        for line in subprocess.check_output(["/bin/ps", "-A", "-o", "pid=,ppid="]).splitlines():
             pid, parent = line.split()
             yield int(pid), int(parent)
         return

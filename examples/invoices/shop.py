@@ -3,7 +3,7 @@
 `uvicorn examples.invoices.shop:app` serves it.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from html import escape
@@ -99,7 +99,7 @@ def unknown(_request: Request, error: Exception) -> Response:
 
 
 @asynccontextmanager
-async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
     """Tables and queue are ready before the first request."""
     database.create()
     async with jobs:

@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -21,13 +22,18 @@ async def invoice_sent(request: Request) -> Response:
     """`POST /invoices`: kept under its Idempotency-Key; a repeated key changes nothing."""
     key = UUID(request.headers["Idempotency-Key"])
     body = await request.body()
-    POSTS.mkdir(parents=True, exist_ok=True)
+    kept = await run_in_threadpool(_keep, POSTS / f"{key}.json", body)
+    return JSONResponse({"kept": kept}, status_code=201 if kept else 200)
+
+
+def _keep(path: Path, body: bytes) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with (POSTS / f"{key}.json").open("xb") as file:
+        with path.open("xb") as file:
             file.write(body)
     except FileExistsError:
-        return JSONResponse({"kept": False})
-    return JSONResponse({"kept": True}, status_code=201)
+        return False
+    return True
 
 
 app = Starlette(routes=[Route("/invoices", invoice_sent, methods=["POST"])])

@@ -6,15 +6,17 @@ Building one opens nothing, reads nothing and starts nothing: web and worker imp
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
+import inspect
 import pkgutil
 import threading
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any, Never, ParamSpec, Self, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Never, ParamSpec, Self, TypedDict, TypeVar, Unpack, cast, overload
 from uuid import UUID
 
 from holdfast.bridge import Bridge, at_exit, run_here
@@ -27,7 +29,19 @@ from holdfast.observe import logging as observed
 from holdfast.policy import Retry
 from holdfast.store import Cursor, Receipt, Store, Where
 from holdfast.stores import open_store
-from holdfast.task import AsyncTask, Job, JobStatus, NewJob, Plan, SyncTask, Task, TaskDecorator, TaskOptions, as_id, define
+from holdfast.task import (
+    AsyncTask,
+    Job,
+    JobStatus,
+    NewJob,
+    Plan,
+    SyncTask,
+    Task,
+    TaskDecorator,
+    TaskOptions,
+    as_id,
+    define,
+)
 from holdfast.worker import Worker
 from holdfast.worker.batcher import Batcher
 
@@ -108,6 +122,11 @@ class Holdfast:
                 self._place = open_store(store_url(self._url), self._clock)
             return self._place
 
+    @property
+    def url(self) -> str:
+        """The store's URL as chosen now, secrets included. ConfigError if none is."""
+        return store_url(self._url)
+
     def close(self) -> None:
         """Gives calls in flight a moment and closes the store; a later call opens it again."""
         place, self._place, self._opening = self._place, None, None
@@ -174,7 +193,7 @@ class Holdfast:
         Raises ConfigError for options that make no sense, naming the parameter, and for a name that is taken.
         """
         if fn is None:
-            return lambda fn: self._define(fn, options)
+            return functools.partial(self._define, options=options)
         return self._define(fn, options)
 
     def _define(self, fn: Callable[..., Any], options: dict[str, Any]) -> Task[..., Any]:
@@ -283,7 +302,7 @@ class Holdfast:
 
     # --- one job
 
-    def job(self, id: UUID | str) -> Job[Any]:  # noqa: A002
+    def job(self, id: UUID | str) -> Job[Any]:
         """A handle for a known id; asks nothing yet."""
         return Job(self, as_id(id))
 
@@ -297,34 +316,34 @@ class Holdfast:
 
     def result(self, job: Job[R], timeout: Duration | None) -> R:
         """For Job.result."""
-        return self._value(self._sync("aresult", self._finished, job.id, timeout))
+        return cast("R", self._value(self._sync("aresult", self._finished, job.id, timeout)))
 
     async def aresult(self, job: Job[R], timeout: Duration | None) -> R:
         """For Job.aresult."""
-        return self._value(await self._async(self._finished, job.id, timeout))
+        return cast("R", self._value(await self._async(self._finished, job.id, timeout)))
 
-    def cancel_one(self, id: UUID, reason: str) -> bool:  # noqa: A002
+    def cancel_one(self, id: UUID, reason: str) -> bool:
         """For Job.cancel."""
         return self._sync("acancel", self._cancel_one, id, reason)
 
-    async def acancel_one(self, id: UUID, reason: str) -> bool:  # noqa: A002
+    async def acancel_one(self, id: UUID, reason: str) -> bool:
         """For Job.acancel."""
         return await self._async(self._cancel_one, id, reason)
 
-    def retry_one(self, id: UUID) -> None:  # noqa: A002
+    def retry_one(self, id: UUID) -> None:
         """For Job.retry."""
         self._sync("aretry", self._retry_one, id)
 
-    async def aretry_one(self, id: UUID) -> None:  # noqa: A002
+    async def aretry_one(self, id: UUID) -> None:
         """For Job.aretry."""
         await self._async(self._retry_one, id)
 
-    async def _read(self, id: UUID) -> Record:  # noqa: A002
+    async def _read(self, id: UUID) -> Record:
         await self._opened()
         found = await self.place.find(Where(ids=(id,)), None, 1)
         return found[0] if found else _missing(id)
 
-    async def _finished(self, id: UUID, timeout: Duration | None) -> Record:  # noqa: A002
+    async def _finished(self, id: UUID, timeout: Duration | None) -> Record:
         end = None if timeout is None else time.monotonic() + span(timeout, "timeout") / 1000
         pause = POLL_FIRST
         while (record := await self._read(id)).state not in FINAL:
@@ -335,12 +354,12 @@ class Holdfast:
             pause = min(pause * 1.5, POLL_MOST)
         return record
 
-    async def _cancel_one(self, id: UUID, reason: str) -> bool:  # noqa: A002
+    async def _cancel_one(self, id: UUID, reason: str) -> bool:
         await self._opened()
         (answer,) = await self.place.cancel([id], reason)
         return _missing(id) if answer == "missing" else answer in ("cancelled", "requested")
 
-    async def _retry_one(self, id: UUID) -> None:  # noqa: A002
+    async def _retry_one(self, id: UUID) -> None:
         await self._opened()
         (answer,) = await self.place.retry([id])
         if answer == "missing":
@@ -418,7 +437,11 @@ class Holdfast:
         return await self.place.find(where, after, limit)
 
     async def _each(
-        self, where: Where, among: frozenset[State], act: Callable[[list[UUID]], Coroutine[Any, Any, int]], dry_run: bool
+        self,
+        where: Where,
+        among: frozenset[State],
+        act: Callable[[list[UUID]], Coroutine[Any, Any, int]],
+        dry_run: bool,
     ) -> int:
         """Acts on what matches now: pages go from the newest to older ones, so that later jobs are not touched."""
         if where == Where():
@@ -439,9 +462,7 @@ class Holdfast:
 
     # --- workers
 
-    def worker(
-        self, *, queues: Sequence[str] | None = None, concurrency: int = 10, deadline: Duration = 10
-    ) -> Worker:
+    def worker(self, *, queues: Sequence[str] | None = None, concurrency: int = 10, deadline: Duration = 10) -> Worker:
         """A worker in this process: `async with` runs async handlers on the caller's loop, `with` on one of its own.
 
         `queues`: which to serve, None for every queue in the store. `concurrency`: jobs at a time. `deadline`: how
@@ -449,6 +470,17 @@ class Holdfast:
         interpreter longer than the lease, nor the end of the process; `holdfast worker` does.
         """
         return Worker(self._for_worker, queues=queues, concurrency=concurrency, deadline=deadline, clock=self._clock)
+
+    def supervised_worker(self, options: Mapping[str, Any], supervisor: UUID) -> Worker:
+        """A worker whose lease `supervisor` keeps; for the command line."""
+        return Worker(
+            self._for_worker,
+            queues=options["queues"],
+            concurrency=options["concurrency"],
+            deadline=options["deadline"],
+            clock=self._clock,
+            supervisor=supervisor,
+        )
 
     def _for_worker(self) -> tuple[Store, dict[str, Task[..., Any]]]:
         self.load()
@@ -512,11 +544,12 @@ def _failed(record: Record) -> JobFailed:
     errors = _errors(record)
     last = errors[-1] if errors else JobError(record.attempt, moment(record.finished_at or 0), "Unknown", "", "")
     return JobFailed(
-        f"job {record.id} of {record.task} is dead after attempt {last.attempt}: {last.type}: {last.message}", last
+        f"job {record.id} of {record.task} is dead after attempt {last.attempt}: {last.type}: {last.message}",
+        last,
     )
 
 
-def _missing(id: UUID) -> Never:  # noqa: A002
+def _missing(id: UUID) -> Never:
     raise JobNotFound(f"no job {id}: never stored, not committed yet, or pruned after its time")
 
 
@@ -530,9 +563,12 @@ def _on_a_loop() -> bool:
 
 def _redefinition(old: Callable[..., Any], new: Callable[..., Any]) -> bool:
     """Whether `new` is `old` loaded once more, as by importlib.reload or as __main__ and by its name."""
-    return old.__code__.co_filename == new.__code__.co_filename and old.__qualname__ == new.__qualname__ and (
-        old.__code__.co_firstlineno == new.__code__.co_firstlineno
-    )
+    return _origin(old) == _origin(new)
+
+
+def _origin(fn: Callable[..., Any]) -> tuple[object, ...]:
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    return (code.co_filename, code.co_firstlineno, code.co_qualname) if code is not None else (fn,)
 
 
 def _import(name: str) -> Any:

@@ -95,15 +95,19 @@ def _milliseconds(duration: Duration, parameter: str) -> Span:
             return round(float(match_[1]) * _UNITS[match_[2]])
         case _:
             pass
-    raise ConfigError(f"{parameter}={duration!r}: not a duration; give seconds (30), '90s', '5m', '2h', '7d' or a timedelta")
+    raise ConfigError(
+        f"{parameter}={duration!r}: not a duration; give seconds (30), '90s', '5m', '2h', '7d' or a timedelta"
+    )
 
 
 def instant(moment: datetime, parameter: str) -> Instant:
     """Milliseconds since 1970 of an aware datetime; ConfigError naming `parameter` for a naive one."""
-    if not isinstance(moment, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+    if not isinstance(moment, datetime):
         raise ConfigError(f"{parameter}={moment!r}: not a datetime; for a duration use delay=")
     if moment.tzinfo is None:
-        raise ConfigError(f"{parameter}={moment!r}: has no time zone; give an aware datetime, such as datetime.now(UTC)")
+        raise ConfigError(
+            f"{parameter}={moment!r}: has no time zone; give an aware datetime, such as datetime.now(UTC)"
+        )
     return round((moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1))
 
 

@@ -64,6 +64,7 @@ class Signature:
         TypeError if the call does not fit the signature. PayloadError, naming the path to the bad value, if
         it does not fit its hint, cannot be JSON or would come back changed; also above PAYLOAD_LIMIT.
         """
+        kwargs = dict(kwargs)
         self._bind(args, kwargs)
         call: dict[str, object] = {}
         if args:
@@ -125,7 +126,7 @@ class Signature:
     def _signature(self) -> inspect.Signature:
         try:
             return inspect.signature(self._fn)
-        except (NameError, ValueError) as error:
+        except (NameError, TypeError, ValueError) as error:
             raise ConfigError(f"{self._name}: its signature cannot be read: {error}") from error
 
     @functools.cached_property
@@ -167,9 +168,7 @@ class Signature:
             raise _MisfitError(label, hint, _located(error, label)) from error
         return tuple(args), kwargs
 
-    def _passed(
-        self, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> Iterator[tuple[str, _Hint, object]]:
+    def _passed(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Iterator[tuple[str, _Hint, object]]:
         for place, value in enumerate(args):
             yield *self._hints.at(place), value
         for name, value in kwargs.items():
@@ -265,22 +264,16 @@ def _read_hint(subject: str, annotation: object, scope: object) -> _Hint:
         kinds = list(_kinds(type_info(hint)))
         decode = Decoder(hint).decode
     except Exception as error:
-        raise ConfigError(
-            f"{subject} is annotated {spelt}, which cannot be stored as JSON: {error}"
-        ) from error
+        raise ConfigError(f"{subject} is annotated {spelt}, which cannot be stored as JSON: {error}") from error
     foreign = [kind.cls for kind in kinds if isinstance(kind, CustomType) and kind.cls is not object]
     if foreign:
         within = f"{_type_name(foreign[0])} cannot be stored as JSON; "
-        raise ConfigError(
-            f"{subject} is annotated {spelt}: {within}use {_STORABLE}, or leave the annotation out"
-        )
+        raise ConfigError(f"{subject} is annotated {spelt}: {within}use {_STORABLE}, or leave the annotation out")
     return _Hint(spelt, decode, free=any(isinstance(kind, (AnyType, CustomType)) for kind in kinds))
 
 
 def _resolve(subject: str, annotation: object, scope: object) -> object:
-    holder = SimpleNamespace(
-        __annotations__={"it": annotation}, __type_params__=getattr(scope, "__type_params__", ())
-    )
+    holder = SimpleNamespace(__annotations__={"it": annotation}, __type_params__=getattr(scope, "__type_params__", ()))
     names = getattr(scope, "__globals__", {})
     try:
         return typing.get_type_hints(holder, globalns=names, include_extras=True)["it"]
@@ -373,7 +366,7 @@ _REFERENCE = "a reference to the data (a file's path, a key) instead"
 def _unstorable(value: object, label: str) -> _Fault | None:
     """The first thing within `value` that JSON cannot hold."""
     above: set[int] = set()
-    todo: list[tuple[Any, _Path, bool]] = [(value, (None, "{}", label), False)]
+    todo: list[tuple[Any, _Path, bool]] = [(value, (None, "{0}", label), False)]
     while todo:
         item, path, done = todo.pop()
         if done:
@@ -403,13 +396,13 @@ def _parts(value: Any) -> _Parts | None:
     if issubclass(kind, (str, int, float, Enum)):
         return None
     if issubclass(kind, dict):
-        return [("[{!r}]", key, part) for key, part in value.items()]
+        return [("[{1}]", key, part) for key, part in value.items()]
     if issubclass(kind, (list, tuple)):
-        return [("[{}]", place, part) for place, part in enumerate(value)]
+        return [("[{0}]", place, part) for place, part in enumerate(value)]
     if issubclass(kind, (set, frozenset)):
         return [("[...]", None, part) for part in value]
     names = _field_names(value)
-    return None if names is None else [(".{}", name, getattr(value, name)) for name in names]
+    return None if names is None else [(".{0}", name, getattr(value, name)) for name in names]
 
 
 def _field_names(value: object) -> list[str] | None:
@@ -448,9 +441,9 @@ def _why_no_keys(keys: Iterable[object]) -> str | None:
             continue
         reason = _why_no_json(key)
         if reason:
-            return f"the dict key {_short(repr(key))}: {reason}"
+            return f"the dict key {_shown(key)}: {reason}"
         if _error_of({key: None}):
-            return f"the dict key {_short(repr(key))} ({_type_of(key)}) cannot be a JSON key; use a str"
+            return f"the dict key {_shown(key)} ({_type_of(key)}) cannot be a JSON key; use a str"
     return None
 
 
@@ -467,7 +460,7 @@ def _loss(given: object, back: object, label: str, *, free: bool) -> _Fault | No
 
     `free`: anything goes somewhere in the hint, so that a list for a tuple is not what the hint asked for.
     """
-    todo: list[tuple[object, object, _Path]] = [(given, back, (None, "{}", label))]
+    todo: list[tuple[object, object, _Path]] = [(given, back, (None, "{0}", label))]
     while todo:
         one, other, path = todo.pop()
         if _equal(one, other):
@@ -502,7 +495,7 @@ def _why_changed(given: Any, back: Any, *, free: bool) -> str | None:
 def _why_keys_changed(given: Any, back: Any) -> str | None:
     for key in given:
         if key not in back and not isinstance(key, str):
-            return f"the dict key {_short(repr(key))} would come back as a str; annotate the keys, or use str"
+            return f"the dict key {_shown(key)} would come back as a str; annotate the keys, or use str"
     return "two of its keys are the same in JSON; use str for all" if len(back) < len(given) else None
 
 
@@ -541,8 +534,15 @@ def _spelt_path(path: _Path) -> str:
     above: _Path | None = path
     while above:
         above, spelling, step = above
-        steps.append(spelling.format(step))
+        steps.append(spelling.format(step, _shown(step)))
     return _short("".join(reversed(steps)), limit=200)
+
+
+def _shown(value: object) -> str:
+    try:
+        return _short(repr(value))
+    except Exception:  # noqa: BLE001  # an int of more than 4,300 digits has no repr, and a class's own may fail
+        return f"<{_type_of(value)}>"
 
 
 def _short(text: str, limit: int = 60) -> str:

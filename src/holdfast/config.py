@@ -1,11 +1,11 @@
-"""Settings: an argument wins over a HOLDFAST_* variable, that over [tool.holdfast] in pyproject.toml; read at first use."""
+"""Settings, read at first use: an argument wins over HOLDFAST_*, that over [tool.holdfast] in pyproject.toml."""
 
 from __future__ import annotations
 
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from holdfast.errors import ConfigError
 
@@ -49,4 +49,4 @@ def _section(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if not isinstance(section, dict):
         raise ConfigError(f"{path}: [tool.holdfast] must be a table")
-    return section
+    return cast("dict[str, Any]", section)

@@ -36,7 +36,7 @@ class CurrentJob:
 
     def __init__(
         self,
-        id: UUID,  # noqa: A002  # the public name of the attribute
+        id: UUID,  # the public name of the attribute
         task: str,
         queue: str,
         attempt: int,

@@ -1,4 +1,4 @@
-"""The values that all layers share: a job's states, its row, what a claim is, what ended an attempt and what is written then.
+"""The values that all layers share: states, the stored row, a claim, what ended an attempt, what is written then.
 
 Instants and spans are whole milliseconds (see clock.py). The values that pass by the hundred (`Claim`,
 `Outcome`) are named tuples, because making one costs a fifth of a frozen dataclass.
@@ -83,7 +83,7 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A job as its producer wrote it, not stored yet. `delay` is ours, `at` is an instant the user named; at most one is set."""
+    """A job as its producer wrote it, not stored yet. `delay` is ours, `at` the user's; at most one is set."""
 
     id: UUID
     task: str
@@ -120,7 +120,7 @@ class Loss(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A job as a worker (or a sweeper) holds it. (id, fence, worker) is the claim's word: every later write carries all three."""
+    """A job as a worker (or a sweeper) holds it. (id, fence, worker) is the claim's word, which every write carries."""
 
     id: UUID
     fence: int
@@ -235,7 +235,7 @@ class Attempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The stored row of a job, with its history (at most ERRORS_FIRST + ERRORS_LAST attempts; `omitted` says how many are not kept)."""
+    """The stored row of a job with its history: at most ERRORS_FIRST + ERRORS_LAST attempts; `omitted` are not kept."""
 
     id: UUID
     task: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback as tracebacks
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any, cast
 
 from holdfast.clock import HOUR, MINUTE, SECOND, Duration, Span, short, span
 from holdfast.errors import Cancel, ConfigError, Permanent, RetryAfter, Snooze
@@ -127,7 +128,7 @@ def _after_release(job: Claim, reason: str, *, unknown: bool) -> Outcome:
 
 
 def _after_loss(job: Claim, verdict: Lost) -> Outcome:
-    """SEMANTICS (b): losses in company are not charged; two of them make the next run alone; a loss alone is a crash."""
+    """Losses in company are not charged; two of them make the next run alone; a loss alone is a crash."""
     loss = verdict.loss
     back = _back(job, "lost", None, loss.cause)
     if loss.on_purpose or not loss.begun:
@@ -242,7 +243,11 @@ def verdict_of(error: BaseException, retry: Retry) -> Verdict:
 
 def failure(error: BaseException) -> Failure:
     """An exception as texts of bounded size; never raises, whatever the exception's own methods do."""
-    return Failure(cut(type(error).__qualname__, 200), cut(_text(error), MESSAGE_LIMIT), cut(_traceback(error), TRACEBACK_LIMIT))
+    return Failure(
+        cut(type(error).__qualname__, 200),
+        cut(_text(error), MESSAGE_LIMIT),
+        cut(_traceback(error), TRACEBACK_LIMIT),
+    )
 
 
 def _text(error: BaseException) -> str:
@@ -267,9 +272,10 @@ def _whole(name: str, value: object, *, least: int) -> None:
         raise ConfigError(f"{name}={value!r}: a whole number of {least} or more")
 
 
-def _exceptions(name: str, classes: object) -> None:
-    fits = isinstance(classes, tuple) and all(isinstance(c, type) and issubclass(c, BaseException) for c in classes)
-    if not fits:
+def _exceptions(name: str, classes: Any) -> None:
+    if not isinstance(classes, tuple) or not all(map(_is_exception, cast("tuple[object, ...]", classes))):
         raise ConfigError(f"{name}={classes!r}: a tuple of exception classes, for example {name}=(ValueError,)")
 
 
+def _is_exception(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)

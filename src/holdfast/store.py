@@ -29,7 +29,7 @@ class Receipt(NamedTuple):
 
 
 class Claims(NamedTuple):
-    """What a claim took. `refused`: "gone" (retired or unknown worker), "expired" (its lease is over), "ticket" (an old number)."""
+    """What a claim took. `refused`: "gone" (retired or unknown worker), "expired" (its lease), "ticket" (wrong number)."""
 
     jobs: Sequence[Claim]
     refused: Literal["gone", "expired", "ticket"] | None = None
@@ -93,7 +93,7 @@ class Beat(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line in a worker's mailbox. `job` and `fence` say which claim it is about. More kinds come with what sends them."""
+    """A line in a worker's mailbox. `job` and `fence` say which claim it is about. Kinds come with what sends them."""
 
     worker: UUID
     kind: Literal["cancel", "lost"]
@@ -102,7 +102,7 @@ class Line(NamedTuple):
 
 
 class Promoted(NamedTuple):
-    """`moved` jobs became queued; the next scheduled one is due in `next_in` (0: there are more already), None: there is none."""
+    """`moved` jobs became queued; the next is due in `next_in` (0: now already), None: nothing is scheduled."""
 
     moved: int
     next_in: Span | None
@@ -114,7 +114,7 @@ Retrying: TypeAlias = Literal["retried", "unfinished", "succeeded", "missing"]
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Which jobs: all that is set must hold. `since` and `before` bound the time of enqueue: since <= enqueued_at < before."""
+    """Which jobs: all that is set must hold. The times bound the enqueue: since <= enqueued_at < before."""
 
     ids: Sequence[UUID] | None = None
     starts: str | None = None  # the id's text begins with this
@@ -221,7 +221,8 @@ class Store(Protocol):
 
     async def register(self, worker: UUID, supervisor: UUID | None, facts: Mapping[str, object]) -> Registered:
         """Opens a worker's life: its row, lease live from now, `steady_since` = now, last used ticket 0. Again: a beat;
-        a retired worker stays retired."""
+        a retired worker stays retired.
+        """
         ...
 
     async def beat(self, workers: Sequence[UUID]) -> Beat:
@@ -235,7 +236,7 @@ class Store(Protocol):
     async def mail(self, workers: Sequence[UUID]) -> Sequence[Line]:
         """All lines for these workers: "cancel" while its claim is held under its word, "lost" once a sweeper took it.
 
-        A read. Lines stay until the claim settles (cancel) or the worker is retired (lost), so a lost reply is harmless.
+        A read. Lines stay until the claim settles (cancel) or the worker is retired (lost): a lost reply is harmless.
         """
         ...
 
@@ -249,7 +250,8 @@ class Store(Protocol):
 
     async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
         """Waits up to `timeout` seconds for a hint that a claim may find something; True at a hint, and at once where
-        jobs are queued already. Never needed for correctness."""
+        jobs are queued already. Never needed for correctness.
+        """
         ...
 
     async def promote(self, limit: int) -> Promoted:
@@ -272,21 +274,25 @@ class Store(Protocol):
 
     async def prune(self, limit: int) -> int:
         """Deletes up to `limit` finished jobs whose time is over, with all that belongs to them, and workers' rows
-        that are over (retired, or a day without a beat) and hold nothing. Returns the number of jobs."""
+        that are over (retired, or a day without a beat) and hold nothing. Returns the number of jobs.
+        """
         ...
 
     async def find(self, where: Where, after: Cursor | None = None, limit: int = 50) -> Sequence[Record]:
         """Up to `limit` records, newest first by (enqueued_at, id), each with its kept history, oldest attempt first;
-        `after`: those behind the cursor. Texts in `where` match literally; an empty sequence matches nothing."""
+        `after`: those behind the cursor. Texts in `where` match literally; an empty sequence matches nothing.
+        """
         ...
 
     async def cancel(self, ids: Sequence[UUID], reason: str = "") -> Sequence[Cancelling]:
         """Per id, in one atomic step each: not running -> cancelled now, prunable like an outcome's; running -> flag
-        and reason set once and a "cancel" line for its worker, `requested` (again: still `requested`); final -> `final`."""
+        and reason set once and a "cancel" line for its worker, `requested` (so it says again); final -> `final`.
+        """
         ...
 
     async def retry(self, ids: Sequence[UUID]) -> Sequence[Retrying]:
         """Per id: a dead or cancelled job starts a new life: queued now, life+1, attempt, releases, losses and crashes
         0, not alone unless its draft said so, no result, no reason, never started; id, fence, history and what was
-        settled go on. Else unchanged, and says why."""
+        settled go on. Else unchanged, and says why.
+        """
         ...

@@ -6,11 +6,24 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Protocol, Self, TypedDict, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 from uuid import UUID
 
 from holdfast.clock import Duration, Instant, Span, instant, span
@@ -109,13 +122,13 @@ def _timeout(value: Duration | None, parameter: str) -> Span | None:
     return None if value is None else span(value, parameter, positive=True)
 
 
-def _tags(value: object, parameter: str) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
+def _tags(value: Any, parameter: str) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, (list, tuple)):
         raise ConfigError(f"{parameter}={value!r}: a list of texts, for example ['eu', 'invoice']")
-    tags = tuple(dict.fromkeys(value))
+    tags = list(cast("Iterable[Any]", value))
     if len(tags) > TAGS_MOST or not all(isinstance(t, str) and 0 < len(t) <= TAG_LENGTH_MOST for t in tags):
         raise ConfigError(f"{parameter}={value!r}: at most {TAGS_MOST} texts of 1 to {TAG_LENGTH_MOST} characters")
-    return tags
+    return tuple(dict.fromkeys(tags))
 
 
 def _as_is(value: object, parameter: str) -> object:
@@ -147,10 +160,10 @@ class Client(Protocol):
     async def astatus(self, job: Job[R]) -> JobStatus[R]: ...
     def result(self, job: Job[R], timeout: Duration | None) -> R: ...
     async def aresult(self, job: Job[R], timeout: Duration | None) -> R: ...
-    def cancel_one(self, id: UUID, reason: str) -> bool: ...  # noqa: A002
-    async def acancel_one(self, id: UUID, reason: str) -> bool: ...  # noqa: A002
-    def retry_one(self, id: UUID) -> None: ...  # noqa: A002
-    async def aretry_one(self, id: UUID) -> None: ...  # noqa: A002
+    def cancel_one(self, id: UUID, reason: str) -> bool: ...
+    async def acancel_one(self, id: UUID, reason: str) -> bool: ...
+    def retry_one(self, id: UUID) -> None: ...
+    async def aretry_one(self, id: UUID) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -204,7 +217,7 @@ class Job(Generic[R_co]):
 
     __slots__ = ("_client", "created", "id")
 
-    def __init__(self, client: Client, id: UUID, *, created: bool = True) -> None:  # noqa: A002
+    def __init__(self, client: Client, id: UUID, *, created: bool = True) -> None:
         self._client = client
         self.id = id
         self.created = created
@@ -254,7 +267,7 @@ class Job(Generic[R_co]):
         return f"<Job {self.id}>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Job) and self.id == other.id  # pyright: ignore[reportUnknownMemberType]
+        return isinstance(other, Job) and self.id == other.id
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -275,7 +288,7 @@ class Task(Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(fn)
         self.plan = plan
         self._terms = plan.terms
-        functools.update_wrapper(self, fn)
+        functools.update_wrapper(cast("Any", self), fn)
 
     @property
     def queue(self) -> str:
@@ -312,7 +325,7 @@ class Task(Generic[P, R]):
         """As `enqueue`, for async code."""
         return await self._client.astore_one(self._bound(args, kwargs), self.plan.connection)
 
-    def job(self, id: UUID | str) -> Job[R]:  # noqa: A002
+    def job(self, id: UUID | str) -> Job[R]:
         """A handle for a known id; asks nothing yet."""
         return Job(self._client, as_id(id))
 
@@ -320,7 +333,17 @@ class Task(Generic[P, R]):
         plan = self.plan
         payload = self.signature.encode(args, kwargs)
         return NewJob(
-            Draft(new_id(), self.name, plan.queue, payload, self._terms, plan.priority, plan.delay, plan.at, plan.tags)
+            Draft(
+                new_id(),
+                self.name,
+                plan.queue,
+                payload,
+                self._terms,
+                plan.priority,
+                plan.delay,
+                plan.at,
+                plan.tags,
+            )
         )
 
     def _inside(self) -> Token[CurrentJob] | None:
@@ -381,13 +404,13 @@ def define(client: Client, fn: Callable[..., Any], defaults: Plan, options: Mapp
     if isinstance(aliases, str):
         raise ConfigError(f"aliases={aliases!r}: a list of names, for example aliases=('shop.old_name',)")
     plan = defaults.changed(options, f"@task on {name}", _ENQUEUE)
-    kind = AsyncTask if inspect.iscoroutinefunction(fn) else SyncTask
+    kind: type[Task[..., Any]] = AsyncTask if inspect.iscoroutinefunction(fn) else SyncTask
     return kind(client, fn, name, aliases, plan)
 
 
 def _check_function(fn: object) -> None:
     if isinstance(fn, Task):
-        raise ConfigError(f"{fn.name} is a task already")  # pyright: ignore[reportUnknownMemberType]
+        raise ConfigError(f"{fn.name} is a task already")
     if isinstance(fn, (classmethod, property)) or not callable(fn) or inspect.isclass(fn):
         raise ConfigError(f"@task on {fn!r}: a task is a plain or async function")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
@@ -421,7 +444,7 @@ def _main_module() -> str:
     return Path(file).stem if file else "__main__"
 
 
-def as_id(id: UUID | str) -> UUID:  # noqa: A002
+def as_id(id: UUID | str) -> UUID:
     """A job's id from its text. ConfigError if it is none."""
     if isinstance(id, UUID):
         return id

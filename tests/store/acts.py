@@ -65,7 +65,7 @@ class Hand:
 
     async def refusal(self) -> str | None:
         """Why a claim takes nothing just now; None if it would be served."""
-        claims = await self.store.claim(self.id, self.ticket, None, 0)
+        claims = await self.store.claim(self.id, self.ticket, ["a queue without jobs"], 1)
         assert not claims.jobs
         return claims.refused
 

@@ -221,7 +221,7 @@ class MemoryStore:
             raise ConfigError(
                 f"connection={type(connection).__qualname__}: jobs in memory:// live in this process, not in "
                 "your database, so they cannot be part of its transaction. Enqueue after the commit, or write "
-                "an outbox row within it and enqueue from that, or keep the jobs in that database (sqlite:///path)"
+                "an outbox row within it and enqueue from that, or keep the jobs there (sqlite:///path)"
             )
         with self._lock:
             now = self._now()

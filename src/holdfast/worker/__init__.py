@@ -1,4 +1,4 @@
-"""Worker: wires the roles together. start -> (claim, run, finish) -> stop: claims end, jobs end, outcomes are written, retire.
+"""Worker: wires the roles together. start -> claim, run, finish -> stop: claims, jobs, outcomes, lease, in this order.
 
 The roles, a file each: fetcher, slots, runner, executors, finisher, keeper, janitor; loop repeats their steps.
 """
@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Any, Self
 from uuid import UUID
 
@@ -58,7 +59,7 @@ class Departure:
 
 
 class Worker:
-    """Claims jobs and runs them. `async with` runs async handlers on the caller's loop, `with` and `start` on one of its own."""
+    """Claims jobs and runs them: with `async with` on the caller's loop, with `with` and `start` on one of its own."""
 
     def __init__(
         self,
@@ -97,7 +98,14 @@ class Worker:
         if self._supervisor is None:
             self.keep()
         self._main = asyncio.create_task(self._run())
-        tell(workers, logging.INFO, "started", worker=self.identity.id, slots=self._concurrency, store=self._store.url)
+        tell(
+            workers,
+            logging.INFO,
+            "started",
+            worker=self.identity.id,
+            slots=self._concurrency,
+            store=self._store.url,
+        )
 
     def _wire(self) -> None:
         self._claiming, self._working = Signal(), Signal()
@@ -108,7 +116,13 @@ class Worker:
         self._in_threads = InThreads(self._ended, self._concurrency)
         self._finisher = Finisher(self._store, self._stale)
         self._fetcher = Fetcher(
-            self._store, lambda: self.identity, self._slots, self._finisher, self._queues, self._claiming, self._lost
+            self._store,
+            lambda: self.identity,
+            self._slots,
+            self._finisher,
+            self._queues,
+            self._claiming,
+            self._lost,
         )
         self._janitor = Janitor(self._store, lambda: self.identity.id)
 
@@ -119,8 +133,6 @@ class Worker:
 
     def facts(self) -> dict[str, object]:
         """What others may know of this worker."""
-        from holdfast import __version__  # noqa: PLC0415  # the package's own name is above this layer
-
         return {
             "name": f"{platform.node()}:{os.getpid()}",
             "pid": os.getpid(),
@@ -128,7 +140,7 @@ class Worker:
             "tasks": sorted(self._tasks),
             "slots": self._concurrency,
             "python": platform.python_version(),
-            "version": __version__,
+            "version": metadata.version("holdfast"),
         }
 
     def keep(self) -> None:
@@ -310,7 +322,15 @@ class Worker:
         claim = run.claim
         attempt = f"{claim.attempt}/{claim.terms.max_attempts}"
         tell(
-            jobs, level, event, task=claim.task, job=claim.id, queue=claim.queue, attempt=attempt, fence=claim.fence, **fields
+            jobs,
+            level,
+            event,
+            task=claim.task,
+            job=claim.id,
+            queue=claim.queue,
+            attempt=attempt,
+            fence=claim.fence,
+            **fields,
         )
 
     def _stale(self, outcome: Outcome) -> None:
@@ -438,4 +458,3 @@ def _concurrency(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= CONCURRENCY_MOST:
         return value
     raise ConfigError(f"concurrency={value!r}: a whole number from 1 to {CONCURRENCY_MOST}")
-

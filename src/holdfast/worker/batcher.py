@@ -1,4 +1,4 @@
-"""Natural batching, used by enqueue and finish: while a write is in flight, later items pile up and go together next."""
+"""Natural batching: while a write is in flight, later items pile up and go together in the next one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Batcher(Generic[T, R]):
         self._writing: asyncio.Task[None] | None = None
 
     async def put(self, items: Sequence[T]) -> Sequence[R]:
-        """Writes `items` and returns one result for each. A caller that leaves takes its items along if they wait still."""
+        """Writes `items`, returns one result for each. A caller that leaves takes along what waits still."""
         answer: asyncio.Future[Sequence[R]] = asyncio.get_running_loop().create_future()
         call = (items, answer)
         self._waiting.append(call)

@@ -1,4 +1,4 @@
-"""The fetcher: free slots -> claim -> start. Keeps one claim in flight while jobs run, and repeats one whose reply was lost."""
+"""The fetcher: free slots -> claim -> start. One claim is in flight at a time; one whose reply was lost is repeated."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Fetcher:
             else:
                 self._slots.add(claims.jobs)
             return 0
-        await unless(self._stopping, self._store.wait(self._queues, IDLE_MOST * random.uniform(0.8, 1)))  # noqa: S311
+        await unless(self._stopping, self._store.wait(self._queues, IDLE_MOST * random.uniform(0.8, 1)))
         return 0
 
     def give_back(self, claims: Sequence[Claim], reason: str) -> None:
@@ -84,6 +84,8 @@ class Fetcher:
         unknown = {(r.id, r.fence): r for r in records if r.id not in known}
         for key in self._suspects & unknown.keys():
             tell(workers, logging.ERROR, "stray", job=key[0], fence=key[1], worker=identity.id)
-            self._finisher.add(decide(held_as(unknown[key], identity.id), Released("held by a worker that did not know it")))
+            self._finisher.add(
+                decide(held_as(unknown[key], identity.id), Released("held by a worker that did not know it"))
+            )
         self._suspects = set(unknown)
         return STRAYS_EVERY

@@ -69,7 +69,7 @@ class Finisher:
             return await self._store.finish(batch)
         except StoreAway:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever a store cannot take, the others must not wait for
             if len(batch) == 1:
                 return [await self._write_spoilt(batch[0], error)]
         return [(await self._write([outcome]))[0] for outcome in batch]
@@ -103,5 +103,3 @@ class Finisher:
             self.arrived.poke()
             await self.written.wait(min(0.1, end - now()))
         return [*self._writing, *self._outcomes]
-
-

@@ -35,7 +35,7 @@ class Janitor:
         """Takes over what lost workers held, and writes what their loss means for each job."""
         claims = await self._store.reclaim(self._sweeper(), RECLAIM_MOST)
         await self._rescue(claims)
-        return 0 if len(claims) == RECLAIM_MOST else RECLAIM_EVERY * random.uniform(0.8, 1.2)  # noqa: S311
+        return 0 if len(claims) == RECLAIM_MOST else RECLAIM_EVERY * random.uniform(0.8, 1.2)
 
     async def prune_step(self) -> float:
         """Deletes finished jobs whose time is over."""

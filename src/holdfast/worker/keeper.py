@@ -97,7 +97,7 @@ class KeeperThread:
             asyncio.run_coroutine_threadsafe(self._linger(worker, over), self._loop)
 
     async def _linger(self, worker: UUID, over: Callable[[], bool]) -> None:
-        while not over():
+        while not over():  # noqa: ASYNC110  # a thread of the user's says nothing when it ends
             await asyncio.sleep(MAIL_EVERY / 4)
         await self._store.retire(worker)
         if self._stopping is not None:

@@ -89,10 +89,10 @@ class Trouble:
             text = str(error) if away else f"{type(error).__name__}: {error}"
             tell(workers, logging.WARNING, "store-away" if away else "step-failed", role=self._role, error=text)
             if not away:
-                workers.debug("in the step of %s", self._role, exc_info=error)
-        pause = min(BACKOFF_FIRST * 2**self._tries, BACKOFF_MOST)
+                workers.error("a bug in %s; it goes on, please report it", self._role, exc_info=error)
+        pause: float = min(BACKOFF_FIRST * 2**self._tries, BACKOFF_MOST)
         self._tries = min(self._tries + 1, 16)
-        return pause * random.uniform(0.5, 1)  # noqa: S311  # spreads the load, guards nothing
+        return float(pause * random.uniform(0.5, 1))
 
     def over(self) -> None:
         """Notes a step that worked."""

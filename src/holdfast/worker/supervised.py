@@ -1,0 +1,78 @@
+"""A worker as a supervisor's child: obeys the channel, leaves by os._exit if it must, drains when left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from uuid import UUID
+
+from holdfast.observe.logging import tell, workers
+from holdfast.store import Line
+from holdfast.worker import Departure, Worker
+from holdfast.worker.channel import Channel
+from holdfast.worker.loop import Signal
+
+
+async def serve(worker: Worker, end: socket.socket, url: str, facts: dict[str, object]) -> int:
+    """Runs `worker` until it is told to drain, by the channel or a signal; returns the exit code.
+
+    `url` is for the supervisor, which opens the same store. If code still runs after deadline and grace, this
+    does not return: the process reports what it held and leaves, and the supervisor gives those jobs back.
+    """
+    channel = await Channel.over(end)
+    leaving = Signal()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _asked, leaving, worker)
+    await worker.astart()
+    worker.renamed = lambda id: channel.send("renamed", worker=id)  # noqa: A006
+    channel.send("ready", worker=worker.identity.id, url=url, **facts)
+    obeying = asyncio.create_task(_obey(channel, worker, leaving))
+    await leaving.wait(None)
+    departure = await worker.astop()
+    if departure.forced:
+        await _leave(channel, departure)
+    obeying.cancel()
+    channel.close()
+    return departure.exit_code
+
+
+def _asked(leaving: Signal, worker: Worker) -> None:
+    if leaving:
+        worker.hurry()
+    leaving.set()
+
+
+async def _obey(channel: Channel, worker: Worker, leaving: Signal) -> None:
+    while (message := await channel.receive()) is not None:
+        match message["word"]:
+            case "beaten":
+                worker.beaten(message["sent"], message["lease"])
+            case "line":
+                worker.line(Line(UUID(message["worker"]), message["kind"], UUID(message["job"]), message["fence"]))
+            case "gone":
+                worker.gone()
+            case "drain":
+                leaving.set()
+            case "hurry":
+                worker.hurry()
+                leaving.set()
+            case _:
+                pass
+    tell(workers, logging.ERROR, "supervisor-gone", message="keeps its own lease, drains and leaves")
+    worker.keep()
+    leaving.set()
+
+
+async def _leave(channel: Channel, departure: Departure) -> None:
+    """Running code cannot be ended from inside: the process goes, and says what it held."""
+    channel.send("forced", jobs=[{"job": run.claim.id, "fence": run.claim.fence} for run in departure.forced])
+    await channel.drain()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(departure.exit_code)

@@ -1,0 +1,288 @@
+"""The invoice shop of examples/: its money, its invoices, its mail server, and the judge of its bad day."""
+
+import csv
+import io
+import json
+import smtplib
+import time
+from collections.abc import Callable, Generator
+from datetime import date
+from decimal import Decimal
+from email.message import EmailMessage
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+from pypdf import PdfReader
+
+from examples.invoices import mail as mailing
+from examples.invoices import make_orders
+from examples.invoices.audit import Findings, audit, read_csv, read_log
+from examples.invoices.invoice import render
+from examples.invoices.orders import Line, Order, read_orders
+from examples.invoices.processes import Crew, address, listening
+
+REFUSED = frozenset({make_orders.REFUSED})
+
+
+def until(what: str, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, f"still waiting for {what}"
+        time.sleep(0.02)
+
+
+def an_order(number: int = 7, *, currency: str = "EUR", lines: int = 1, **changes: object) -> Order:
+    line = Line("A100-0001", "Oak shelf", Decimal(3), Decimal("9.99"), Decimal("12.5"), Decimal(19))
+    facts: dict[str, object] = {
+        "ordered_on": date(2026, 11, 1),
+        "paid_on": date(2026, 11, 2),
+        "customer": "Zoë Müller-Lüdenscheidt",
+        "email": f"customer-{number}@customers.example",
+        "street": "Große Elbstraße 9",
+        "city": "Hamburg",
+        "country": "Germany",
+    } | changes
+    return Order(number=number, currency=currency, lines=(line,) * lines, **facts)  # type: ignore[arg-type]
+
+
+def text_of(pdf: bytes) -> list[str]:
+    """The text of each page, without the invisible marks that let long words break."""
+    return [page.extract_text().replace("\u200b", "") for page in PdfReader(io.BytesIO(pdf)).pages]
+
+
+# orders
+
+
+def test_the_checked_in_orders_are_what_the_generator_writes() -> None:
+    written = io.StringIO()
+    make_orders.write(written)
+    assert written.getvalue() == make_orders.CSV.read_text(encoding="utf-8")
+
+
+def test_the_orders_are_varied() -> None:
+    orders = {order.number: order for order in read_csv(make_orders.CSV)}
+    assert len(orders) == 300
+    assert len(read_csv(make_orders.CSV)) > 300, "some orders are exported twice"
+    assert {"JPY", "KWD", "EUR"} < {order.currency for order in orders.values()}
+    assert max(len(order.lines) for order in orders.values()) > 100
+    assert [order.number for order in orders.values() if order.email in REFUSED] == [10064]
+    assert {order.paid_on is None for order in orders.values()} == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("currency", "price", "net", "tax", "total"),
+    [
+        ("EUR", "9.99", "26.22", "4.98", "31.20"),
+        ("JPY", "1999", "5,247", "997", "6,244"),
+        ("KWD", "3.333", "8.749", "1.662", "10.411"),
+    ],
+)
+def test_money_is_rounded_to_the_smallest_unit_of_its_currency(
+    currency: str, price: str, net: str, tax: str, total: str
+) -> None:
+    line = Line("A100-0001", "Oak shelf", Decimal(3), Decimal(price), Decimal("12.5"), Decimal(19))
+    order = Order(**(vars(an_order(currency=currency)) | {"lines": (line,)}))
+    assert order.money(order.net) == net
+    assert {rate: order.money(amount) for rate, amount in order.taxes.items()} == {Decimal(19): tax}
+    assert order.money(order.total) == total
+
+
+@pytest.mark.parametrize("change", [{"quantity": "many"}, {"currency": None}, {"order": "8", "customer": ""}])
+def test_an_order_that_cannot_be_read_is_named(change: dict[str, str | None]) -> None:
+    rows = list(csv.DictReader(make_orders.CSV.open(encoding="utf-8", newline="")))[:2]
+    bad = io.StringIO()
+    sheet = csv.DictWriter(bad, rows[0], extrasaction="ignore")
+    sheet.writeheader()
+    sheet.writerows([rows[0], rows[1] | change] if change.get("order") else [rows[0] | change])
+    if change.get("currency", "") is None:
+        bad = io.StringIO(bad.getvalue().replace("currency", "money"))
+    with pytest.raises(ValueError, match=r"order '10001' cannot be read"):
+        list(read_orders(bad.getvalue().splitlines()))
+
+
+# the invoice
+
+
+def test_an_invoice_of_many_lines_has_its_header_and_number_on_every_page() -> None:
+    order = an_order(lines=120)
+    pages = text_of(render(order))
+    assert len(pages) > 2
+    for number, page in enumerate(pages, start=1):
+        assert f"Invoice 7 · Page {number} of {len(pages)}" in page
+        assert "ARTICLE" in page, f"page {number} lacks the table's header"
+    assert f"Total EUR {order.money(order.total)}" in pages[-1]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Γιώργος Αγγελόπουλος",
+        "Олексій Ґалаґан",
+        "Nguyễn Thị Ánh",
+        "გიორგი ბერიძე",
+        "Ægir Þórðarson",
+        'Smith "Nobby" & <Sons> #1 $x$ *_@\\',
+        "Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetzberatungs GmbH",
+    ],
+)
+def test_an_invoice_says_the_customers_name(name: str) -> None:
+    [page] = text_of(render(an_order(customer=name)))
+    assert "".join(name.split()) in "".join(page.split()).replace("-", "")
+
+
+def test_the_same_order_gives_the_same_invoice() -> None:
+    assert render(an_order()) == render(an_order())
+
+
+def test_an_unpaid_order_gets_no_invoice() -> None:
+    with pytest.raises(ValueError, match="order 7 is not paid"):
+        render(an_order(paid_on=None))
+
+
+# the mail server
+
+
+class Post:
+    """A running mail server, and both ways to talk to it."""
+
+    def __init__(self, folder: Path, smtp: str, http: httpx.Client) -> None:
+        self.folder = folder
+        self.http = http
+        self._smtp = smtp
+
+    def send(self, message_id: str, to: str = "ann@customers.example", timeout: float = 10) -> None:
+        mail = EmailMessage()
+        mail["Message-ID"], mail["From"], mail["To"] = message_id, "shop@shop.example", to
+        host, port = self._smtp.split(":")
+        with smtplib.SMTP(host, int(port), "shop.example", timeout) as smtp:
+            smtp.send_message(mail)
+
+    def faults(self, **wanted: bool) -> None:
+        self.http.put("/faults", json=wanted).raise_for_status()
+
+    def accepted(self, message_id: str) -> bool:
+        return self.http.get(f"/messages/{message_id}").status_code == 200
+
+    def files(self) -> list[str]:
+        return [path.read_text() for path in (self.folder / "new").iterdir()]
+
+    def events(self) -> list[str]:
+        return [line["event"] for line in read_log(self.folder / "log.jsonl")]
+
+
+@pytest.fixture
+def post(tmp_path: Path) -> Generator[Post]:
+    smtp, http = listening(), listening()
+    where, doors = address(smtp), ("--smtp", f"fd:{smtp.fileno()}", "--http", f"fd:{http.fileno()}")
+    command = ("python", "-m", "examples.invoices.mailserver", str(tmp_path / "mail"), *doors)
+    client = httpx.Client(base_url=f"http://{address(http)}", timeout=20)
+    with Crew(tmp_path, {}) as crew, client:
+        crew.start("mailserver", *command, "--refuse", make_orders.REFUSED, sockets=(smtp, http))
+        yield Post(tmp_path / "mail", where, client)
+
+
+def test_the_mail_server_keeps_what_it_accepts_and_refuses_the_rest(post: Post) -> None:
+    post.send("<1@shop.example>")
+    post.faults(busy=True)
+    with pytest.raises(smtplib.SMTPDataError, match="try again later"):
+        post.send("<2@shop.example>")
+    post.faults()
+    with pytest.raises(smtplib.SMTPRecipientsRefused, match="no such mailbox"):
+        post.send("<3@shop.example>", to=make_orders.REFUSED)
+    assert [post.accepted(f"<{each}@shop.example>") for each in (1, 2, 3)] == [True, False, False]
+    [only] = post.files()
+    assert "<1@shop.example>" in only
+    assert [event for event in post.events() if event not in {"asked", "faults"}] == ["accepted", "busy", "refused"]
+
+
+def test_a_held_reply_is_lost_with_its_client_but_the_message_is_kept(post: Post) -> None:
+    post.faults(hold=True)
+    with pytest.raises(TimeoutError):
+        post.send("<1@shop.example>", timeout=0.5)
+    until("the lost reply in the log", lambda: "reply lost" in post.events())
+    assert post.accepted("<1@shop.example>")
+
+
+# the judge
+
+
+def a_day(out: Path) -> Path:
+    """What a day with three good orders and one refused one leaves behind; returns its CSV."""
+    numbers = (1, 2, 3, 4)
+    orders = {number: an_order(number, email=f"{number}@customers.example") for number in numbers[:3]}
+    orders[4] = an_order(4, email=make_orders.REFUSED)
+    export = out / "orders.csv"
+    for folder in ("mail/new", "invoices", "webhook"):
+        (out / folder).mkdir(parents=True)
+    with export.open("w", encoding="utf-8", newline="") as file:
+        sheet = csv.DictWriter(file, make_orders.HEADER)
+        sheet.writeheader()
+        for order in (*orders.values(), orders[2]):
+            head = {name: getattr(order, name) for name in make_orders.HEADER[1:9]}
+            [line] = order.lines
+            sheet.writerow({"order": order.number} | head | vars(line))
+    log: list[dict[str, object]] = [{"event": "refused", "address": make_orders.REFUSED}]
+    for number in numbers[:3]:
+        job, pdf = uuid4(), render(orders[number])
+        (out / "invoices" / f"invoice-{number}.pdf").write_bytes(pdf)
+        mail = mailing.message(orders[number], pdf, f"<{job}@shop.example>")
+        (out / "mail" / "new" / f"{number}.eml").write_bytes(mail.as_bytes())
+        (out / "webhook" / f"{job}.json").write_text(json.dumps({"order": number}))
+        log += [{"event": "busy", "message_id": f"{job}"}]
+    log += [{"event": "reply lost", "message_id": "<1>"}, {"event": "asked", "message_id": "<1>", "found": True}]
+    (out / "mail" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    return export
+
+
+def test_a_good_day_is_found_good(tmp_path: Path) -> None:
+    found = audit(tmp_path, a_day(tmp_path), REFUSED)
+    assert found == Findings(orders=4, blocks=5, sent=3, retries=3, dead=1, rerun=1)
+
+
+def lose_a_mail(out: Path) -> None:
+    (out / "mail/new/2.eml").unlink()
+
+
+def send_twice(out: Path) -> None:
+    (out / "mail/new/9.eml").write_bytes((out / "mail/new/3.eml").read_bytes())
+
+
+def spoil_a_pdf(out: Path) -> None:
+    (out / "invoices/invoice-1.pdf").write_bytes(b"%PDF-1.7 another one")
+
+
+def forget_the_team(out: Path) -> None:
+    next((out / "webhook").iterdir()).unlink()
+
+
+def try_the_refused_again(out: Path) -> None:
+    with (out / "mail/log.jsonl").open("a") as log:
+        log.write(json.dumps({"event": "refused", "address": make_orders.REFUSED}) + "\n")
+
+
+def never_run_again(out: Path) -> None:
+    with (out / "mail/log.jsonl").open("a") as log:
+        log.write(json.dumps({"event": "reply lost", "message_id": "<2>"}) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "lost", "duplicates"),
+    [
+        (lose_a_mail, "lost: no mail for order 2 to 2@customers.example", 1, 0),
+        (send_twice, "duplicate: order 3 got 2 mails: 3.eml", 0, 1),
+        (spoil_a_pdf, "not the one filed for order 1", 0, 0),
+        (forget_the_team, "the team was not told of order", 0, 0),
+        (try_the_refused_again, "was tried 2 times", 0, 0),
+        (never_run_again, "its job never ran again", 0, 0),
+    ],
+)
+def test_a_bad_day_is_found_out(
+    tmp_path: Path, spoil: Callable[[Path], None], words: str, lost: int, duplicates: int
+) -> None:
+    export = a_day(tmp_path)
+    spoil(tmp_path)
+    found = audit(tmp_path, export, REFUSED)
+    assert (found.lost, found.duplicates) == (lost, duplicates)
+    assert words in "\n".join(found.wrong)
