@@ -96,15 +96,15 @@ def _count_mails(found: Findings, orders: dict[int, Order], mails: list[Mail], r
     per_order: defaultdict[int, list[Mail]] = defaultdict(list)
     for mail in mails:
         per_order[mail.order].append(mail)
-    for number, order in orders.items():
-        if order.email not in refused and not per_order[number]:
+    for order in orders.values():
+        if order.email not in refused and order.number not in per_order:
             found.lost += 1
-            found.wrong.append(f"lost: no mail for order {number} to {order.email}")
-    for number, several in per_order.items():
-        found.duplicates += len(several) - 1
-        if len(several) > 1:
-            listed = ", ".join(f"{mail.file} (job {mail.job})" for mail in several)
-            found.wrong.append(f"duplicate: order {number} got {len(several)} mails: {listed}")
+            found.wrong.append(f"lost: no mail for order {order.number} to {order.email}")
+    for number, same in per_order.items():
+        if len(same) > 1:
+            found.duplicates += len(same) - 1
+            listed = ", ".join(f"{mail.file} (job {mail.job})" for mail in same)
+            found.wrong.append(f"duplicate: order {number} got {len(same)} mails: {listed}")
 
 
 def _check_invoices(found: Findings, orders: dict[int, Order], mails: list[Mail], invoices: Path) -> None:

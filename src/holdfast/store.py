@@ -29,7 +29,7 @@ class Receipt(NamedTuple):
 
 
 class Claims(NamedTuple):
-    """What a claim took. `refused`: "gone" (retired or unknown worker), "expired" (its lease), "ticket" (wrong number)."""
+    """What a claim took. `refused`: "gone" (retired or unknown worker), "expired" (lease), "ticket" (wrong number)."""
 
     jobs: Sequence[Claim]
     refused: Literal["gone", "expired", "ticket"] | None = None

@@ -1,0 +1,153 @@
+"""`python -m bench [PART …]`: measures and prints; figures are this machine's at this moment, aims are in brackets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.measure import cpu_seconds, family, percentile, rss_mib, until, worker
+
+JOBS = 40_000
+SAMPLES = 300
+IDLE_SECONDS = 10
+
+
+def say(name: str, value: str, aim: str = "") -> None:
+    print(f"  {name:<46} {value:>14}   {aim}", flush=True)
+
+
+def imports(folder: Path) -> None:
+    """Import time, beside an empty interpreter."""
+
+    def run(code: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=folder)
+        return time.perf_counter() - start
+
+    bare = statistics.median(run("pass") for _ in range(7))
+    full = statistics.median(run("import holdfast") for _ in range(7))
+    say("import holdfast (median of 7)", f"{(full - bare) * 1000:.0f} ms", "[<= 60 ms]")
+
+
+def enqueue(folder: Path) -> None:
+    """Enqueue on SQLite: one by one, by 50 concurrent callers, in bulk."""
+    os.environ["HOLDFAST_URL"] = f"sqlite:///{folder}/enqueue.db"
+    from bench.app import jobs, noop
+
+    with jobs:
+        start = time.perf_counter()
+        for number in range(1000):
+            noop.enqueue(number)
+        say("enqueue, one by one, FULL", f"{1000 / (time.perf_counter() - start):,.0f}/s")
+
+        async def many() -> float:
+            async def caller() -> None:
+                for number in range(100):
+                    await noop.aenqueue(number)
+
+            start = time.perf_counter()
+            await asyncio.gather(*(caller() for _ in range(50)))
+            return 5000 / (time.perf_counter() - start)
+
+        say("enqueue, 50 concurrent callers, FULL", f"{asyncio.run(many()):,.0f}/s")
+        start = time.perf_counter()
+        jobs.enqueue_many(noop.bind(number) for number in range(20_000))
+        say("enqueue_many, FULL", f"{20_000 / (time.perf_counter() - start):,.0f}/s")
+
+
+def drain(folder: Path) -> None:
+    """Jobs that wait already, drained by one worker process; from the first start to the last recorded end."""
+    for durability, aim in (("full", "[>= 20,000/s]"), ("normal", "")):
+        path = folder / f"drain-{durability}.db"
+        url = f"sqlite:///{path}?durability={durability}"
+        os.environ["HOLDFAST_URL"] = url
+        _fill(url)
+        with worker(url, folder, "--concurrency", "100") as process, sqlite3.connect(path) as reader:
+            until(lambda: _count(reader, "succeeded") == JOBS, "drain")
+            used = sum(cpu_seconds(pid) for pid in family(process.pid))
+        first, last = reader.execute("SELECT min(started_at), max(finished_at) FROM holdfast_jobs").fetchone()
+        seconds = (last - first) / 1000
+        say(f"drain, 1 process, {durability.upper()}, {JOBS:,} no-op jobs", f"{JOBS / seconds:,.0f}/s", aim)
+        say("  of it CPU, supervisor and worker", f"{used / JOBS * 1e6:.0f} us/job")
+
+
+def _fill(url: str) -> None:
+    code = (
+        "from bench.app import jobs, noop\n"
+        f"with jobs: jobs.enqueue_many(noop.bind(n) for n in range({JOBS}))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "HOLDFAST_URL": url})
+
+
+def _count(reader: sqlite3.Connection, state: str) -> int:
+    (count,) = reader.execute("SELECT count(*) FROM holdfast_jobs WHERE state = ?", (state,)).fetchone()
+    return int(count)
+
+
+def latency(folder: Path) -> None:
+    """An idle worker process: what it costs, and how soon it starts a job of another process."""
+    url, starts = f"sqlite:///{folder}/latency.db", folder / "starts"
+    starts.touch()
+    os.environ["HOLDFAST_URL"] = url
+    from holdfast import Holdfast
+
+    client = Holdfast(url)
+
+    @client.task(name="bench.app.stamp")
+    async def stamp(number: int) -> None: ...
+
+    with client, worker(url, folder, BENCH_STARTS=str(starts)) as process:
+        stamp.enqueue(-1)
+        until(lambda: starts.stat().st_size > 0, "the first job")
+        time.sleep(1)
+        processes = family(process.pid)
+        before = [cpu_seconds(pid) for pid in processes]
+        time.sleep(IDLE_SECONDS)
+        used = [cpu_seconds(pid) - was for pid, was in zip(processes, before, strict=True)]
+        for name, pid, seconds in zip(("supervisor", "worker"), processes, used, strict=True):
+            say(f"idle {name}: CPU of one core", f"{seconds / IDLE_SECONDS:.2%}", "[<= 1 % together]")
+            say(f"idle {name}: memory", f"{rss_mib(pid):.0f} MiB")
+        asked: list[int] = []
+        for number in range(SAMPLES):
+            time.sleep(random.uniform(0.005, 0.04))
+            asked.append(time.time_ns())
+            stamp.enqueue(number)
+        until(lambda: starts.read_text().count("\n") == SAMPLES + 1, "the last job")
+    began = dict(map(int, line.split()) for line in starts.read_text().splitlines())
+    waits = [(began[number] - asked[number]) / 1e6 for number in range(SAMPLES)]
+    say("idle latency, enqueue to start, p50", f"{percentile(waits, 0.50):.2f} ms", "[<= 5 ms]")
+    say("idle latency, enqueue to start, p99", f"{percentile(waits, 0.99):.2f} ms")
+
+
+PARTS: dict[str, Callable[[Path], None]] = {
+    "imports": imports,
+    "enqueue": enqueue,
+    "drain": drain,
+    "latency": latency,
+}
+
+
+def main() -> int:
+    names = sys.argv[1:] or list(PARTS)
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        print(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    print(f"holdfast bench: sqlite {sqlite3.sqlite_version}, python {sys.version.split()[0]}, {os.cpu_count()} cores")
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
+            PARTS[name](Path(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

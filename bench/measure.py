@@ -1,0 +1,59 @@
+"""What the parts share: worker processes, percentiles, and what a process costs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@contextlib.contextmanager
+def worker(url: str, folder: Path, *options: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A `holdfast worker` on the benchmark's app, ended by SIGTERM."""
+    command = [sys.executable, "-m", "holdfast", "worker", "bench.app:jobs", "--log-level", "warning", *options]
+    with (folder / "worker.log").open("ab") as log:
+        process = subprocess.Popen(command, stderr=log, env={**os.environ, "HOLDFAST_URL": url, **environment})
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
+    """Waits for something to become true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what}: not within {seconds} s")
+        time.sleep(0.02)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` of the values lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def family(pid: int) -> list[int]:
+    """A process and its children."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    return [pid, *(int(child) for child in children.read_text().split())]
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def rss_mib(pid: int) -> float:
+    """Memory that a process holds."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE / 2**20

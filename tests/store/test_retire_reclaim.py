@@ -1,0 +1,394 @@
+"""The laws of retire and reclaim: whose jobs may be taken over, by whom, and what is written then."""
+
+import pytest
+from holdfast.clock import HOUR, MINUTE
+from holdfast.job import Claim, Loss, Lost, State, Succeeded
+from holdfast.policy import decide
+from holdfast.store import LEASE, LEASE_RAN_OUT, Store
+
+from tests.store.acts import (
+    LOSS,
+    Hand,
+    draft,
+    finish,
+    hand,
+    keep_beating,
+    listing,
+    record,
+    running,
+    state,
+    steady_hand,
+    stored,
+)
+
+HALF = LEASE // 2
+
+
+# --- retire
+
+
+async def test_the_jobs_of_a_retired_worker_can_be_taken_at_once_by_anyone(store: Store) -> None:
+    worker, sweeper = await hand(store), await hand(store)
+    jobs = [await running(store, worker) for _ in range(3)]
+    assert await sweeper.reclaim() == {}
+    await worker.retire(LOSS)
+    assert set(await sweeper.reclaim()) == {job.id for job in jobs}
+
+
+async def test_retiring_ends_the_lease_for_good(store: Store) -> None:
+    worker = await hand(store)
+    await worker.retire()
+    assert await worker.refusal() == "gone"
+    assert not await worker.beat()
+    store.shift -= HOUR
+    assert not await worker.beat()
+    assert await worker.refusal() == "gone"
+
+
+async def test_retiring_twice_keeps_the_first_word(store: Store) -> None:
+    worker, sweeper = await hand(store), await hand(store)
+    job = await running(store, worker)
+    await worker.retire(LOSS)
+    await worker.retire(Loss("another story", on_purpose=True, begun=False, culprit=True))
+    assert (await sweeper.reclaim())[job.id].loss == LOSS
+
+
+async def test_retiring_an_unknown_worker_is_no_error(store: Store) -> None:
+    stranger = Hand(store)
+    await stranger.retire(LOSS)
+    await stranger.retire()
+    assert await stranger.refusal() == "gone"
+
+
+async def test_retiring_one_worker_leaves_the_others(store: Store) -> None:
+    worker, other, sweeper = await hand(store), await hand(store), await hand(store)
+    await running(store, other)
+    await worker.retire()
+    assert await other.refusal() is None
+    assert await sweeper.reclaim() == {}
+
+
+# --- what a reclaim writes
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        LOSS,
+        Loss("restarted", on_purpose=True),
+        Loss("killed by signal 9", begun=False),
+        Loss("SIGSEGV in naïve 😀", culprit=True),
+    ],
+)
+async def test_a_reclaimed_job_is_the_sweepers_under_the_next_fence(store: Store, loss: Loss) -> None:
+    worker, sweeper = await hand(store), await hand(store)
+    job = await running(store, worker)
+    before = await record(store, job.id)
+    store.shift += 500
+    await worker.retire(loss)
+    assert await sweeper.reclaim() == {job.id: job._replace(fence=2, worker=sweeper.id, loss=loss)}
+    found = await record(store, job.id)
+    assert (found.state, found.worker, found.fence) == (State.RUNNING, sweeper.id, 2)
+    assert (found.attempt, found.started_at, found.history) == (1, before.started_at, ())
+    assert (found.settled_fence, found.losses, found.crashes) == (None, 0, 0)
+
+
+async def test_a_worker_that_gave_no_loss_lets_its_lease_speak(store: Store) -> None:
+    worker, sweeper = await hand(store), await hand(store)
+    job = await running(store, worker)
+    await worker.retire()
+    assert (await sweeper.reclaim())[job.id].loss == LEASE_RAN_OUT
+
+
+async def test_a_lease_that_ran_out_is_the_loss(store: Store) -> None:
+    job = await running(store, await hand(store))
+    sweeper = await steady_hand(store)
+    assert (await sweeper.reclaim())[job.id].loss == LEASE_RAN_OUT
+
+
+async def test_the_sweepers_claim_can_be_settled_and_the_robbed_one_not(store: Store) -> None:
+    worker, sweeper = await hand(store), await hand(store)
+    job = await running(store, worker)
+    await worker.retire(LOSS)
+    [claim] = (await sweeper.reclaim()).values()
+    assert (await finish(store, job, Succeeded(b"late"))).answer == "stale"
+    assert (await finish(store, claim, Lost(LOSS))).answer == "accepted"
+    assert (await finish(store, claim, Lost(LOSS))).answer == "replayed"
+    found = await record(store, job.id)
+    assert (found.state, found.attempt, found.losses, found.worker) == ("scheduled", 0, 1, None)
+    [attempt] = found.history
+    assert (attempt.attempt, attempt.fence, attempt.worker) == (1, 2, sweeper.id)
+    assert (attempt.started_at, attempt.ended, attempt.reason) == (job.claimed_at, "lost", LOSS.cause)
+
+
+async def test_the_next_claim_knows_nothing_of_an_older_loss(store: Store) -> None:
+    worker, sweeper = await hand(store), await hand(store)
+    job = await running(store, worker)
+    await worker.retire(LOSS._replace(begun=False))
+    await sweeper.sweep()
+    again = await sweeper.take()
+    assert (again.id, again.fence, again.attempt, again.loss) == (job.id, 3, 1, None)
+    await sweeper.retire(Loss("a new story"))
+    other = await hand(store)
+    assert (await other.reclaim())[job.id].loss == Loss("a new story")
+
+
+async def test_finished_jobs_are_not_taken(store: Store) -> None:
+    worker, sweeper = await hand(store), await hand(store)
+    job = await running(store, worker)
+    await finish(store, job, Succeeded(b"1"))
+    await worker.retire(LOSS)
+    assert await sweeper.reclaim() == {}
+    assert await state(store, job.id) == "succeeded"
+
+
+async def test_a_supervisor_that_never_claims_can_sweep(store: Store) -> None:
+    supervisor = await hand(store)
+    child = Hand(store)
+    await store.register(child.id, supervisor.id, {"slots": 10})
+    job = await running(store, child)
+    await child.retire(LOSS)
+    assert await supervisor.sweep() == [job.id]
+
+
+# --- repeats, limits, sweepers that die
+
+
+async def test_a_repeat_returns_the_same_claims(store: Store) -> None:
+    worker, sweeper = await hand(store), await hand(store)
+    for _ in range(3):
+        await running(store, worker)
+    await worker.retire(LOSS)
+    first = await sweeper.reclaim()
+    store.shift += 5
+    assert await sweeper.reclaim() == first
+    assert len(first) == 3
+    assert {claim.fence for claim in first.values()} == {2}
+
+
+async def test_never_more_than_the_limit_and_what_is_held_already_comes_first(store: Store) -> None:
+    worker, sweeper = await hand(store), await hand(store)
+    for _ in range(5):
+        await running(store, worker)
+    await worker.retire(LOSS)
+    assert await sweeper.reclaim(0) == {}
+    first = await sweeper.reclaim(2)
+    assert len(first) == 2
+    assert await sweeper.reclaim(2) == first
+    more = await sweeper.reclaim(4)
+    assert len(more) == 4
+    assert first.items() <= more.items()
+    held = [r for r in await listing(store) if r.worker == sweeper.id]
+    assert {r.id for r in held} == set(more)
+
+
+async def test_batch_after_batch_every_job_is_given_back(store: Store) -> None:
+    ids = await stored(store, *(draft() for _ in range(120)))
+    worker, sweeper = await hand(store), await hand(store)
+    assert len(await worker.claim(120)) == 120
+    await worker.retire(LOSS)
+    returned = []
+    while jobs := list((await sweeper.reclaim(50)).values()):
+        assert len(jobs) <= 50
+        await store.finish([decide(job, Lost(LOSS)) for job in jobs])
+        returned += [job.id for job in jobs]
+    assert sorted(returned) == sorted(ids)
+
+
+async def test_what_a_sweeper_claimed_to_run_it_does_not_get_from_reclaim(store: Store) -> None:
+    sweeper = await hand(store)
+    job = await running(store, sweeper)
+    assert await sweeper.reclaim() == {}
+    await keep_beating([sweeper], 2 * LEASE)
+    assert await sweeper.reclaim() == {}
+    assert (await record(store, job.id)).fence == 1
+
+
+@pytest.mark.parametrize("second", [LOSS._replace(cause="the sweeper died too", culprit=True), None])
+async def test_when_a_sweeper_dies_the_next_reads_the_same_loss(store: Store, second: Loss | None) -> None:
+    worker, first, next_ = await hand(store), await hand(store), await hand(store)
+    job = await running(store, worker)
+    await worker.retire(LOSS)
+    assert (await first.reclaim())[job.id].loss == LOSS
+    await first.retire(second)
+    assert await next_.reclaim() == {job.id: job._replace(fence=3, worker=next_.id, loss=LOSS)}
+
+
+async def test_a_silent_sweeper_is_robbed_like_anyone(store: Store) -> None:
+    worker, first = await hand(store), await hand(store)
+    job = await running(store, worker)
+    await worker.retire(LOSS)
+    await first.reclaim()
+    second = await steady_hand(store)
+    assert (await second.reclaim())[job.id].loss == LOSS
+    assert await first.beat()
+    assert await first.reclaim() == {}
+
+
+# --- who may sweep
+
+
+async def _retired_with_a_job(store: Store) -> Claim:
+    worker = await hand(store)
+    job = await running(store, worker)
+    await worker.retire(LOSS)
+    return job
+
+
+async def test_an_unknown_sweeper_gets_nothing(store: Store) -> None:
+    job = await _retired_with_a_job(store)
+    assert await Hand(store).reclaim() == {}
+    assert (await record(store, job.id)).fence == 1
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_a_retired_sweeper_gets_nothing(store: Store, held: bool) -> None:
+    sweeper = await hand(store)
+    job = await _retired_with_a_job(store)
+    if held:
+        assert job.id in await sweeper.reclaim()
+    await sweeper.retire()
+    assert await sweeper.reclaim() == {}
+    assert (await record(store, job.id)).fence == 1 + held
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_a_sweeper_whose_lease_is_over_gets_nothing(store: Store, held: bool) -> None:
+    sweeper = await hand(store)
+    job = await _retired_with_a_job(store)
+    if held:
+        assert job.id in await sweeper.reclaim()
+    store.shift += LEASE
+    assert await sweeper.reclaim() == {}
+    assert (await record(store, job.id)).fence == 1 + held
+    await sweeper.beat()
+    assert job.id in await sweeper.reclaim()
+
+
+# --- only the steady rob by expiry
+
+
+async def test_the_jobs_of_a_live_worker_are_never_taken(store: Store) -> None:
+    worker = await hand(store)
+    await running(store, worker)
+    sweeper = await hand(store)
+    await keep_beating([worker, sweeper], 3 * LEASE)
+    assert await sweeper.reclaim() == {}
+    await keep_beating([sweeper], LEASE - 1)
+    assert await sweeper.reclaim() == {}, "the lease has a millisecond left"
+    await keep_beating([sweeper], 1)
+    assert len(await sweeper.reclaim()) == 1
+
+
+async def test_a_sweeper_must_have_been_beating_for_longer_than_a_lease(store: Store) -> None:
+    await running(store, await hand(store))
+    sweeper = await hand(store)
+    await keep_beating([sweeper], LEASE)
+    assert await sweeper.reclaim() == {}
+    await keep_beating([sweeper], 1)
+    assert len(await sweeper.reclaim()) == 1
+
+
+async def test_a_sweeper_whose_own_beat_is_old_takes_nothing_by_expiry(store: Store) -> None:
+    await running(store, await hand(store))
+    sweeper = await steady_hand(store)
+    store.shift += HALF
+    assert await sweeper.reclaim() == {}
+    store.shift -= 1
+    assert len(await sweeper.reclaim()) == 1
+
+
+@pytest.mark.parametrize(("pause", "taken"), [(HALF, 1), (HALF + 1, 0), (LEASE - 1, 0), (MINUTE, 0)])
+async def test_a_pause_of_more_than_half_a_lease_ends_steadiness(
+    store: Store, pause: int, taken: int
+) -> None:
+    await running(store, await hand(store))
+    sweeper = await steady_hand(store)
+    store.shift += pause
+    assert await sweeper.beat()
+    assert len(await sweeper.reclaim()) == taken
+    await keep_beating([sweeper], LEASE + 1)
+    assert len(await sweeper.reclaim()) == 1
+
+
+async def test_registering_again_after_a_pause_ends_steadiness_like_a_beat(store: Store) -> None:
+    await running(store, await hand(store))
+    sweeper = await steady_hand(store)
+    store.shift += HALF + 1
+    await store.register(sweeper.id, None, {})
+    assert await sweeper.reclaim() == {}
+
+
+async def test_a_worker_that_revived_in_time_keeps_its_jobs(store: Store) -> None:
+    worker = await hand(store)
+    job = await running(store, worker)
+    sweeper = await steady_hand(store)
+    assert await worker.beat()
+    assert await sweeper.reclaim() == {}
+    assert (await finish(store, job, Succeeded(b"1"))).answer == "accepted"
+
+
+@pytest.mark.parametrize("away", [LEASE, MINUTE, 24 * HOUR])
+async def test_after_the_store_was_away_nobody_robs_anybody(store: Store, away: int) -> None:
+    """All have been cut off for longer than their leases; whoever is back first must not rescue the healthy."""
+    one, two = await hand(store), await hand(store)
+    await running(store, one)
+    await running(store, two)
+    await keep_beating([one, two], 2 * LEASE)
+    store.shift += away
+    assert await one.beat()
+    assert await one.reclaim() == {}
+    store.shift += LEASE // 3
+    assert await one.beat()
+    assert await one.reclaim() == {}
+    assert await two.beat()
+    for _ in range(9):
+        await keep_beating([one, two], LEASE // 3)
+        assert await one.reclaim() == {}
+        assert await two.reclaim() == {}
+
+
+@pytest.mark.parametrize("back", [1, HALF + 1, LEASE + 1, HOUR])
+async def test_after_the_clock_stepped_back_nobody_is_steady_at_first(store: Store, back: int) -> None:
+    await running(store, await hand(store))
+    sweeper = await steady_hand(store)
+    store.shift -= back
+    assert await sweeper.reclaim() == {}, "its beat lies in the future"
+    assert await sweeper.beat()
+    assert await sweeper.reclaim() == {}, "it is steady only since now"
+
+
+async def test_a_lease_too_far_in_the_future_is_cut_by_a_steady_sweeper(store: Store) -> None:
+    """Else the jobs of a worker that died before the clock was stepped back would wait for an hour."""
+    dead, sweeper = await hand(store), await hand(store)
+    job = await running(store, dead)
+    store.shift -= HOUR
+    await keep_beating([sweeper], LEASE)
+    assert await sweeper.reclaim() == {}
+    await keep_beating([sweeper], LEASE)
+    assert await sweeper.reclaim() == {}, "not steady yet a lease ago: the cut comes only now"
+    await keep_beating([sweeper], LEASE - 1)
+    assert await sweeper.reclaim() == {}, "the cut lease has its whole length"
+    await keep_beating([sweeper], 1)
+    assert list(await sweeper.reclaim()) == [job.id]
+
+
+async def test_a_lease_is_not_cut_by_an_unsteady_sweeper(store: Store) -> None:
+    worker, sweeper = await hand(store), await hand(store)
+    store.shift -= HOUR
+    await sweeper.beat()
+    assert await sweeper.reclaim() == {}
+    store.shift += HOUR
+    assert await worker.refusal() is None
+
+
+async def test_the_retireds_jobs_come_before_the_silents(store: Store) -> None:
+    silent = [await hand(store) for _ in range(3)]
+    for worker in silent:
+        await running(store, worker)
+    sweeper = await steady_hand(store)
+    retired = await hand(store)
+    first = await running(store, retired)
+    await retired.retire(LOSS)
+    assert list(await sweeper.reclaim(1)) == [first.id]
+    assert len(await sweeper.reclaim(10)) == 4
