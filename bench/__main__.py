@@ -81,10 +81,7 @@ def drain(folder: Path) -> None:
 
 
 def _fill(url: str) -> None:
-    code = (
-        "from bench.app import jobs, noop\n"
-        f"with jobs: jobs.enqueue_many(noop.bind(n) for n in range({JOBS}))"
-    )
+    code = f"from bench.app import jobs, noop\nwith jobs: jobs.enqueue_many(noop.bind(n) for n in range({JOBS}))"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "HOLDFAST_URL": url})
 
 

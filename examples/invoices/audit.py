@@ -148,4 +148,4 @@ def _read_the_servers_log(
     asked = {event["message_id"] for event in log if event["event"] == "asked" and event["found"]}
     found.rerun = len(asked)
     for message_id in unanswered - asked:
-        found.wrong.append(f"{message_id} was cut off before the server's reply, and its job never ran again")
+        found.wrong.append(f"{message_id} was cut off before the server's reply, and nobody asked for it again")

@@ -3,7 +3,6 @@
 `uvicorn examples.invoices.webhook:app --port 8026` serves it.
 """
 
-import os
 from pathlib import Path
 from uuid import UUID
 
@@ -15,7 +14,7 @@ from starlette.routing import Route
 
 from examples.invoices.settings import OUT
 
-POSTS = Path(os.environ.get("WEBHOOK_POSTS", OUT / "webhook"))
+POSTS = OUT / "webhook"
 
 
 async def invoice_sent(request: Request) -> Response:

@@ -17,6 +17,7 @@ from importlib import metadata
 from typing import Any, Self
 from uuid import UUID
 
+from holdfast.bridge import at_exit
 from holdfast.clock import SECOND, Clock, Duration, Span, span
 from holdfast.errors import ConfigError, StoreError
 from holdfast.job import Claim, Failed, Outcome, Released, State, Succeeded, Verdict
@@ -47,6 +48,7 @@ class Departure:
     """How a worker left: what had to be forced, and what the store did not take."""
 
     finished: int = 0
+    refused: int = 0  # late outcomes, under a stale fence
     forced: list[Run] = field(default_factory=list)
     unsettled: Sequence[Outcome] = ()
 
@@ -247,6 +249,7 @@ class Worker:
             "stopped",
             worker=self.identity.id,
             finished=self._departure.finished,
+            refused=self._departure.refused,
             forced=len(self._departure.forced),
             not_recorded=len(self._departure.unsettled),
         )
@@ -292,7 +295,7 @@ class Worker:
             self._tell_end(run, verdict, outcome)
         self._departure.finished += 1
         self._slots.ended(run)
-        if not self._claiming:
+        if not self._claiming and self.identity.held():
             self._slots.fill()
         self._slots.changed.poke()
 
@@ -334,6 +337,7 @@ class Worker:
         )
 
     def _stale(self, outcome: Outcome) -> None:
+        self._departure.refused += 1
         tell(
             jobs,
             logging.WARNING,
@@ -411,7 +415,7 @@ class Worker:
         if self._thread is not None:
             raise ConfigError("this worker runs already")
         ready: Future[None] = Future()
-        self._thread = threading.Thread(target=self._serve, args=(ready,), name="holdfast-worker")
+        self._thread = threading.Thread(target=self._serve, args=(ready,), name="holdfast-worker", daemon=True)
         self._thread.start()
         try:
             ready.result()
@@ -419,6 +423,10 @@ class Worker:
             self._thread.join()
             self._thread = None
             raise
+        at_exit(self._stop_at_exit)
+
+    def _stop_at_exit(self) -> None:
+        self.stop(self._deadline)
 
     def stop(self, deadline: Duration = 10) -> None:
         """Stops the worker that `start` started; running jobs have `deadline` to finish."""

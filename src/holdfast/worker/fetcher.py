@@ -46,6 +46,8 @@ class Fetcher:
         """One claim, or one wait for room or for work."""
         self.give_back(self._slots.stale(), "waited too long for a slot")
         identity = self._identity()
+        if identity.held():
+            self._slots.fill()
         room = 0 if self._finisher.full or not identity.held() else self._slots.room()
         if room <= 0:
             await self._slots.changed.wait(WAIT_MOST / 4)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 from uuid import UUID
@@ -77,7 +78,6 @@ class KeeperThread:
         self._store = store
         self._stopping: Signal | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="holdfast-keeper", daemon=True)
 
     def start(self) -> None:
@@ -86,10 +86,13 @@ class KeeperThread:
 
     async def stop(self, seconds: float = 5.0) -> None:
         """Ends the thread; returns when it has ended, or after `seconds`."""
-        await asyncio.to_thread(self._ready.wait, seconds)
-        if self._loop is not None and self._stopping is not None:
-            self._loop.call_soon_threadsafe(self._stopping.set)
-        await asyncio.to_thread(self._thread.join, seconds)
+        end = time.monotonic() + seconds
+        asked = False
+        while self._thread.is_alive() and time.monotonic() < end:
+            if not asked and self._loop is not None and self._stopping is not None:
+                self._loop.call_soon_threadsafe(self._stopping.set)
+                asked = True
+            await asyncio.sleep(0.002)  # looked at, not joined: at interpreter exit there is no executor to join in
 
     def linger(self, worker: UUID, over: Callable[[], bool]) -> None:
         """Beats on until `over()`, then retires the worker and ends: its code runs longer than it."""
@@ -108,7 +111,6 @@ class KeeperThread:
 
     async def _main(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), Signal()
-        self._ready.set()
         await self._store.open()
         try:
             await self.keeper.run(self._stopping)

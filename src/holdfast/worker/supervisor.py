@@ -16,6 +16,7 @@ import platform
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -38,6 +39,7 @@ YOUNG = 10.0  # seconds: a child that dies younger is restarted later and later
 RESTART_FIRST, RESTART_MOST = 0.1, 30.0
 LEAVE = 3.0  # seconds beyond deadline, grace and flush that a draining child has to be gone
 GROUP_GONE = 5.0
+LAST_WORDS = 1.0  # seconds after its death in which what a child sent is still read
 SPAWN_FAILED, STORE_FAILED = 2, 3  # exit codes of a child that could not start: a restart would not help
 
 
@@ -123,8 +125,9 @@ class Supervisor:
         while not self._stopping:
             born = self._clock.monotonic()
             child = await self._spawn()
-            await self._hear(child)
-            code = await self._bury(child)
+            if self._stopping:
+                child.channel.send("drain")
+            code = await self._outlive(child)
             if self._stopping or self._hopeless(child, code):
                 return
             deaths = deaths + 1 if self._clock.monotonic() - born < YOUNG else 0
@@ -152,12 +155,18 @@ class Supervisor:
         self._children.add(child)
         return child
 
+    async def _outlive(self, child: Child) -> int:
+        """Listens to a child until its death, kills what is left of its group, and buries it; returns its exit code."""
+        hearing = asyncio.create_task(self._hear(child))
+        await _in_thread(_await_death, child.process.pid)
+        child.kill_group()
+        await asyncio.wait({hearing}, timeout=LAST_WORDS)
+        hearing.cancel()
+        return await self._bury(child)
+
     async def _hear(self, child: Child) -> None:
-        """Listens to a child until its end of the channel closes, then waits for its death."""
-        death = asyncio.create_task(asyncio.to_thread(_await_death, child.process.pid))
         while (message := await child.channel.receive()) is not None:
             await self._heard(child, message)
-        await death
 
     async def _heard(self, child: Child, message: dict[str, Any]) -> None:
         match message.pop("word"):
@@ -178,10 +187,9 @@ class Supervisor:
             self._keeper.kept[child.worker] = child
 
     async def _bury(self, child: Child) -> int:
-        """Kills what is left of the group, confirms, and only then gives its jobs back."""
-        child.kill_group()
+        """Confirms that nobody of the group is left, and only then has its jobs given back."""
         code = child.process.wait()
-        await asyncio.to_thread(_await_group, child.process.pid)
+        await _in_thread(_await_group, child.process.pid)
         child.channel.close()
         self._children.discard(child)
         self._code = max(self._code, _exit_code(child, code) if self._stopping else 0)
@@ -316,10 +324,27 @@ def _exit_code(child: Child, code: int) -> int:
     return code if code in (0, 1, 3) else 1
 
 
+async def _in_thread(call: Callable[[int], None], pid: int) -> None:
+    """Waits for `call(pid)` in a thread of its own: each child needs one for all its life, and a pool has only a few."""
+    loop = asyncio.get_running_loop()
+    over = loop.create_future()
+
+    def wait() -> None:
+        call(pid)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(lambda: over.done() or over.set_result(None))
+
+    threading.Thread(target=wait, name=f"holdfast-child-{pid}", daemon=True).start()
+    await over
+
+
 def _await_death(pid: int) -> None:
     """Waits until the child is dead, leaving it unreaped: so neither its pid nor its group can be another's yet."""
     with suppress(ChildProcessError):
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        if hasattr(os, "waitid"):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        else:  # macOS before Python 3.13
+            os.waitpid(pid, 0)
 
 
 def _await_group(group: int) -> None:

@@ -1,0 +1,2 @@
+-- Empties a worker's mailbox. Parameter: its id
+DELETE FROM holdfast_mail WHERE worker = ?;

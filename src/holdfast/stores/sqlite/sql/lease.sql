@@ -1,0 +1,2 @@
+-- How long a lease is, in ms.
+SELECT lease FROM holdfast_meta;

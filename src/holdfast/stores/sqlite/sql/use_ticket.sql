@@ -1,0 +1,2 @@
+-- Parameters: ticket, the queue that its claim began with, worker
+UPDATE holdfast_workers SET ticket = ?, turn = ? WHERE id = ?;

@@ -1,0 +1,2 @@
+-- Returns: version, oldest_code
+SELECT version, oldest_code FROM holdfast_meta;

@@ -1,0 +1,49 @@
+"""What SQLite's errors mean to our callers: StoreAway where the same call may work later, else StoreError."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from holdfast.errors import StoreAway, StoreError
+
+_AWAY = {
+    "BUSY": "another connection holds a lock that this call needs",
+    "LOCKED": "another connection of this process holds a lock that this call needs",
+    "FULL": "the disk, or the file's own limit, is full",
+    "IOERR": "the operating system reports an I/O error",
+    "NOMEM": "out of memory",
+    "CANTOPEN": "a file could not be opened (permissions, a missing directory, too many open files)",
+    "PROTOCOL": "the locks of the file were contended for too long",
+}
+_REFUSED = {
+    "CORRUPT": "the file is damaged; check it with PRAGMA integrity_check and restore it from a backup",
+    "NOTADB": "the file is not a SQLite database",
+    "READONLY": "the file, or its directory, is not writable",
+    "PERM": "no permission",
+    "AUTH": "an authorizer on the connection forbids it",
+}
+
+
+def busy(error: sqlite3.Error) -> bool:
+    """Whether a lock was in the way."""
+    return _family(error) in {"BUSY", "LOCKED"}
+
+
+def stale_snapshot(error: sqlite3.Error) -> bool:
+    """Whether a transaction that began by reading wants to write after others have written."""
+    return getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY_SNAPSHOT"
+
+
+def stated(error: sqlite3.Error, path: str) -> StoreError:
+    """The error that callers get, naming the file."""
+    family = _family(error)
+    if family in _AWAY:
+        return StoreAway(f"{path}: {_AWAY[family]} ({error})")
+    if family in _REFUSED:
+        return StoreError(f"{path}: {_REFUSED[family]} ({error})")
+    return StoreError(f"{path}: SQLite refused a statement ({error})")
+
+
+def _family(error: sqlite3.Error) -> str:
+    """SQLITE_BUSY_SNAPSHOT -> BUSY; the empty text for errors that Python's module raises by itself."""
+    return str(getattr(error, "sqlite_errorname", "")).removeprefix("SQLITE_").partition("_")[0]

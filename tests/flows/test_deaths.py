@@ -1,0 +1,145 @@
+"""Processes that die, stop, or are stopped: what becomes of their jobs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from uuid import uuid4
+
+import pytest
+
+from holdfast import Holdfast
+from holdfast.job import Claim, Loss, Lost
+from holdfast.policy import decide
+from holdfast.store import Store
+from holdfast.stores import open_store
+from tests.flows.conftest import Ledger, Service, until
+from tests.flows.shop import deaf, thread_work, wait_async, work
+
+
+@pytest.mark.timeout(120)
+def test_a_killed_childs_job_runs_again_while_the_lease_still_lives(
+    app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+) -> None:
+    service = serve("--processes", "2", "--concurrency", "2")
+    job = work.enqueue(7, seconds=3)
+    first = until(lambda: ledger.lines("begin"), "the first run")[0]
+    os.kill(first["pid"], signal.SIGKILL)
+    second = until(lambda: ledger.lines("begin")[1:], "the second run", seconds=14)[0]  # a lease is 15 s: not by lease
+    assert second["fence"] > first["fence"]
+    assert second["attempt"] == first["attempt"], "a death is not an attempt"
+    assert job.result(timeout=30) == 7
+    assert "event=rescued" in service.text()
+    assert "SIGKILL" in service.text()
+
+
+@pytest.mark.timeout(120)
+def test_a_drain_finishes_what_runs_and_gives_back_the_rest(
+    app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+) -> None:
+    service = serve("--concurrency", "2")
+    jobs = app.enqueue_many(thread_work.bind(n, seconds=0.5) for n in range(10))
+    until(lambda: ledger.count("begin") >= 2, "two jobs running")
+    assert service.stop() == 0, service.text()[-3000:]
+    begun = {line["job"] for line in ledger.lines("begin")}
+    ended = {line["job"] for line in ledger.lines("effect")}
+    assert begun == ended, "a drain must let running jobs finish"
+    statuses = [job.status() for job in jobs]
+    assert {str(status.id) for status in statuses if status.state == "succeeded"} == ended
+    assert all((s.state, s.attempt) == ("queued", 0) for s in statuses if str(s.id) not in begun)
+
+
+@pytest.mark.timeout(120)
+def test_past_the_deadline_an_async_job_is_interrupted_uncharged(
+    app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+) -> None:
+    service = serve("--deadline", "0.5")
+    job = wait_async.enqueue()
+    until(lambda: ledger.count("begin"), "the job's start")
+    assert service.stop() == 0, service.text()[-3000:]
+    assert ledger.count("stopped") == 1
+    status = job.status()
+    assert (status.state, status.attempt) == ("queued", 0)
+
+
+@pytest.mark.timeout(120)
+def test_past_the_deadline_a_deaf_thread_is_ended_with_its_process_and_its_job_given_back(
+    app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+) -> None:
+    service = serve("--deadline", "0.5")
+    job = deaf.enqueue()
+    until(lambda: ledger.count("begin"), "the job's start")
+    assert service.stop() == 1, service.text()[-3000:]
+    status = job.status()
+    assert (status.state, status.attempt) == ("queued", 0)
+    assert "event=forced" in service.text()
+    assert str(job.id) in service.text()
+
+
+@pytest.mark.timeout(120)
+def test_a_second_signal_skips_to_the_deadline(app: Holdfast, ledger: Ledger, serve: Callable[..., Service]) -> None:
+    service = serve("--deadline", "300")
+    job = wait_async.enqueue()
+    until(lambda: ledger.count("begin"), "the job's start")
+    service.process.send_signal(signal.SIGINT)
+    until(lambda: "event=stopping" in service.text(), "the drain")
+    assert service.stop(signal.SIGINT) == 0, service.text()[-3000:]
+    assert job.status().state == "queued"
+
+
+@pytest.mark.timeout(120)
+def test_without_its_supervisor_a_child_drains_and_nothing_runs_twice(
+    app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+) -> None:
+    service = serve("--concurrency", "2")
+    job = work.enqueue(3, seconds=1.5)
+    pid = until(lambda: ledger.lines("begin"), "the job's start")[0]["pid"]
+    service.process.kill()
+    assert job.result(timeout=30) == 3
+    until(lambda: not os.path.exists(f"/proc/{pid}"), "the child's leave")  # noqa: PTH110
+    assert ledger.count("begin") == 1
+
+
+@pytest.mark.timeout(120)
+async def test_a_late_outcome_of_a_worker_stopped_past_its_lease_is_refused_counted_and_logged(
+    url: str, app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+) -> None:
+    service = serve()
+    job = await work.aenqueue(5, seconds=1.0)
+    pid = until(lambda: ledger.lines("begin"), "the job's start")[0]["pid"]
+    service.process.send_signal(signal.SIGSTOP)
+    os.kill(pid, signal.SIGSTOP)
+
+    other = open_store(url)
+    await other.open()
+    rescued = await _rescue_by_lease(other)
+    assert [claim.id for claim in rescued] == [job.id]
+    await other.close()
+
+    os.kill(pid, signal.SIGCONT)  # the supervisor sleeps on, so that no mail tells the worker before it finishes
+    until(lambda: "event=refused" in service.text(), "the late outcome's refusal")
+    assert f"job={job.id} fence=1" in service.text()
+    service.process.send_signal(signal.SIGCONT)
+    assert await job.aresult(timeout=30) == 5, "the rescued job runs again and ends"
+    assert service.stop() == 0
+    assert "refused=1" in service.text()
+
+
+async def _rescue_by_lease(store: Store) -> Sequence[Claim]:
+    """What another machine's steady sweeper does, two leases later by the store's clock."""
+    sweeper = uuid4()
+    lease = (await store.register(sweeper, None, {})).lease
+    for _ in range(6):
+        store.shift += lease // 3
+        await store.beat([sweeper])
+    claims = await store.reclaim(sweeper, 10)
+    await store.finish([decide(claim, Lost(claim.loss or Loss("none"))) for claim in claims])
+    return claims
+
+
+@pytest.mark.timeout(120)
+def test_a_child_that_cannot_start_ends_the_service_and_says_why(serve: Callable[..., Service]) -> None:
+    service = serve("--queues", "no such name")
+    assert service.process.wait(30) == 2
+    assert "no such name" in service.text()

@@ -1,0 +1,305 @@
+"""Many workers, loops and threads at once: nothing is claimed twice, nothing is settled twice, nothing is lost."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from holdfast.clock import SECOND
+from holdfast.job import TOMBSTONE, Claim, Failed, Lost, Released, State, Succeeded, Terms
+from holdfast.policy import decide
+from holdfast.store import Claims, Settled, Store
+
+from tests.store.acts import (
+    BOOM,
+    LOSS,
+    Hand,
+    draft,
+    elsewhere,
+    finish,
+    hand,
+    listing,
+    record,
+    running,
+    stored,
+)
+
+THREADS, TASKS = 4, 3  # in each thread an event loop with as many tasks
+
+
+async def _crowd(store: Store, program: Callable[[Store], Awaitable[Any]]) -> list[Any]:
+    """Runs `program` in all tasks of all threads at once, each thread with a twin; returns what they returned."""
+
+    async def visit(twin: Store) -> list[Any]:
+        return await asyncio.gather(*(program(twin) for _ in range(TASKS)))
+
+    answers = await asyncio.gather(*(elsewhere(visit, store) for _ in range(THREADS)))
+    return [answer for thread in answers for answer in thread]
+
+
+async def _drain(twin: Store) -> list[Claim]:
+    worker = await hand(twin)
+    claimed: list[Claim] = []
+    while jobs := await worker.claim(7):
+        claimed += jobs
+        settled = await twin.finish([decide(job, Succeeded(str(job.fence).encode())) for job in jobs])
+        assert [s.answer for s in settled] == ["accepted"] * len(jobs)
+    return claimed
+
+
+async def test_nothing_is_claimed_twice_and_nothing_is_left(store: Store) -> None:
+    ids = await stored(store, *(draft(queue="abc"[n % 3], priority=n % 5) for n in range(500)))
+    claims = [job for claimed in await _crowd(store, _drain) for job in claimed]
+    assert Counter(job.id for job in claims) == Counter(ids)
+    assert {job.fence for job in claims} == {1}
+    assert Counter(r.state for r in await listing(store)) == {"succeeded": 500}
+
+
+async def test_jobs_that_go_round_are_held_by_one_worker_at_a_time(store: Store) -> None:
+    """Each is released, failed and finished in turn; every fence is handed out once."""
+    terms = Terms(max_attempts=100, jitter=0.0)
+    ids = await stored(store, *(draft(terms=terms) for _ in range(60)))
+
+    async def round_and_round(twin: Store) -> list[tuple[UUID, int]]:
+        worker = await hand(twin)
+        words = []
+        while jobs := await worker.claim(4):
+            words += [(job.id, job.fence) for job in jobs]
+            verdicts = [
+                Succeeded(b"1") if job.fence > 3 else Failed(BOOM.error, after=0) if job.fence % 2 else Released()
+                for job in jobs
+            ]
+            settled = await twin.finish([decide(*pair) for pair in zip(jobs, verdicts, strict=True)])
+            assert [s.answer for s in settled] == ["accepted"] * len(jobs)
+        return words
+
+    words = [word for words in await _crowd(store, round_and_round) for word in words]
+    assert Counter(words) == Counter((id, fence) for id in ids for fence in (1, 2, 3, 4))
+    assert Counter(r.state for r in await listing(store)) == {"succeeded": 60}
+
+
+async def test_producers_and_workers_at_once_lose_nothing(store: Store) -> None:
+    produced: list[UUID] = []
+    places = iter(range(THREADS * TASKS))
+
+    async def produce_or_work(twin: Store) -> list[Claim]:
+        if next(places) % 2:
+            return await _drain(twin)
+        for _ in range(10):
+            produced.extend(await stored(twin, *(draft() for _ in range(5))))
+        return []
+
+    early = [job for claimed in await _crowd(store, produce_or_work) for job in claimed]
+    late = await _drain(store)
+    assert len(produced) == 300
+    assert Counter(job.id for job in early + late) == Counter(produced)
+
+
+async def test_one_ticket_used_many_times_at_once_takes_one_claims_worth(store: Store) -> None:
+    await stored(store, *(draft() for _ in range(50)))
+    worker = await hand(store)
+
+    async def again(twin: Store) -> Claims:
+        return await twin.claim(worker.id, 1, None, 4)
+
+    answers = await _crowd(store, again)
+    assert {answer.refused for answer in answers} == {None}
+    assert {tuple(sorted(answer.jobs)) for answer in answers} == {tuple(sorted(answers[0].jobs))}
+    assert len([r for r in await listing(store) if r.state == "running"]) == 4
+
+
+async def test_of_many_outcomes_for_one_claim_one_is_accepted(store: Store) -> None:
+    worker = await hand(store)
+    jobs = [await running(store, worker) for _ in range(10)]
+    numbers = iter(range(1000))
+
+    async def settle(twin: Store) -> list[Settled]:
+        mine = str(next(numbers)).encode()
+        return list(await twin.finish([decide(job, Succeeded(mine)) for job in jobs]))
+
+    answers = await _crowd(store, settle)
+    for n, job in enumerate(jobs):
+        assert Counter(settled[n].answer for settled in answers) == {
+            "accepted": 1,
+            "replayed": THREADS * TASKS - 1,
+        }
+        assert {settled[n].state for settled in answers} == {State.SUCCEEDED}
+        assert (await record(store, job.id)).settled_fence == 1
+
+
+async def test_one_job_enqueued_from_everywhere_is_stored_once(store: Store) -> None:
+    drafts = [draft() for _ in range(10)]
+
+    async def enqueue(twin: Store) -> list[bool]:
+        receipts = await twin.enqueue(drafts)
+        assert {r.answer for r in receipts} == {"accepted"}
+        return [r.created for r in receipts]
+
+    answers = await _crowd(store, enqueue)
+    assert [sum(created[n] for created in answers) for n in range(10)] == [1] * 10
+    assert len(await listing(store)) == 10
+
+
+async def test_other_content_under_one_id_wins_once(store: Store) -> None:
+    first = draft()
+    numbers = iter(range(1000))
+
+    async def enqueue(twin: Store) -> tuple[bytes, str]:
+        payload = str(next(numbers)).encode()
+        [receipt] = await twin.enqueue([draft(id=first.id, payload=payload)])
+        return payload, receipt.answer
+
+    answers = await _crowd(store, enqueue)
+    assert Counter(answer for _, answer in answers) == {"accepted": 1, "conflict": THREADS * TASKS - 1}
+    [payload] = [payload for payload, answer in answers if answer == "accepted"]
+    assert (await record(store, first.id)).payload == payload
+
+
+async def test_a_sweeper_and_its_victim_settle_each_claim_once(store: Store) -> None:
+    victims = [await hand(store) for _ in range(6)]
+    jobs = [await running(store, victim) for victim in victims for _ in range(5)]
+    places = iter(range(THREADS * TASKS))
+
+    async def rob_or_finish(twin: Store) -> list[tuple[UUID, int]]:
+        place = next(places)
+        if place < 6:
+            mine = jobs[place * 5 : place * 5 + 5]
+            settled = await twin.finish([decide(job, Succeeded(b"1")) for job in mine])
+            assert {s.answer for s in settled} <= {"accepted", "stale"}
+            return [(job.id, job.fence) for job, s in zip(mine, settled, strict=True) if s.answer == "accepted"]
+        await twin.retire(victims[place - 6].id, LOSS)
+        sweeper = await hand(twin)
+        robbed = list((await sweeper.reclaim()).values())
+        settled = await twin.finish([decide(job, Lost(LOSS)) for job in robbed])
+        assert [s.answer for s in settled] == ["accepted"] * len(robbed)
+        return [(job.id, 1) for job in robbed]
+
+    ended = [word for words in await _crowd(store, rob_or_finish) for word in words]
+    assert Counter(ended) == Counter((job.id, 1) for job in jobs), "each claim ends once: finished or robbed"
+
+
+async def test_many_sweepers_share_what_they_take(store: Store) -> None:
+    ids = await stored(store, *(draft() for _ in range(120)))
+    dead = await hand(store)
+    await dead.claim(120)
+    await dead.retire(LOSS)
+
+    async def sweep(twin: Store) -> list[Claim]:
+        sweeper = await hand(twin)
+        taken = []
+        while jobs := list((await sweeper.reclaim(10)).values()):
+            taken += jobs
+            await twin.finish([decide(job, Lost(LOSS._replace(begun=False))) for job in jobs])
+        return taken
+
+    taken = [job for jobs in await _crowd(store, sweep) for job in jobs]
+    assert Counter(job.id for job in taken) == Counter(ids)
+    assert {(job.fence, job.attempt) for job in taken} == {(2, 1)}
+
+
+async def test_a_cancel_meets_a_job_before_or_after_its_claim_but_is_never_missed(store: Store) -> None:
+    ids = await stored(store, *(draft() for _ in range(120)))
+    places = iter(range(THREADS * TASKS))
+
+    async def cancel_or_claim(twin: Store) -> Any:
+        if (place := next(places)) % 2:
+            return [answer for id in ids[place // 2 :: 6] for answer in [(id, (await twin.cancel([id]))[0])]]
+        worker = await hand(twin)
+        held = []
+        while jobs := await worker.claim(3):
+            held += jobs
+        return held
+
+    answers = [item for items in await _crowd(store, cancel_or_claim) for item in items]
+    held = {item.id: item for item in answers if isinstance(item, Claim)}
+    asked = dict(item for item in answers if not isinstance(item, Claim))
+    assert set(asked) == set(ids)
+    for id in ids:
+        found = await record(store, id)
+        if id not in held:
+            assert (asked[id], found.state, found.fence) == ("cancelled", "cancelled", 0)
+        else:
+            assert (asked[id], found.state) == ("requested", "running")
+            assert (await finish(store, held[id], BOOM)).state == "cancelled"
+
+
+async def test_no_claim_commits_behind_a_finished_rescue(store: Store) -> None:
+    """Once retire and reclaim have answered, nothing may appear under the retired worker."""
+    await stored(store, *(draft() for _ in range(300)))
+    workers = [await hand(store) for _ in range(4)]
+    places = iter(range(THREADS * TASKS))
+
+    async def claim_or_retire(twin: Store) -> None:
+        if (place := next(places)) < 4:
+            ticket = 1
+            while not (claims := await twin.claim(workers[place].id, ticket, None, 2)).refused and claims.jobs:
+                ticket += 1
+        elif place < 8:
+            sweeper = await hand(twin)
+            await twin.retire(workers[place - 4].id, LOSS)
+            await sweeper.reclaim(1000)
+
+    await _crowd(store, claim_or_retire)
+    retired = {worker.id for worker in workers}
+    left = [r for r in await listing(store) if r.worker in retired]
+    assert left == []
+
+
+async def test_promoters_at_once_promote_each_job_once(store: Store) -> None:
+    ids = await stored(store, *(draft(delay=1 + n) for n in range(200)))
+    store.shift += SECOND
+
+    async def promote(twin: Store) -> int:
+        moved = 0
+        while (promoted := await twin.promote(9)).moved:
+            moved += promoted.moved
+        return moved
+
+    assert sum(await _crowd(store, promote)) == 200
+    jobs = await (await hand(store)).claim(1000)
+    assert Counter(job.id for job in jobs) == Counter(ids)
+
+
+async def test_pruners_at_once_delete_each_job_once(store: Store) -> None:
+    ids = await stored(store, *(draft(terms=Terms(keep=0)) for _ in range(200)))
+    await store.cancel(ids)
+    store.shift += TOMBSTONE
+
+    async def prune(twin: Store) -> int:
+        gone = 0
+        while count := await twin.prune(9):
+            gone += count
+        return gone
+
+    assert sum(await _crowd(store, prune)) == 200
+    assert await listing(store) == []
+
+
+async def test_a_job_retried_from_everywhere_gets_one_new_life(store: Store) -> None:
+    ids = await stored(store, *(draft() for _ in range(20)))
+    await store.cancel(ids)
+
+    async def retry(twin: Store) -> list[str]:
+        return list(await twin.retry(ids))
+
+    answers = await _crowd(store, retry)
+    for n, id in enumerate(ids):
+        assert Counter(a[n] for a in answers) == {"retried": 1, "unfinished": THREADS * TASKS - 1}
+        assert (await record(store, id)).life == 2
+    jobs = await (await hand(store)).claim(100)
+    assert Counter(job.id for job in jobs) == Counter(ids)
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+async def test_workers_registered_from_everywhere_live_once(store: Store, asked: int) -> None:
+    worker = Hand(store)
+
+    async def register(twin: Store) -> None:
+        for _ in range(asked):
+            await twin.register(worker.id, None, {})
+
+    await _crowd(store, register)
+    await stored(store, draft())
+    assert (await worker.take()).fence == 1
