@@ -74,7 +74,10 @@ def span(duration: Duration, parameter: str, *, positive: bool = False) -> Span:
     Raises ConfigError naming `parameter` when it is none of these, negative (or zero, where `positive`),
     not finite, or longer than a hundred years.
     """
-    length = _milliseconds(duration, parameter)
+    try:
+        length = _milliseconds(duration, parameter)
+    except OverflowError:  # a number that no float holds
+        length = LONGEST + 1
     if length < 0 or (positive and length == 0):
         least = "more than zero" if positive else "zero or more"
         raise ConfigError(f"{parameter}={duration!r}: a duration must be {least}, for example 30 or '5m'")
@@ -108,7 +111,7 @@ def instant(moment: datetime, parameter: str) -> Instant:
         raise ConfigError(
             f"{parameter}={moment!r}: has no time zone; give an aware datetime, such as datetime.now(UTC)"
         )
-    return round((moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1))
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
 def moment(instant: Instant) -> datetime:
@@ -121,7 +124,7 @@ def short(length: Span) -> str:
     if length < SECOND:
         return f"{length} ms"
     if length < MINUTE:
-        return f"{length / SECOND:.1f} s"
+        return f"{length // 100 / 10:.1f} s"
     for size, unit, below, smaller in ((MINUTE, "m", SECOND, "s"), (HOUR, "h", MINUTE, "m")):
         if length < size * (60 if unit == "m" else 24):
             return f"{length // size} {unit} {length % size // below} {smaller}"

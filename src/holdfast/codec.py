@@ -261,10 +261,10 @@ def _read_hint(subject: str, annotation: object, scope: object) -> _Hint:
         return _PLAIN
     spelt = inspect.formatannotation(hint)
     try:
-        kinds = list(_kinds(type_info(hint)))
         decode = Decoder(hint).decode
     except Exception as error:
         raise ConfigError(f"{subject} is annotated {spelt}, which cannot be stored as JSON: {error}") from error
+    kinds = _kinds(hint)
     foreign = [kind.cls for kind in kinds if isinstance(kind, CustomType) and kind.cls is not object]
     if foreign:
         within = f"{_type_name(foreign[0])} cannot be stored as JSON; "
@@ -285,20 +285,23 @@ def _resolve(subject: str, annotation: object, scope: object) -> object:
         ) from error
 
 
-def _kinds(info: Type) -> Iterator[Type]:
-    seen: set[int] = set()
-    todo: list[Type | Field] = [info]
+def _kinds(hint: object) -> list[Type]:
+    """Every type within `hint`, fields of classes included."""
+    try:
+        todo: list[Type | Field] = [type_info(hint)]
+    except TypeError:  # msgspec before 0.22 trips over Literal[1, "a"], which its decoder takes
+        return [AnyType()]
+    seen: dict[int, Type | Field] = {}
     while todo:
         node = todo.pop()
         if id(node) in seen:
             continue
-        seen.add(id(node))
-        if isinstance(node, Type):
-            yield node
+        seen[id(node)] = node
         for name in node.__struct_fields__:
             value: Any = getattr(node, name)
             below: list[Any] = list(value) if issubclass(type(value), tuple) else [value]
             todo += [part for part in below if isinstance(part, (Type, Field))]
+    return [node for node in seen.values() if isinstance(node, Type)]
 
 
 def _scope_of(fn: Callable[..., object]) -> object:

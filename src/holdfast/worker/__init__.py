@@ -155,19 +155,26 @@ class Worker:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             fetching = group.create_task(repeat("fetcher", self._fetcher.step, self._claiming))
-            for role, step in (
-                ("finisher", self._finisher.step),
-                ("promote", self._janitor.promote_step),
-                ("reclaim", self._janitor.reclaim_step),
-                ("prune", self._janitor.prune_step),
-                ("strays", self._fetcher.strays_step),
-            ):
+            roles = [
                 group.create_task(repeat(role, step, self._working))
+                for role, step in (
+                    ("finisher", self._finisher.step),
+                    ("promote", self._janitor.promote_step),
+                    ("reclaim", self._janitor.reclaim_step),
+                    ("prune", self._janitor.prune_step),
+                    ("strays", self._fetcher.strays_step),
+                )
+            ]
             await self._claiming.wait(None)
             await fetching
             await self._drain()
             self._working.set()
             self._finisher.arrived.poke()
+            if (
+                self._departure.unsettled
+            ):  # the store does not answer, so the steps under way will not end by themselves
+                for role in roles:
+                    role.cancel()
 
     async def astop(self, deadline: Duration | None = None) -> Departure:
         """Stops in order: claims, prefetched jobs given back, running jobs until the deadline, outcomes, lease."""
@@ -258,8 +265,13 @@ class Worker:
         self._in_threads.close()
         if self._keeper is not None:
             await self._keeper.stop()
-        await self._store.retire(self.identity.id)
-        await self._store.close()
+        try:
+            async with asyncio.timeout(FLUSH):
+                await self._store.retire(self.identity.id)
+                await self._store.close()
+        except (StoreError, TimeoutError) as error:
+            text = f"its lease ends by itself; {error}"
+            tell(workers, logging.WARNING, "not-retired", worker=self.identity.id, message=text)
 
     def _linger(self) -> None:
         """Code of ours still runs in this process: keep its jobs from others until it has ended."""

@@ -16,7 +16,7 @@ from holdfast.task import Task
 class Run:
     """An attempt under way. The first reason to stop it wins; an async one is cancelled, a thread only flagged."""
 
-    __slots__ = ("claim", "handle", "job", "over", "started", "task", "timer")
+    __slots__ = ("claim", "entered", "handle", "job", "over", "started", "task", "timer")
 
     def __init__(self, claim: Claim, task: Task[..., Any], job: CurrentJob, started: float) -> None:
         self.claim = claim
@@ -25,7 +25,8 @@ class Run:
         self.started = started  # by the monotonic clock, in seconds
         self.handle: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
-        self.over = False  # the handler's code has ended
+        self.entered = False  # its code runs: a task that is cancelled before would never say how it ended
+        self.over = False  # its code has ended
 
     @property
     def key(self) -> tuple[Any, int]:
@@ -34,8 +35,13 @@ class Run:
 
     def stop(self, why: StopReason) -> None:
         """Asks the attempt to end."""
-        if self.job.stop(why) and self.handle is not None:
+        if self.job.stop(why) and self.handle is not None and self.entered:
             self.handle.cancel()
+
+    def enter(self) -> None:
+        """The attempt's first step. Raises Stop if it was asked to end before it began."""
+        self.entered = True
+        self.job.check()
 
     def settled(self) -> None:
         """The attempt has ended: its timer must not reach another."""
@@ -46,6 +52,7 @@ class Run:
 async def run_async(run: Run) -> Verdict | None:
     """Runs an async handler in the current asyncio task. None: the claim was lost, nothing may be written."""
     try:
+        run.enter()
         args, kwargs = run.task.signature.decode(run.claim.payload)
         return _returned(run, await run.task.fn(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001  # whatever leaves a handler is its verdict
@@ -58,6 +65,7 @@ def run_plain(run: Run) -> Verdict | None:
     """Runs a plain handler in the current thread. None: the claim was lost, nothing may be written."""
     current.set(run.job)
     try:
+        run.enter()
         args, kwargs = run.task.signature.decode(run.claim.payload)
         return _returned(run, run.task.fn(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001  # whatever leaves a handler is its verdict

@@ -34,7 +34,7 @@ async def serve(worker: Worker, end: socket.socket, url: str, facts: dict[str, o
     obeying = asyncio.create_task(_obey(channel, worker, leaving))
     await leaving.wait(None)
     departure = await worker.astop()
-    if departure.forced:
+    if departure.exit_code:
         await _leave(channel, departure)
     obeying.cancel()
     channel.close()
@@ -70,7 +70,8 @@ async def _obey(channel: Channel, worker: Worker, leaving: Signal) -> None:
 
 async def _leave(channel: Channel, departure: Departure) -> None:
     """Running code cannot be ended from inside: the process goes, and says what it held."""
-    channel.send("forced", jobs=[{"job": run.claim.id, "fence": run.claim.fence} for run in departure.forced])
+    if departure.forced:
+        channel.send("forced", jobs=[{"job": run.claim.id, "fence": run.claim.fence} for run in departure.forced])
     await channel.drain()
     logging.shutdown()
     sys.stdout.flush()

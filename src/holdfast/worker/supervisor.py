@@ -158,7 +158,7 @@ class Supervisor:
     async def _outlive(self, child: Child) -> int:
         """Listens to a child until its death, kills what is left of its group, and buries it; returns its exit code."""
         hearing = asyncio.create_task(self._hear(child))
-        await _in_thread(_await_death, child.process.pid)
+        await _in_thread(lambda: _await_death(child.process), f"holdfast-child-{child.process.pid}")
         child.kill_group()
         await asyncio.wait({hearing}, timeout=LAST_WORDS)
         hearing.cancel()
@@ -189,7 +189,7 @@ class Supervisor:
     async def _bury(self, child: Child) -> int:
         """Confirms that nobody of the group is left, and only then has its jobs given back."""
         code = child.process.wait()
-        await _in_thread(_await_group, child.process.pid)
+        await _in_thread(lambda: _await_group(child.process.pid), f"holdfast-group-{child.process.pid}")
         child.channel.close()
         self._children.discard(child)
         self._code = max(self._code, _exit_code(child, code) if self._stopping else 0)
@@ -263,10 +263,11 @@ class Supervisor:
             self._code = max(self._code, 1)
         self._working.set()
         self._buried.poke()
-        await asyncio.gather(*self._roles)
-        with suppress(StoreError):
-            await self._store.retire(self._id)
-        await self._store.close()
+        await asyncio.wait(self._roles, timeout=FLUSH)
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(FLUSH):
+                await self._store.retire(self._id)
+                await self._store.close()
 
     # --- signals
 
@@ -324,27 +325,27 @@ def _exit_code(child: Child, code: int) -> int:
     return code if code in (0, 1, 3) else 1
 
 
-async def _in_thread(call: Callable[[int], None], pid: int) -> None:
-    """Waits for `call(pid)` in a thread of its own: each child needs one for all its life, and a pool has only a few."""
+async def _in_thread(call: Callable[[], object], name: str) -> None:
+    """Waits for `call()` in a thread of its own: each child needs one all its life, and a pool has only a few."""
     loop = asyncio.get_running_loop()
-    over = loop.create_future()
+    over = asyncio.Event()
 
     def wait() -> None:
-        call(pid)
+        call()
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(lambda: over.done() or over.set_result(None))
+            loop.call_soon_threadsafe(over.set)
 
-    threading.Thread(target=wait, name=f"holdfast-child-{pid}", daemon=True).start()
-    await over
+    threading.Thread(target=wait, name=name, daemon=True).start()
+    await over.wait()
 
 
-def _await_death(pid: int) -> None:
+def _await_death(process: subprocess.Popen[bytes]) -> None:
     """Waits until the child is dead, leaving it unreaped: so neither its pid nor its group can be another's yet."""
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13: reaped at once
+        process.wait()
+        return
     with suppress(ChildProcessError):
-        if hasattr(os, "waitid"):
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        else:  # macOS before Python 3.13
-            os.waitpid(pid, 0)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 def _await_group(group: int) -> None:

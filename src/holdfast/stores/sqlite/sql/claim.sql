@@ -1,5 +1,4 @@
--- Takes the first jobs of a queue for a worker whose next ticket this is and whose lease is live.
--- Parameters: worker, ticket, now, queue, limit, worker, ticket, now
+-- Takes the first jobs of a queue for a worker. Parameters: worker, ticket, now, queue, limit
 UPDATE holdfast_jobs
 SET state = 'running', attempt = attempt + 1, fence = fence + 1, worker = ?, ticket = ?, started_at = ?
 WHERE seq IN (
@@ -7,8 +6,4 @@ WHERE seq IN (
     WHERE state = 'queued' AND queue = ?
     ORDER BY priority DESC, due_at, id
     LIMIT ?
-)
-AND EXISTS (
-    SELECT 1 FROM holdfast_workers
-    WHERE id = ? AND ticket = ? - 1 AND retired_at IS NULL AND lease_until > ?
 );

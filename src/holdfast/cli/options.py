@@ -1,0 +1,122 @@
+"""What commands share: which store, which jobs, times and durations as people write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar, cast
+
+import click
+
+from holdfast.app import Filter, Holdfast
+from holdfast.cli.load import load_app
+from holdfast.clock import SECOND, span
+from holdfast.config import setting
+from holdfast.errors import ConfigError
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+def url_option(command: C) -> C:
+    """Adds --url."""
+    return click.option("--url", metavar="URL", help="The store, such as sqlite:///jobs.db.")(command)
+
+
+def operated(url: str | None) -> Holdfast:
+    """An app over the store to operate on: --url, HOLDFAST_URL, [tool.holdfast] url, else the app's own."""
+    named = url or setting("url")
+    if named:
+        return _shared(Holdfast(named))
+    if setting("app"):
+        return _shared(load_app(None))
+    raise ConfigError(
+        "no store is chosen: give --url, set HOLDFAST_URL, or write url (or app) under [tool.holdfast] "
+        "in pyproject.toml; for example --url sqlite:///jobs.db"
+    )
+
+
+def _shared(app: Holdfast) -> Holdfast:
+    if not app.place.shared:
+        raise ConfigError(
+            f"{app.place.url} lives and ends with the process that has it, and no command can see its jobs; "
+            "a store such as sqlite:///jobs.db can be seen"
+        )
+    return app
+
+
+def filter_options(command: C) -> C:
+    """Adds the flags that say which jobs; `wanted` reads them."""
+    for option in reversed(_FILTER):
+        command = option(command)
+    return command
+
+
+def wanted(flags: dict[str, Any]) -> Filter:
+    """The flags that were given, as a Filter."""
+    return cast("Filter", {name: value for name, value in flags.items() if value is not None})
+
+
+def length(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """A callback for durations: "90s", "5m", "2h", "7d", or a number of seconds; gives seconds."""
+    if text is None:
+        return None
+    try:
+        return span(_number(text), "it") / SECOND
+    except ConfigError as error:
+        raise _bad(context, parameter, f"{text!r}: {_reason(error)}") from None
+
+
+def instant(context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
+    """A callback for instants: ISO 8601 with a time zone."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise _bad(context, parameter, f"{text!r}: not a time such as {_EXAMPLE}") from None
+    if moment.tzinfo is None:
+        raise _bad(context, parameter, f"{text!r}: has no time zone; write {text}Z for UTC, or the offset as in {_EXAMPLE}")
+    return moment
+
+
+def past(context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
+    """A callback for times gone by: a duration means so long ago, else as `instant`."""
+    if text is None:
+        return None
+    try:
+        ago = span(_number(text), "it")
+    except ConfigError as error:
+        if "T" in text or text.count("-") > 1:
+            return instant(context, parameter, text)
+        raise _bad(context, parameter, f"{text!r}: {_reason(error)}; or an instant such as {_EXAMPLE}") from None
+    return datetime.now(UTC) - timedelta(milliseconds=ago)
+
+
+_EXAMPLE = "2026-11-22T14:03:22+01:00"
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _reason(error: ConfigError) -> str:
+    return str(error).partition(": ")[2]
+
+
+def _bad(context: click.Context, parameter: click.Parameter, why: str) -> click.BadParameter:
+    return click.BadParameter(why, ctx=context, param=parameter)
+
+
+_AGO = "2h (ago) or an instant with a zone."
+_FILTER = [
+    click.option("--state", metavar="STATES", help="Such as dead, or scheduled,queued."),
+    click.option("--queue", metavar="QUEUE", help="Jobs of this queue."),
+    click.option("--task", metavar="TASK", help="Jobs of this task."),
+    click.option("--tag", metavar="TAG", help="Jobs with this tag."),
+    click.option("--error", metavar="TYPE", help="Whose last error is of this type, such as TimeoutError."),
+    click.option("--since", metavar="WHEN", callback=past, help=f"Enqueued since: {_AGO}"),
+    click.option("--before", metavar="WHEN", callback=past, help=f"Enqueued before: {_AGO}"),
+]

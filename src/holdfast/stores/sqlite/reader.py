@@ -1,0 +1,72 @@
+"""The thread that reads for callers, on a connection of its own: a listing never stands behind a write."""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from holdfast.stores.sqlite.calls import Call, answer
+from holdfast.stores.sqlite.statements import Sql
+from holdfast.stores.sqlite.trouble import stated
+
+R = TypeVar("R")
+
+
+class _Reading(Call[R]):
+    __slots__ = ("work",)
+
+    def __init__(self, work: Callable[[Sql], R]) -> None:
+        super().__init__()
+        self.work = work
+
+
+class Reader:
+    """Owns the reading connection. The thread starts with the first call."""
+
+    def __init__(self, path: str, connect: Callable[[], Sql]) -> None:
+        self._path = path
+        self._connect = connect
+        self._arrivals: queue.SimpleQueue[_Reading[Any] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    async def submit(self, work: Callable[[Sql], R]) -> R:
+        """Has it read, all in one state of the file."""
+        call = _Reading(work)
+        self._arrivals.put(call)
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="holdfast-sqlite-reader", daemon=True)
+                self._thread.start()
+        return await call.future
+
+    def close(self) -> None:
+        """Ends the thread after all calls that were submitted."""
+        if self._thread is not None:
+            self._arrivals.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        sql: Sql | None = None
+        while (call := self._arrivals.get()) is not None:
+            if not call.wanted:
+                continue
+            try:
+                sql = sql or self._connect()
+                call.result = _read(sql, call.work)
+            except Exception as error:  # noqa: BLE001  # it is the caller's
+                call.error = stated(error, self._path) if isinstance(error, sqlite3.Error) else error
+            answer([call])
+        if sql is not None:
+            sql.connection.close()
+
+
+def _read(sql: Sql, work: Callable[[Sql], R]) -> R:
+    sql.run("BEGIN")
+    try:
+        return work(sql)
+    finally:
+        sql.run("ROLLBACK")

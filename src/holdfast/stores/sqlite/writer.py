@@ -1,0 +1,243 @@
+"""The one thread per process and store that writes: takes all calls that wait, and commits them together.
+
+1. look: what needs no write is answered at once
+2. lock: waits for the write lock in short steps, as long as the callers have patience
+3. write: all calls in one transaction, each in a savepoint where there are several
+4. commit; only then the callers are answered, each event loop woken once
+5. checkpoint, when the log has grown
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from holdfast.stores.sqlite.calls import Call, answer
+from holdfast.stores.sqlite.checkpoint import Checkpoint
+from holdfast.stores.sqlite.opening import locked_out, pause
+from holdfast.stores.sqlite.statements import Sql
+from holdfast.stores.sqlite.trouble import busy, stated
+
+R = TypeVar("R")
+
+MOST_CALLS = 64  # in one transaction
+MOST_SECONDS = 0.02  # then a transaction takes no further call: other processes want to write too
+PATIENCE = 30.0  # seconds that a call waits for the write lock
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Generic[R]):
+    """What is done for a call: `look` before the transaction, `write` in it, `read` after its commit.
+
+    `look` and `write` answer None where the next of the three is to answer. Each may be run again from the start.
+    `wakes`: jobs may be queued afterwards. `patience`: seconds that it waits for the write lock.
+    """
+
+    write: Callable[[Sql], R | None]
+    look: Callable[[Sql], R | None] | None = None
+    read: Callable[[Sql], R] | None = None
+    wakes: bool = False
+    patience: float = PATIENCE
+
+
+class _Writing(Call[R]):
+    __slots__ = ("work",)
+
+    def __init__(self, work: Work[R]) -> None:
+        super().__init__()
+        self.work = work
+
+
+class Writer:
+    """Owns the writing connection. `submit` on any event loop; `woken` is called when jobs may have been queued."""
+
+    def __init__(
+        self, path: str, connection: sqlite3.Connection, sql: Sql, checkpoint: Checkpoint, woken: Callable[[], None]
+    ) -> None:
+        self._path = path
+        self._connection = connection
+        self._sql = sql
+        self._checkpoint = checkpoint
+        self._woken = woken
+        self._arrivals: queue.SimpleQueue[_Writing[Any] | None] = queue.SimpleQueue()
+        self._calls: deque[_Writing[Any]] = deque()  # taken from the arrivals, not answered yet
+        self._singly = 0  # so many of the next calls get a transaction of their own
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="holdfast-sqlite-writer", daemon=True)
+        self._thread.start()
+
+    async def submit(self, work: Work[R]) -> R:
+        """Has it done; the answer comes after the commit."""
+        call = _Writing(work)
+        self._arrivals.put(call)
+        return await call.future
+
+    def close(self) -> None:
+        """Ends the thread after all calls that were submitted."""
+        self._arrivals.put(None)
+        self._thread.join()
+        self._checkpoint.close()
+        self._connection.close()
+
+    def _run(self) -> None:
+        while self._gather():
+            try:
+                self._round()
+            except Exception as error:  # noqa: BLE001  # a thread that dies would leave its callers waiting for ever
+                self._give_up(error)
+
+    def _gather(self) -> bool:
+        """Waits until there is something to do; False when nothing will come any more."""
+        if not self._calls and not self._closing:
+            self._receive(self._arrivals.get())
+        self._receive_more()
+        return bool(self._calls)
+
+    def _receive_more(self) -> None:
+        while len(self._calls) < MOST_CALLS and not self._closing:
+            try:
+                self._receive(self._arrivals.get_nowait())
+            except queue.Empty:
+                return
+
+    def _receive(self, call: _Writing[Any] | None) -> None:
+        if call is None:
+            self._closing = True
+        else:
+            self._calls.append(call)
+
+    def _round(self) -> None:
+        self._look()
+        if self._lock():
+            answer(self._transaction())
+            self._checkpoint.after_commit()
+
+    # --- look
+
+    def _look(self) -> None:
+        answered = [call for call in self._calls if self._answered(call)]
+        if answered:
+            done = set(map(id, answered))
+            self._calls = deque(call for call in self._calls if id(call) not in done)
+            answer(answered)
+
+    def _answered(self, call: _Writing[Any]) -> bool:
+        if not call.wanted:
+            return True
+        if call.work.look is None:
+            return False
+        try:
+            call.result = call.work.look(self._sql)
+        except Exception as error:  # noqa: BLE001  # it is the caller's
+            if isinstance(error, sqlite3.Error) and busy(error):
+                return False
+            call.error = self._stated(error)
+        return call.error is not None or call.result is not None
+
+    # --- lock
+
+    def _lock(self) -> bool:
+        """True when the write lock is held; False when no caller is left that waits for it."""
+        while self._calls:
+            try:
+                self._sql.run("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                if not busy(error):
+                    raise
+            else:
+                return True
+            self._dismiss()
+            pause()
+            self._receive_more()
+        return False
+
+    def _dismiss(self) -> None:
+        """Lets go those who have left, and those whose patience is over."""
+        patient = deque[_Writing[Any]]()
+        dismissed: list[_Writing[Any]] = []
+        for call in self._calls:
+            if call.waited < call.work.patience and call.wanted:
+                patient.append(call)
+            else:
+                call.error = locked_out(self._path, call.waited)
+                dismissed.append(call)
+        self._calls = patient
+        answer(dismissed)
+
+    # --- write and commit
+
+    def _transaction(self) -> Sequence[_Writing[Any]]:
+        """Writes what waits, as far as one transaction goes; returns the calls that are to be answered."""
+        taken: list[_Writing[Any]] = []
+        try:
+            self._write_into(taken)
+            self._sql.run("COMMIT")
+        except Exception as error:  # noqa: BLE001  # one call's, or the end of the transaction for all of them
+            if self._connection.in_transaction:
+                self._sql.run("ROLLBACK")
+            if len(taken) > 1:
+                self._calls.extendleft(reversed(taken))
+                self._singly = len(taken)
+                return []
+            for call in taken:
+                call.error = self._stated(error)
+        else:
+            self._after_commit(taken)
+        return taken
+
+    def _write_into(self, taken: list[_Writing[Any]]) -> None:
+        start = time.monotonic()
+        most = 1 if self._singly else MOST_CALLS
+        self._singly = max(0, self._singly - 1)
+        several = most > 1 and len(self._calls) > 1
+        while self._calls and len(taken) < most and time.monotonic() - start < MOST_SECONDS:
+            call = self._calls.popleft()
+            call.result = call.error = None
+            taken.append(call)
+            if several:
+                self._write_guarded(call)
+            else:
+                call.result = call.work.write(self._sql)
+
+    def _write_guarded(self, call: _Writing[Any]) -> None:
+        """What fails here is undone without harm to the calls before it, unless the whole transaction is gone."""
+        self._sql.run("SAVEPOINT call")
+        try:
+            call.result = call.work.write(self._sql)
+        except Exception as error:
+            if not self._connection.in_transaction:
+                raise
+            self._sql.run("ROLLBACK TO call")
+            call.error = self._stated(error)
+        self._sql.run("RELEASE call")
+
+    def _after_commit(self, taken: Sequence[_Writing[Any]]) -> None:
+        if any(call.work.wakes and call.error is None for call in taken):
+            self._woken()
+        for call in taken:
+            if call.result is None and call.error is None and call.work.read is not None:
+                try:
+                    call.result = call.work.read(self._sql)
+                except Exception as error:  # noqa: BLE001  # it is the caller's
+                    call.error = self._stated(error)
+
+    def _give_up(self, error: Exception) -> None:
+        """What stopped a whole round is told to all who wait."""
+        if self._connection.in_transaction:
+            self._sql.run("ROLLBACK")
+        failed = list(self._calls)
+        self._calls.clear()
+        for call in failed:
+            call.error = self._stated(error)
+        answer(failed)
+
+    def _stated(self, error: Exception) -> Exception:
+        return stated(error, self._path) if isinstance(error, sqlite3.Error) else error
+
+

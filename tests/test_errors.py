@@ -1,0 +1,120 @@
+"""The exceptions: the tree drawn in the docstring is the real one, and each says what it must wherever it travels."""
+
+import asyncio
+import copy
+import pickle
+import re
+from datetime import UTC, datetime
+from typing import get_args
+
+import pytest
+
+from holdfast import errors
+from holdfast.errors import (
+    Cancel,
+    HoldfastError,
+    JobFailed,
+    PayloadError,
+    Permanent,
+    RetryAfter,
+    Snooze,
+    Stop,
+    StopReason,
+    StoreAway,
+    StoreError,
+)
+from holdfast.job import JobError
+
+DEFINED = {
+    cls
+    for cls in vars(errors).values()
+    if isinstance(cls, type) and issubclass(cls, BaseException) and cls.__module__ == errors.__name__
+}
+BRANCH = re.compile(r"^ {4}(?P<depth>(?:[│ ]   )*)(?:[├└]── )(?P<name>\w+)", re.MULTILINE)
+ROOT_LINE = re.compile(r"^ {4}(?P<name>[A-Z]\w+)(?: \((?P<bases>\w+)\))?", re.MULTILINE)
+
+
+def _drawn() -> dict[str, str | None]:
+    """Each exception of the docstring with the one it hangs from; None for those that hang from none of ours."""
+    parents: dict[str, str | None] = {}
+    path: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        if branch := BRANCH.match(line):
+            depth = len(branch["depth"]) // 4 + 1
+            path = [*path[:depth], branch["name"]]
+            parents[branch["name"]] = path[depth - 1]
+        elif root := ROOT_LINE.match(line):
+            path = [root["name"]]
+            parents[root["name"]] = None
+    return parents
+
+
+def test_the_tree_in_the_docstring_is_the_real_one() -> None:
+    ours = {cls.__name__ for cls in DEFINED}
+    real = {
+        cls.__name__: next((base.__name__ for base in cls.__mro__[1:] if base.__name__ in ours), None)
+        for cls in DEFINED
+    }
+    assert len(real) > 10
+    assert _drawn() == real
+
+
+def test_what_callers_meet_has_one_root() -> None:
+    handlers = {Permanent, RetryAfter, Snooze, Cancel, Stop}
+    assert all(issubclass(cls, HoldfastError) for cls in DEFINED - handlers)
+    assert not any(issubclass(cls, HoldfastError) for cls in handlers)
+
+
+def test_a_store_that_is_away_is_one_that_failed_and_a_bad_payload_is_a_bad_value() -> None:
+    assert issubclass(StoreAway, StoreError)
+    assert issubclass(PayloadError, ValueError)
+
+
+def test_only_being_stopped_passes_through_a_handlers_except_exception() -> None:
+    assert issubclass(Stop, BaseException)
+    assert not issubclass(Stop, Exception)
+    assert not issubclass(Stop, asyncio.CancelledError)
+    assert all(issubclass(cls, Exception) for cls in DEFINED - {Stop})
+
+
+@pytest.mark.parametrize("why", get_args(StopReason))
+def test_stop_says_why(why: StopReason) -> None:
+    assert (Stop(why).why, str(Stop(why))) == (why, why)
+
+
+def test_every_class_says_what_it_is_for() -> None:
+    assert [cls.__name__ for cls in DEFINED if not cls.__doc__] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (Snooze(60), "snoozed for 60"),
+        (Snooze("5m", "the bank is closed"), "the bank is closed"),
+        (RetryAfter(60), "retry after 60"),
+        (RetryAfter("5m", "they said so"), "they said so"),
+        (Cancel(), ""),
+        (Cancel("not wanted"), "not wanted"),
+        (Permanent("no such order"), "no such order"),
+    ],
+)
+def test_what_a_handler_raises_reads_well_in_a_log(error: Exception, text: str) -> None:
+    assert str(error) == text
+
+
+def _failed() -> JobFailed:
+    return JobFailed("dead", JobError(3, datetime(2030, 1, 1, tzinfo=UTC), "ValueError", "no", "Traceback"))
+
+
+@pytest.mark.parametrize("error", [_failed(), Stop("timeout"), Permanent("no"), Cancel("no"), PayloadError("too big")])
+def test_an_exception_survives_a_copy_and_a_pipe(error: BaseException) -> None:
+    for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert type(twin) is type(error)
+        assert (twin.args, vars(twin)) == (error.args, vars(error))
+
+
+@pytest.mark.parametrize("error", [Snooze("5m", "closed"), Snooze(5), RetryAfter("5m", "closed"), RetryAfter(5)])
+def test_a_verdict_keeps_its_delay_through_a_copy_and_a_pipe(error: Snooze | RetryAfter) -> None:
+    for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert type(twin) is type(error)
+        assert (twin.delay, twin.reason) == (error.delay, error.reason)
