@@ -302,7 +302,11 @@ class JobError:
 
 
 def cut(text: str, limit: int) -> str:
-    """`text` in at most `limit` characters and a note that says what was left out; half from either end."""
+    """`text` in at most `limit` characters and a note that says what was left out; half from either end.
+
+    What no store can write as UTF-8 (half a surrogate pair, as in an undecodable file name) is spelt out.
+    """
+    text = text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
     if len(text) <= limit:
         return text
     return f"{text[: limit // 2]}\n… {len(text) - limit} characters left out …\n{text[len(text) - limit // 2 :]}"

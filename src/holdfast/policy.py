@@ -105,7 +105,7 @@ def decide(job: Claim, verdict: Verdict) -> Outcome:
         case Snoozed(delay, reason):
             outcome = _back(job, "snoozed", delay, reason)
         case Cancelled(reason):
-            return _outcome(job, "cancelled", State.CANCELLED, reason=reason)
+            outcome = _outcome(job, "cancelled", State.CANCELLED, reason=reason)
         case Released(reason, unknown):
             outcome = _after_release(job, reason, unknown=unknown)
         case Lost():
@@ -227,10 +227,17 @@ def _about(length: Span) -> str:
 
 
 def verdict_of(error: BaseException, retry: Retry) -> Verdict:
-    """What an exception that left a handler says about its attempt."""
+    """What an exception that left a handler says about its attempt. One that says nonsense is a failure, too."""
+    try:
+        return _said(error, retry)
+    except Exception as nonsense:  # noqa: BLE001  # such as Snooze("soon"): the handler's own mistake
+        return Failed(failure(nonsense), final=not retry.retries(nonsense))
+
+
+def _said(error: BaseException, retry: Retry) -> Verdict:
     match error:
         case Snooze():
-            return Snoozed(span(error.delay, "Snooze.delay"), error.reason)
+            return Snoozed(span(error.delay, "Snooze.delay"), cut(error.reason, REASON_LIMIT))
         case Cancel():
             return Cancelled(cut(error.reason, REASON_LIMIT))
         case RetryAfter():

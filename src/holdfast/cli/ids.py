@@ -20,7 +20,7 @@ _PARTS = re.compile(r"([0-9a-f-]*?)(?:(?:…|\.{2,3})([0-9a-f]{0,12}))?", re.IGN
 _GROUPS = (8, 4, 4, 4, 12)
 
 
-def short(id: UUID) -> str:  # noqa: A002
+def short(id: UUID) -> str:
     """The form for tables: first 8 digits and last 4."""
     text = str(id)
     return f"{text[:8]}…{text[-4:]}"
@@ -35,7 +35,7 @@ def found(app: Holdfast, text: str) -> Record:
         more = ", …" if len(candidates) > CANDIDATES else ""
         raise click.UsageError(f"{text!r} fits {len(candidates) if not more else 'many'} jobs: {some}{more}")
     if not candidates:
-        raise NothingMatched(f"no job {text}: never stored, or pruned after its time (succeeded jobs are kept 24 h by default)")
+        raise NothingMatched(f"no job {text}: never stored, or pruned after its time (24 h for succeeded jobs)")
     return candidates[0]
 
 
@@ -49,7 +49,7 @@ def _where(text: str) -> Where:
     if whole is not None:
         return Where(ids=(whole,))
     match = _PARTS.fullmatch(text.strip())
-    if match is None:
+    if match is None or len(text) > len(str(UUID(int=0))):
         hint = "; filters are flags, such as --state dead" if ":" in text else ""
         raise click.UsageError(f"{text!r} is not a job id, nor the short form or the beginning of one{hint}")
     starts, ends = match[1].replace("-", "").lower(), (match[2] or "").lower()

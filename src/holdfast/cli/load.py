@@ -38,7 +38,8 @@ def load_app(spec: str | None) -> Holdfast:
     module = _imported(named, module_name)
     found = _attribute(named, module, attribute) if attribute else _only_app(named, module)
     if not isinstance(found, Holdfast):
-        raise ConfigError(f"app {named!r}: {attribute} is a {type(found).__name__}, not a Holdfast; {_apps_there(module)}")
+        kind = type(found).__name__
+        raise ConfigError(f"app {named!r}: {attribute} is a {kind}, not a Holdfast; {_apps_there(module)}")
     return found
 
 
@@ -59,7 +60,8 @@ def _imported(named: str, module: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and (module == error.name or module.startswith(f"{error.name}.")):
-            raise ConfigError(f"app {named!r}: there is no module {error.name!r} {_looked_in(module, error.name)}") from None
+            where = _looked_in(module, error.name)
+            raise ConfigError(f"app {named!r}: there is no module {error.name!r} {where}") from None
         raise _broken(named, module, error) from error
     except (ImportError, SyntaxError) as error:
         raise _broken(named, module, error) from error

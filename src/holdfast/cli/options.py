@@ -75,7 +75,8 @@ def instant(context: click.Context, parameter: click.Parameter, text: str | None
     except ValueError:
         raise _bad(context, parameter, f"{text!r}: not a time such as {_EXAMPLE}") from None
     if moment.tzinfo is None:
-        raise _bad(context, parameter, f"{text!r}: has no time zone; write {text}Z for UTC, or the offset as in {_EXAMPLE}")
+        why = f"has no time zone; write {text}Z for UTC, or the offset as in {_EXAMPLE}"
+        raise _bad(context, parameter, f"{text!r}: {why}")
     return moment
 
 
@@ -103,7 +104,7 @@ def _number(text: str) -> float | str:
 
 
 def _reason(error: ConfigError) -> str:
-    return str(error).partition(": ")[2]
+    return str(error).partition(": ")[2].replace(" or a timedelta", "")
 
 
 def _bad(context: click.Context, parameter: click.Parameter, why: str) -> click.BadParameter:

@@ -10,8 +10,8 @@ import click
 
 from holdfast import __version__
 from holdfast.cli.act import cancel, retry
-from holdfast.cli.enqueue import enqueue
 from holdfast.cli.ends import AWAY, INTERRUPTED, NOTHING_MATCHED, REFUSED, WRONG_USAGE
+from holdfast.cli.enqueue import enqueue
 from holdfast.cli.job import job
 from holdfast.cli.jobs import jobs
 from holdfast.cli.migrate import migrate

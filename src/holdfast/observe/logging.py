@@ -1,4 +1,4 @@
-"""Log lines: every one is an event with fields, shown for people or as key=value; the job's id is on each line about a job."""
+"""Log lines: each is an event with fields, shown for people or as key=value; lines about a job carry its id."""
 
 from __future__ import annotations
 
@@ -187,7 +187,9 @@ def _about_job(told: Told) -> str:
     fields = told.fields
     match told.event:
         case "started":
-            return f"{_attempt(fields)}  queue {fields['queue']}  waited {_shown(fields.get('waited'))}  {fields['job']}"
+            return (
+                f"{_attempt(fields)}  queue {fields['queue']}  waited {_shown(fields.get('waited'))}  {fields['job']}"
+            )
         case "succeeded":
             return f"{_shown(fields.get('ran'))}  queue {fields['queue']}  {fields['job']}"
         case "failed" | "dead":

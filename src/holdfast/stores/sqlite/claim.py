@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from uuid import UUID
 
 from holdfast.stores.sqlite.statements import Row, Sql
-from holdfast.stores.sqlite.workers import life_of
+from holdfast.stores.sqlite.lives import life_of
 
 
 class Taken(NamedTuple):

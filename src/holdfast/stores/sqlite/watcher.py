@@ -20,25 +20,29 @@ from holdfast.stores.sqlite.trouble import stated
 POLL = 0.004  # seconds between two looks at data_version: on average half of it until another process's job is seen
 
 
-class _Waiting(Call[bool]):
+class Waiting(Call[bool]):
+    """Someone who waits for jobs of some queues, or of all (None)."""
+
     __slots__ = ("queues",)
 
     def __init__(self, queues: Sequence[str] | None) -> None:
         super().__init__()
         self.queues = queues
 
-    def hinted(self, sql: Sql) -> bool:
-        if self.queues is None:
-            return sql.rows("any_queued") == [(1,)]
-        return sql.row("first_filled", json.dumps(list(self.queues))) is not None
-
     def end(self) -> None:
-        """On the caller's loop, when its time is over."""
+        """Nothing came; on the caller's loop."""
         if not self.future.done():
             self.future.set_result(False)
 
 
-_Ring: TypeAlias = _Waiting | bool  # someone who waits; True: our own writer has queued jobs; False: the end
+def any_queued(sql: Sql, queues: Sequence[str] | None) -> bool:
+    """Whether these queues, or any (None), have queued jobs."""
+    if queues is None:
+        return sql.rows("any_queued") == [(1,)]
+    return sql.row("first_filled", json.dumps(list(queues))) is not None
+
+
+_Ring: TypeAlias = Waiting | bool  # someone who waits; True: our own writer has queued jobs; False: the end
 
 
 class Watcher:
@@ -50,21 +54,17 @@ class Watcher:
         self._rings: queue.SimpleQueue[_Ring] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
 
-    async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
-        """True as soon as something is queued, False after `timeout` seconds."""
-        waiting = _Waiting(queues)
+    def begin(self, queues: Sequence[str] | None) -> Waiting:
+        """Its future becomes True as soon as something is queued; whoever waits may end it before."""
+        waiting = Waiting(queues)
         self._rings.put(waiting)
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="holdfast-sqlite-watcher", daemon=True)
                 self._thread.start()
-        timer = waiting.loop.call_later(timeout, waiting.end)
-        try:
-            return await waiting.future
-        finally:
-            timer.cancel()
+        return waiting
 
     def ring(self) -> None:
         """Our own writer has queued jobs."""
@@ -99,13 +99,13 @@ class Watcher:
             ring = self._rings.get(timeout=POLL if self._waiting else None)
         except queue.Empty:
             return None
-        if isinstance(ring, _Waiting):
+        if isinstance(ring, Waiting):
             self._waiting.append(ring)
             return True
         return ring
 
     def _look(self, sql: Sql) -> None:
-        hinted = [waiting for waiting in self._waiting if waiting.hinted(sql)]
+        hinted = [waiting for waiting in self._waiting if any_queued(sql, waiting.queues)]
         for waiting in hinted:
             waiting.result = True
         self._answer(hinted)
@@ -115,6 +115,6 @@ class Watcher:
             waiting.error = error
         self._answer(self._waiting)
 
-    def _answer(self, answered: Sequence[_Waiting]) -> None:
+    def _answer(self, answered: Sequence[Waiting]) -> None:
         answer(answered)
         self._waiting = [waiting for waiting in self._waiting if waiting not in answered]

@@ -1,0 +1,160 @@
+"""`holdfast job`: everything that is known about one job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import click
+
+from holdfast.cli import ids, show
+from holdfast.cli.options import operated, url_option
+from holdfast.clock import Instant
+from holdfast.clock import short as exact
+from holdfast.job import ERRORS_FIRST, Attempt, Record, State
+from holdfast.observe.visible import visible, visible_lines
+
+_TEXT_LIMIT = 2_000  # characters of arguments and result; --json has all
+_ENDS = {"failed": "✕", "snoozed": "◷", "cancelled": "⊘", "released": "↩", "lost": "☠"}
+
+
+@click.command(short_help="Show one job: attempts, error, arguments, result.")
+@click.argument("id_given", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@url_option
+def job(id_given: str, as_json: bool, url: str | None) -> None:
+    """Show all that is known about one job. ID: whole, the short form of tables, or a beginning."""
+    with operated(url) as app:
+        record = ids.found(app, id_given)
+    if as_json:
+        show.out(show.as_json(record))
+        return
+    for line in _told(record, show.now()):
+        show.out(line)
+
+
+def _told(record: Record, seen: Instant) -> Iterator[str]:
+    yield f"{show.state_of(record.state)}   {visible(record.task)}   {record.id}"
+    yield f"  {visible(_sentence(record, seen))}"
+    yield "  " + "   ".join(_facts(record, seen))
+    yield f"  arguments  {_arguments(record) or '(none)'}"
+    if record.result is not None:
+        yield f"  result     {_text(show.content(record.result))}"
+    yield from _attempts(record, seen)
+    yield from _error(record)
+
+
+def _sentence(record: Record, seen: Instant) -> str:
+    """How the job is, in words."""
+    ago = show.coarse(seen - (record.finished_at or seen))
+    error = show.last_error(record)
+    again = f" It failed before: {show.summary(error)}." if error else ""
+    match record.state:
+        case State.SCHEDULED:
+            return f"Due in {show.coarse(record.due_at - seen)}, at {show.utc(record.due_at)}.{again}"
+        case State.QUEUED:
+            waits = show.coarse(seen - record.due_at)
+            return f"Waiting for a free worker for {waits}, due since {show.utc(record.due_at)}.{again}"
+        case State.RUNNING:
+            asked = "; its worker is asked to stop it" if record.cancel_requested_at is not None else ""
+            runs = show.coarse(seen - (record.started_at or seen))
+            return f"Running for {runs} on worker {record.worker}{asked}.{again}"
+        case State.SUCCEEDED:
+            return f"Succeeded {ago} ago, in {exact(max(0, (record.finished_at or 0) - (record.started_at or 0)))}."
+        case State.DEAD:
+            return f"Dead since {ago}. {_blame(record)}"
+        case _:
+            return f"Cancelled {ago} ago. {record.reason}".strip()
+
+
+def _blame(record: Record) -> str:
+    error = show.last_error(record)
+    used = f"{record.attempt} of {record.terms.max_attempts} attempts used"
+    if error is None:
+        return f"{used}; {record.reason}" if record.reason else f"{used}."
+    return f"{used}, the last ended with {error.type}. To try again: holdfast retry {ids.short(record.id)}"
+
+
+def _facts(record: Record, seen: Instant) -> Iterator[str]:
+    yield f"queue {visible(record.queue)}"
+    yield f"priority {record.priority}"
+    yield f"attempt {record.attempt} of {record.terms.max_attempts}"
+    if record.terms.timeout is not None:
+        yield f"timeout {exact(record.terms.timeout)}"
+    if record.life > 1:
+        yield f"life {record.life}"
+    if record.crashes:
+        yield f"crashes {record.crashes} of {record.terms.max_crashes}"
+    yield f"enqueued {show.utc(record.enqueued_at)} ({show.coarse(seen - record.enqueued_at)} ago)"
+    if record.tags:
+        yield f"tags {visible(', '.join(record.tags))}"
+
+
+def _arguments(record: Record) -> str:
+    args, kwargs = show.arguments(record)
+    texts = [_json(value) for value in args] + [f"{name}={_json(value)}" for name, value in kwargs.items()]
+    return _bounded(", ".join(texts))
+
+
+def _text(value: object) -> str:
+    return _bounded(_json(value))
+
+
+def _bounded(text: str) -> str:
+    more = len(text) - _TEXT_LIMIT
+    return visible(text) if more <= 0 else f"{visible(text[:_TEXT_LIMIT])}… {more:,} characters more: --json"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _attempts(record: Record, seen: Instant) -> Iterator[str]:
+    rows = [_row(attempt) for attempt in record.history]
+    if record.omitted:
+        rows.insert(ERRORS_FIRST, ("…", "", "", "", "", f"{record.omitted} attempts are not kept"))
+    if record.state in (State.RUNNING, State.SUCCEEDED) and record.started_at is not None:
+        rows.append(_last_row(record, record.started_at, seen))
+    if not rows:
+        return
+    yield ""
+    heads = ("#", "FENCE", "STARTED (UTC)", "RAN", "WORKER", "ENDED")
+    for line in show.table(show.Table(heads, rows, flexible=5)):
+        yield f"  {line}"
+
+
+def _row(attempt: Attempt) -> tuple[str, ...]:
+    why = show.summary(attempt.error) if attempt.error else attempt.reason
+    ended = f"{_ENDS.get(attempt.ended, '·')} {attempt.ended}" + (f": {why}" if why else "")
+    return (
+        str(attempt.attempt),
+        str(attempt.fence),
+        show.utc(attempt.started_at).removesuffix(" UTC"),
+        exact(max(0, attempt.ended_at - attempt.started_at)),
+        show.worker(attempt),
+        visible(ended),
+    )
+
+
+def _last_row(record: Record, started: Instant, seen: Instant) -> tuple[str, ...]:
+    """The run that has no history: the one under way, or the one that succeeded."""
+    running = record.state is State.RUNNING
+    worker = record.worker if running else record.settled_by
+    return (
+        str(record.attempt),
+        str(record.fence if running else record.settled_fence),
+        show.utc(started).removesuffix(" UTC"),
+        exact(max(0, (seen if running else record.finished_at or seen) - started)),
+        str(worker)[:8],
+        show.state_of(record.state),
+    )
+
+
+def _error(record: Record) -> Iterator[str]:
+    last = next((attempt for attempt in reversed(record.history) if attempt.error), None)
+    if last is None or last.error is None:
+        return
+    yield ""
+    yield f"  error (attempt {last.attempt})  {visible(last.error.type)}"
+    for line in (*visible_lines(last.error.message), *visible_lines(last.error.traceback)):
+        yield f"    {line}".rstrip()

@@ -1,0 +1,61 @@
+"""`holdfast worker`: checks the options and hands over to the supervisor."""
+
+from __future__ import annotations
+
+import click
+
+from holdfast.cli.load import app_named
+from holdfast.cli.options import length
+from holdfast.errors import ConfigError
+from holdfast.observe.logging import LEVELS
+from holdfast.task import named
+
+_COUNT = click.IntRange(min=1)
+_DEADLINE = "How long running jobs may go on after SIGTERM or Ctrl-C; default: 10 seconds."
+
+
+@click.command(short_help="Run jobs until a signal.")
+@click.argument("spec", metavar="[APP]", required=False)
+@click.option("--queues", metavar="NAMES", help="Serve these alone, with commas between; default: all in the store.")
+@click.option("--concurrency", type=_COUNT, default=10, show_default=True, help="Jobs at a time, in each process.")
+@click.option("--processes", type=_COUNT, default=1, show_default=True, help="Worker processes.")
+@click.option("--deadline", metavar="DURATION", default="10", callback=length, help=_DEADLINE)
+@click.option("--log", "style", type=click.Choice(["human", "kv"]), help="Default: human on a terminal, else kv.")
+@click.option("--log-level", "level", type=click.Choice(LEVELS), default="info", help="The least that is told.")
+def worker(
+    spec: str | None,
+    queues: str | None,
+    concurrency: int,
+    processes: int,
+    deadline: float,
+    style: str | None,
+    level: str,
+) -> int:
+    """Run the jobs of APP, a module:attribute such as shop:jobs, until a signal.
+
+    The first SIGTERM or Ctrl-C drains: running jobs have --deadline to end. The second stops at once.
+    Exit codes: 0 drained, 1 some were forced and given back, 3 outcomes that the store did not take.
+    """
+    from holdfast.cli.supervise import run
+
+    return run(
+        app=app_named(spec),
+        queues=_names(queues),
+        concurrency=concurrency,
+        processes=processes,
+        deadline=deadline,
+        style=style,
+        level=level,
+    )
+
+
+def _names(text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise click.UsageError("--queues names no queue; leave it out to serve every queue")
+    try:
+        return [named(name, "--queues") for name in names]
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None

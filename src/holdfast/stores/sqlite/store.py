@@ -1,0 +1,227 @@
+"""Jobs in a SQLite file, for several processes on one machine: the seam, spoken in calls to three threads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TypeVar
+from uuid import UUID
+
+from holdfast.clock import Clock, Span
+from holdfast.errors import ConfigError, StoreError
+from holdfast.job import Claim, Draft, Loss, Outcome, Record
+from holdfast.store import (
+    Beat,
+    Cancelling,
+    Claims,
+    Cursor,
+    Line,
+    Promoted,
+    Receipt,
+    Registered,
+    Retrying,
+    Settled,
+    Store,
+    Where,
+)
+from holdfast.stores.sqlite import lives, operate, sweep
+from holdfast.stores.sqlite.claim import Claiming
+from holdfast.stores.sqlite.core import Core, Hands
+from holdfast.stores.sqlite.enqueue import enqueue
+from holdfast.stores.sqlite.find import find
+from holdfast.stores.sqlite.finish import Finishing
+from holdfast.stores.sqlite.opening import Durability, migrate
+from holdfast.stores.sqlite.rows import claim_of
+from holdfast.stores.sqlite.statements import Sql
+from holdfast.stores.sqlite.within import enqueue_within
+from holdfast.stores.sqlite.watcher import Waiting, any_queued
+from holdfast.stores.sqlite.writer import Work
+
+R = TypeVar("R")
+
+OWN_LOCK_PATIENCE = 5.0  # seconds; the caller of enqueue may hold the write lock himself, and would wait for ever
+
+
+class SqliteStore:
+    """Jobs in the file `path`, made absolute now; `durability`: "full" syncs every commit, "normal" leaves the
+    newest commits to the operating system, and a power cut may take them.
+
+    A missing or empty file, and a database without tables of Holdfast, gets them when it is opened (their names begin
+    with holdfast_), and WAL mode. Must not be used in a forked child; forgetting it there closes nothing.
+    Raises ConfigError for a path or durability that makes no sense.
+    """
+
+    def __init__(self, path: str, *, durability: Durability = "full", clock: Clock) -> None:
+        if durability not in {"full", "normal"}:
+            raise ConfigError(f"durability={durability!r}: full or normal")
+        if not path or path == ":memory:":
+            raise ConfigError(f"path={path!r}: not a file; for jobs in memory use memory://")
+        self._attach(Core(os.path.abspath(path), durability, clock))
+
+    def _attach(self, core: Core) -> None:
+        self._core = core
+        self._hands: Hands | None = None
+        self._opening = asyncio.Lock()
+        self._in_flight = 0
+        self._landed = asyncio.Event()
+        self._waits: set[Waiting] = set()
+
+    @property
+    def shift(self) -> Span:
+        """Milliseconds by which a test has moved the clock of all twins."""
+        return self._core.shift
+
+    @shift.setter
+    def shift(self, shift: Span) -> None:
+        self._core.shift = shift
+
+    @property
+    def url(self) -> str:
+        """The place, with its path in full."""
+        return f"sqlite:///{self._core.path}"
+
+    @property
+    def shared(self) -> bool:
+        """True: other processes see the same file."""
+        return True
+
+    def twin(self) -> Store:
+        """The same store for another event loop; both use the same threads and connections."""
+        twin = SqliteStore.__new__(SqliteStore)
+        twin._attach(self._core)
+        return twin
+
+    # --- open and close
+
+    async def open(self) -> None:
+        """Raises StoreError, with nothing touched, where the file cannot be used; StoreAway where it is locked."""
+        async with self._opening:
+            if self._hands is None:
+                self._hands = await asyncio.to_thread(self._core.open)
+
+    async def migrate(self, *, dry_run: bool = False) -> Sequence[str]:
+        """Each statement is whole, with its semicolon; they may be run by hand, in one transaction."""
+        return await asyncio.to_thread(migrate, self._core.path, dry_run=dry_run)
+
+    async def close(self) -> None:
+        """Ends `wait` at once; all other calls in flight are waited for."""
+        async with self._opening:
+            hands, self._hands = self._hands, None
+            if hands is None:
+                return
+            for waiting in self._waits:
+                waiting.end()
+            while self._in_flight:
+                self._landed.clear()
+                await self._landed.wait()
+            await asyncio.to_thread(self._core.close)
+
+    def _opened(self) -> Hands:
+        if self._hands is None:
+            raise StoreError(f"{self.url}: the store is not open; await open() first")
+        return self._hands
+
+    async def _call(self, answer: Callable[[Hands], Coroutine[None, None, R]]) -> R:
+        """One call to a thread of ours; close() waits for it."""
+        hands = self._opened()
+        self._in_flight += 1
+        try:
+            return await answer(hands)
+        finally:
+            self._in_flight -= 1
+            self._landed.set()
+
+    async def _write(self, work: Work[R]) -> R:
+        return await self._call(lambda hands: hands.writer.submit(work))
+
+    async def _read(self, work: Callable[[Sql], R]) -> R:
+        return await self._call(lambda hands: hands.reader.submit(work))
+
+    # --- the producer's side
+
+    async def enqueue(self, jobs: Sequence[Draft], connection: object = None) -> Sequence[Receipt]:
+        """As the seam says. `connection`: a `sqlite3.Connection` to this file with a transaction open, or one that
+        opens one by itself. StoreAway when it cannot get the write lock: BEGIN IMMEDIATE waits its turn.
+
+        Where one job conflicts, none is stored with `connection`, and no receipt says `created`.
+        """
+        if connection is not None:
+            return enqueue_within(connection, self._core.path, self._core.now, jobs)
+        if not jobs:
+            return []
+        return await self._write(Work(lambda sql: enqueue(sql, jobs), wakes=True, patience=OWN_LOCK_PATIENCE))
+
+    # --- the worker's side
+
+    async def claim(self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int) -> Claims:
+        """As the seam says. A claim that finds nothing writes nothing."""
+        claiming = Claiming(worker, ticket, queues, limit)
+        taken = await self._write(Work(claiming.write, claiming.look, claiming.read))
+        return Claims([claim_of(row, worker) for row in taken.rows], taken.refused)
+
+    async def finish(self, outcomes: Sequence[Outcome]) -> Sequence[Settled]:
+        """As the seam says; never `busy`, because there is one writer."""
+        if not outcomes:
+            return []
+        finishing = Finishing.of(outcomes)
+        return await self._write(Work(finishing.write, wakes=finishing.wakes))
+
+    async def register(self, worker: UUID, supervisor: UUID | None, facts: Mapping[str, object]) -> Registered:
+        """As the seam says."""
+        return await self._write(Work(lambda sql: lives.register(sql, worker, supervisor, facts)))
+
+    async def beat(self, workers: Sequence[UUID]) -> Beat:
+        """As the seam says."""
+        return await self._write(Work(lambda sql: lives.beat(sql, workers)))
+
+    async def mail(self, workers: Sequence[UUID]) -> Sequence[Line]:
+        """As the seam says."""
+        return await self._read(lambda sql: lives.mail(sql, workers))
+
+    async def retire(self, worker: UUID, loss: Loss | None = None) -> None:
+        """As the seam says."""
+        await self._write(Work(lambda sql: lives.retire(sql, worker, loss)))
+
+    async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
+        """As the seam says. Another process's job is seen within some 4 ms, one of this process's within 1 ms."""
+        watcher = self._opened().watcher
+        if timeout <= 0:
+            return await self._read(lambda sql: any_queued(sql, queues))
+        waiting = watcher.begin(queues)
+        timer = waiting.loop.call_later(timeout, waiting.end)
+        self._waits.add(waiting)
+        try:
+            return await waiting.future
+        finally:
+            timer.cancel()
+            self._waits.discard(waiting)
+
+    # --- the janitor's side
+
+    async def promote(self, limit: int) -> Promoted:
+        """As the seam says. Writes nothing where nothing is due."""
+        return await self._write(Work(lambda sql: sweep.promote(sql, limit), sweep.nothing_due, wakes=True))
+
+    async def reclaim(self, sweeper: UUID, limit: int) -> Sequence[Claim]:
+        """As the seam says. Writes nothing where nobody's jobs are to be taken over."""
+        work = Work(lambda sql: sweep.reclaim(sql, sweeper, limit), lambda sql: sweep.nothing_lost(sql, sweeper, limit))
+        return [claim_of(row, sweeper) for row in await self._write(work)]
+
+    async def prune(self, limit: int) -> int:
+        """As the seam says. Writes nothing where nothing is over."""
+        return await self._write(Work(lambda sql: sweep.prune(sql, limit), sweep.nothing_over))
+
+    # --- the operator's side
+
+    async def find(self, where: Where, after: Cursor | None = None, limit: int = 50) -> Sequence[Record]:
+        """As the seam says; read from one state of the file."""
+        return await self._read(lambda sql: find(sql, where, after, limit))
+
+    async def cancel(self, ids: Sequence[UUID], reason: str = "") -> Sequence[Cancelling]:
+        """As the seam says."""
+        return await self._write(Work(lambda sql: operate.cancel(sql, ids, reason)))
+
+    async def retry(self, ids: Sequence[UUID]) -> Sequence[Retrying]:
+        """As the seam says."""
+        return await self._write(Work(lambda sql: operate.retry(sql, ids), wakes=True))
