@@ -27,13 +27,13 @@ def worker(url: str, folder: Path, *options: str, **environment: str) -> Iterato
             process.wait(30)
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = 120, every: float = 0.02) -> None:
     """Waits for something to become true."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             raise TimeoutError(f"{what}: not within {seconds} s")
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

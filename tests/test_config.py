@@ -78,6 +78,7 @@ def test_a_file_that_is_no_toml_is_named(folder: Path) -> None:
     [
         ("[tool.holdfast]\nurl = 5\n", "url = 5: must be a text"),
         ("[tool]\nholdfast = 5\n", "must be a table"),
+        ("tool = 5\n", "must be a table"),
     ],
 )
 def test_settings_of_the_wrong_kind_are_refused(folder: Path, text: str, words: str) -> None:

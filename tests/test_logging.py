@@ -112,7 +112,6 @@ def test_key_value_has_everything_on_one_line(told: list[logging.LogRecord]) -> 
         retry_in=2.1,
         hint=None,
     )
-    line = _shown(KeyValue(), told)
     told[-1].created, told[-1].msecs = 1795356231.54, 540.0
     line = _shown(KeyValue(), told)
     assert line.startswith(
@@ -188,7 +187,6 @@ def test_text_from_jobs_cannot_forge_or_break_a_line(told: list[logging.LogRecor
     tell(observed.jobs, logging.WARNING, event, **fields)
     line = _shown(KeyValue(), told)
     assert line.isprintable(), "one line, and nothing that a terminal obeys"
-    assert line.count(" event=") == 2, "the event, and the forged one inside a quoted text"
     assert _pairs(line)["event"] == event
     assert _pairs(line)["job"] == str(JOB)
     human = _human(told)
@@ -204,15 +202,17 @@ def test_a_line_is_bounded_and_the_cut_is_visible(
 ) -> None:
     tell(observed.jobs, logging.WARNING, "failed", **ABOUT, ran=1.0, error="E", message=text, retry_in=1.0)
     line = _shown(form, told)
-    assert len(line) <= 2 * LINE_LIMIT
-    assert "more" in line or "\\n" not in repr(text)
+    assert len(line) <= LINE_LIMIT + 100
+    assert " more" in line
+    if isinstance(form, KeyValue):
+        assert _pairs(line)["retry_in"] == "1.0"
     tell(observed.jobs, logging.WARNING, "refused", job=JOB, message=text)
-    assert len(_shown(form, told)) <= 2 * LINE_LIMIT
+    assert len(_shown(form, told)) <= LINE_LIMIT + 100
 
 
 def test_a_cut_value_still_ends_its_quotes() -> None:
     assert quoted("a b" * 10_000).endswith(' more]"')
-    assert quoted("\x1b" * 10_000).startswith('"\\u001b')
+    assert quoted("\x1b" * 10_000).endswith(' more]"')
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from uuid import uuid4
 import pytest
 
 from holdfast import ConfigError, Holdfast, Retry, current_job
-from holdfast.app import Holdfast as App
 from holdfast.clock import DAY, HOUR, MINUTE, SECOND
 from holdfast.context import CurrentJob
 from holdfast.errors import PayloadError
@@ -175,6 +174,12 @@ def test_one_function_may_be_a_task_of_two_apps(app: Holdfast) -> None:
 # --- what cannot be a task
 
 
+def _unreadable() -> None: ...
+
+
+_unreadable.__dict__["__signature__"] = "nonsense"
+
+
 def _generator() -> Any:
     yield 1
 
@@ -192,11 +197,11 @@ async def _async_generator() -> Any:
         (Mailer, "a plain or async function"),
         (5, "a plain or async function"),
         ("shop.send", "a plain or async function"),
-        (max, "signature"),
+        (_unreadable, "its signature cannot be read"),
         (_generator, "a generator yields"),
         (_async_generator, "a generator yields"),
     ],
-    ids=["method", "classmethod", "property", "class", "number", "text", "builtin", "generator", "async generator"],
+    ids=["method", "classmethod", "property", "class", "number", "text", "unreadable", "generator", "async generator"],
 )
 def test_what_cannot_be_a_task_is_refused_and_told_why(app: Holdfast, what: Any, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
@@ -239,7 +244,6 @@ def test_a_static_method_is_taken_in_either_order(app: Holdfast) -> None:
 def test_an_unknown_option_is_named_and_the_known_ones_listed(app: Holdfast, make: Any) -> None:
     with pytest.raises(ConfigError, match=r"no option 'queu'.*\bpriority\b.*\bqueue\b.*\btimeout\b"):
         make(app)
-    assert "tests" in str(app.tasks) or app.tasks == {}
 
 
 @pytest.mark.parametrize("option", ["delay", "at", "connection"])
@@ -519,7 +523,3 @@ def test_a_handle_is_known_by_its_id_and_asks_nothing(app: Holdfast) -> None:
     assert one != app.job(uuid4())
     assert one != id
     assert repr(one) == f"<Job {id}>"
-
-
-def test_the_app_here_is_the_exported_one() -> None:
-    assert App is Holdfast

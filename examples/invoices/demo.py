@@ -39,6 +39,7 @@ class Day:
 
     def __init__(self) -> None:
         self.wrong: list[str] = []
+        self.dead = 0  # by the queue; the rest of the day is judged by its witnesses
         self._start = time.monotonic()
         self._awaited = "the start"
         self._paid: list[Future[tuple[int, str]]] = []
@@ -198,7 +199,7 @@ def report(found: Findings) -> None:
         ("lost", found.lost, "by the CSV and the mails on disk"),
     ):
         print(f"{name:>22}: {number:<6} {remark}")
-    print(f"PDFs in {_shown(OUT / 'invoices')}, logs in {_shown(OUT / 'logs')}")
+    print(f"PDFs in {_shown(OUT / 'invoices')} (a long one: invoice-10150.pdf), logs in {_shown(OUT / 'logs')}")
     for sentence in found.wrong:
         print(f"WRONG: {sentence}")
 

@@ -9,7 +9,6 @@ import asyncio
 import functools
 import importlib
 import inspect
-import pkgutil
 import threading
 import time
 import warnings
@@ -579,6 +578,8 @@ def _import(name: str) -> Any:
 
 
 def _submodules(package: Any) -> list[str]:
+    import pkgutil
+
     path = getattr(package, "__path__", None)
     if path is None:
         return []

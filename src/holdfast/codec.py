@@ -1,6 +1,6 @@
 """Payloads: a call or a result to JSON and back, by the task's type hints (the only file that knows msgspec).
 
-The rule: the handler gets what the caller passed, or the call is refused. A hint says how a value is read
+The rule: the handler gets a value equal to what was passed, or the call is refused. A hint says how it is read
 back: a `datetime` parameter gets its datetime. Without one, and under `Any`, `object`, a bare `list`, `dict`,
 JSON alone decides: what it would change (a datetime, a tuple, a dict key that is no str) is refused.
 Two freedoms: a hinted parameter also takes the JSON form of its type (ISO text for a datetime, a dict for a

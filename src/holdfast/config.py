@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,10 +42,13 @@ def _pyproject(start: Path) -> dict[str, Any]:
 
 
 def _section(path: Path) -> dict[str, Any]:
+    import tomllib  # only a project that has the file pays for it
+
     try:
-        section = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get("holdfast", {})
+        tools = tomllib.loads(path.read_text("utf-8")).get("tool", {})
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
+    section: object = cast("dict[str, Any]", tools).get("holdfast", {}) if isinstance(tools, dict) else None
     if not isinstance(section, dict):
         raise ConfigError(f"{path}: [tool.holdfast] must be a table")
     return cast("dict[str, Any]", section)

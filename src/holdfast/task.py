@@ -280,6 +280,7 @@ class Task(Generic[P, R]):
     name: str
 
     def __init__(self, client: Client, fn: Callable[..., Any], name: str, aliases: Sequence[str], plan: Plan) -> None:
+        functools.update_wrapper(cast("Any", self), fn)  # first: the function's own attributes must not become ours
         self._client = client
         self.fn = fn
         self.name = name
@@ -288,7 +289,6 @@ class Task(Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(fn)
         self.plan = plan
         self._terms = plan.terms
-        functools.update_wrapper(cast("Any", self), fn)
 
     @property
     def queue(self) -> str:
@@ -399,12 +399,13 @@ def define(client: Client, fn: Callable[..., Any], defaults: Plan, options: Mapp
         fn = fn.__func__
     _check_function(fn)
     options = dict(options)
-    name = named(options.pop("name", None) or default_name(fn), "name")
-    aliases = options.pop("aliases", ())
-    if isinstance(aliases, str):
+    name = options.pop("name", None)
+    name = default_name(fn) if name is None else named(name, "name")
+    aliases: Sequence[str] = options.pop("aliases", ())
+    if not isinstance(aliases, (list, tuple)):
         raise ConfigError(f"aliases={aliases!r}: a list of names, for example aliases=('shop.old_name',)")
     plan = defaults.changed(options, f"@task on {name}", _ENQUEUE)
-    kind: type[Task[..., Any]] = AsyncTask if inspect.iscoroutinefunction(fn) else SyncTask
+    kind = AsyncTask[..., Any] if inspect.iscoroutinefunction(fn) else SyncTask[..., Any]
     return kind(client, fn, name, aliases, plan)
 
 
@@ -415,7 +416,10 @@ def _check_function(fn: object) -> None:
         raise ConfigError(f"@task on {fn!r}: a task is a plain or async function")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise ConfigError(f"@task on {fn!r}: a generator yields, a task returns; collect the values in a list")
-    parameters = list(inspect.signature(fn).parameters)
+    try:
+        parameters = list(inspect.signature(fn).parameters)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"@task on {fn!r}: its signature cannot be read: {error}") from error
     if parameters[:1] == ["self"]:
         raise ConfigError(
             f"@task on {fn!r}: a method needs its object, which cannot be stored; "
@@ -430,7 +434,7 @@ def default_name(fn: Callable[..., Any]) -> str:
         module = _main_module()
     qualname = getattr(fn, "__qualname__", "")
     name = f"{module}.{qualname}".replace(".<locals>", "")
-    if not _NAME.fullmatch(name):
+    if not qualname or not _NAME.fullmatch(name):
         raise ConfigError(f"the name {name!r} does not fit (letters, digits, _ . : - up to 100): give name=")
     return name
 

@@ -176,6 +176,7 @@ class History(RuleBasedStateMachine):
         self.acknowledged: dict[UUID, Draft] = {}
         self.births: dict[UUID, int] = {}  # how often a job of this id was stored (anew after pruning)
         self.lease_until: dict[UUID, Instant] = {}  # per worker that is not retired, as it was told
+        self.sure_until: dict[UUID, Instant] = {}  # the same, where a steady sweeper may have cut it
         self.tickets: dict[UUID, int] = {}  # per worker, the next one to use
         self.last: dict[UUID, list[Claim]] = {}  # per worker, what its last used ticket took
         self.unheard: set[UUID] = set()  # workers that do not know of their last claim: its reply was lost
@@ -272,13 +273,14 @@ class History(RuleBasedStateMachine):
 
     @rule(worker=workers)
     def register_again(self, worker: UUID) -> None:
-        self._register(worker, again=True)
+        self._beat([worker])
+        if worker in self.lease_until:  # an id whose row is gone is never used again
+            self._register(worker)
 
-    def _register(self, worker: UUID, *, again: bool = False) -> None:
+    def _register(self, worker: UUID) -> None:
         registered = self.ask(lambda store: store.register(worker, None, {"pid": 1}))
         assert registered == (LEASE, self.now)
-        if not again or worker in self.lease_until:
-            self.lease_until[worker] = self.now + LEASE
+        self.lease_until[worker] = self.sure_until[worker] = self.now + LEASE
 
     @rule(some=st.lists(workers, min_size=1, max_size=4))
     def beat(self, some: list[UUID]) -> None:
@@ -289,14 +291,18 @@ class History(RuleBasedStateMachine):
         assert beat.now == self.now
         for worker in set(some) - beat.gone:
             assert worker in self.lease_until, "a retired worker was given a lease"
-            self.lease_until[worker] = self.now + LEASE
+            self.lease_until[worker] = self.sure_until[worker] = self.now + LEASE
         for worker in beat.gone:  # retired, or silent for a day and pruned
-            self.lease_until.pop(worker, None)
+            self._end(worker)
 
     @rule(worker=workers, loss=st.none() | losses)
     def retire(self, worker: UUID, loss: Loss | None) -> None:
         self.ask(lambda store: store.retire(worker, loss))
+        self._end(worker)
+
+    def _end(self, worker: UUID) -> None:
         self.lease_until.pop(worker, None)
+        self.sure_until.pop(worker, None)
 
     @rule(some=st.lists(workers, min_size=1, max_size=4, unique=True))
     def read_mail(self, some: list[UUID]) -> None:
@@ -362,11 +368,12 @@ class History(RuleBasedStateMachine):
         return list(claims.jobs)
 
     def _served(self, worker: UUID, claims: Claims, wanted: str | None = None) -> bool:
-        live = self.now < self.lease_until.get(worker, self.now)
-        if live:
+        if self.now < self.sure_until.get(worker, self.now):
             assert claims.refused == wanted
-        else:
+        elif self.now >= self.lease_until.get(worker, self.now):
             assert claims.refused in {"gone", "expired"}
+        else:
+            assert claims.refused in {wanted, "expired"}
         assert claims.refused is None or not claims.jobs
         return claims.refused is None
 
@@ -490,9 +497,13 @@ class History(RuleBasedStateMachine):
             assert (job.attempt, job.claimed_at) == (row.attempt, row.started_at)
             if row.worker != sweeper:
                 assert job.fence == row.fence + 1
-                assert self.now >= self.lease_until.get(row.worker or sweeper, 0), "a live worker was robbed"
+                assert self.now >= self.sure_until.get(row.worker or sweeper, 0), "a live worker was robbed"
             self._handed_out(job, sweeper)
-        assert not taken or self.now < self.lease_until[sweeper]
+        if taken:
+            assert self.now < self.lease_until[sweeper]
+        if self.now < self.lease_until.get(sweeper, self.now):
+            for worker, until in self.sure_until.items():
+                self.sure_until[worker] = min(until, self.now + LEASE)
         return taken
 
     @rule(limit=st.sampled_from([1, 2, ALL]))

@@ -14,7 +14,7 @@ import click
 
 from holdfast.app import Filter, Holdfast, which
 from holdfast.cli import ids, show
-from holdfast.cli.ends import REFUSED, NothingMatched, Refused
+from holdfast.cli.ends import REFUSED, NothingMatched, Refused, Wrong
 from holdfast.cli.options import filter_options, operated, url_option, wanted
 from holdfast.clock import moment
 from holdfast.errors import JobNotFound, StoreError
@@ -119,7 +119,7 @@ def cancel(**given: Any) -> int:
 def _act(verb: Verb, *, ids_given: Sequence[str], dry_run: bool, yes: bool, url: str | None, **flags: Any) -> int:
     where = wanted(flags)
     if not ids_given and not where:
-        raise click.UsageError(f"say which jobs to {verb.name}: ids, or a filter such as --state dead")
+        raise Wrong(f"say which jobs to {verb.name}: ids, or a filter such as --state dead")
     with operated(url) as app:
         chosen = which(where)
         if ids_given:

@@ -8,6 +8,10 @@ WRONG_USAGE, AWAY, NOTHING_MATCHED, REFUSED = 2, 3, 4, 5
 INTERRUPTED = 130
 
 
+class Wrong(click.ClickException):
+    exit_code = WRONG_USAGE
+
+
 class NothingMatched(click.ClickException):
     exit_code = NOTHING_MATCHED
 

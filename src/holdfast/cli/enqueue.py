@@ -11,6 +11,7 @@ import click
 
 from holdfast.app import Holdfast
 from holdfast.cli import options, show
+from holdfast.cli.ends import Wrong
 from holdfast.cli.load import load_app
 from holdfast.errors import ConfigError
 from holdfast.task import Task
@@ -44,7 +45,7 @@ def enqueue(task: str, args_json: tuple[str, ...], spec: str | None, kwargs_json
         try:
             job = chosen.enqueue(*args, **kwargs)
         except TypeError as error:
-            raise click.UsageError(str(error)) from error
+            raise Wrong(str(error)) from error
     show.out(str(job.id))
 
 
@@ -56,16 +57,16 @@ def _argument(place: int, text: str) -> object:
     if text.startswith("--"):
         raise click.NoSuchOption(text.partition("=")[0])
     quoted = json.dumps(text, ensure_ascii=False)
-    raise click.UsageError(f"argument {place}, {text!r}, is not JSON; as a text it is written '{quoted}'")
+    raise Wrong(f"argument {place}, {text!r}, is not JSON; as a text it is written '{quoted}'")
 
 
 def _keywords(text: str | None) -> dict[str, Any]:
     try:
         found: object = json.loads(text or "{}")
     except ValueError as error:
-        raise click.UsageError(f"--kwargs {text!r} is not JSON: {error}") from None
+        raise Wrong(f"--kwargs {text!r} is not JSON: {error}") from None
     if not isinstance(found, dict):
-        raise click.UsageError(f"""--kwargs {text!r} is not an object, such as '{{"order_id": 42}}'""")
+        raise Wrong(f"""--kwargs {text!r} is not an object, such as '{{"order_id": 42}}'""")
     return found  # pyright: ignore[reportUnknownVariableType]  # JSON's keys are texts
 
 
@@ -87,10 +88,12 @@ def _task(app: Holdfast, name: str) -> Task[..., Any]:
     if name in tasks:
         return tasks[name]
     if not tasks:
-        raise click.UsageError(f"there is no task {name!r}: the app has none; are their modules in modules=[...]?")
-    near = difflib.get_close_matches(name, tasks, n=3, cutoff=0.5) or sorted(tasks)[:3]
-    more = ", …" if len(tasks) > len(near) else ""
-    raise click.UsageError(f"there is no task {name!r}; there is {', '.join(near)}{more}")
+        raise Wrong(f"there is no task {name!r}: the app has none; are their modules in modules=[...]?")
+    near = difflib.get_close_matches(name, tasks, n=3, cutoff=0.5)
+    if near:
+        raise Wrong(f"there is no task {name!r}; did you mean {' or '.join(near)}?")
+    some = sorted(tasks)[:5]
+    raise Wrong(f"there is no task {name!r}; there are {', '.join(some)}{', …' if len(tasks) > len(some) else ''}")
 
 
 def _must_last(app: Holdfast) -> None:

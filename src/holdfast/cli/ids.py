@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from itertools import islice
 from uuid import UUID
 
-import click
-
 from holdfast.app import Holdfast
-from holdfast.cli.ends import NothingMatched
+from holdfast.cli.ends import NothingMatched, Wrong
 from holdfast.job import Record
 from holdfast.store import Where
 
@@ -33,7 +31,7 @@ def found(app: Holdfast, text: str) -> Record:
     if len(candidates) > 1:
         some = ", ".join(str(record.id) for record in candidates[:CANDIDATES])
         more = ", …" if len(candidates) > CANDIDATES else ""
-        raise click.UsageError(f"{text!r} fits {len(candidates) if not more else 'many'} jobs: {some}{more}")
+        raise Wrong(f"{text!r} fits {len(candidates) if not more else 'many'} jobs: {some}{more}")
     if not candidates:
         raise NothingMatched(f"no job {text}: never stored, or pruned after its time (24 h for succeeded jobs)")
     return candidates[0]
@@ -51,10 +49,10 @@ def _where(text: str) -> Where:
     match = _PARTS.fullmatch(text.strip())
     if match is None or len(text) > len(str(UUID(int=0))):
         hint = "; filters are flags, such as --state dead" if ":" in text else ""
-        raise click.UsageError(f"{text!r} is not a job id, nor the short form or the beginning of one{hint}")
+        raise Wrong(f"{text!r} is not a job id, nor the short form or the beginning of one{hint}")
     starts, ends = match[1].replace("-", "").lower(), (match[2] or "").lower()
     if len(starts) + len(ends) < LEAST:
-        raise click.UsageError(f"{text!r} is too short for a job id: give {LEAST} digits at least")
+        raise Wrong(f"{text!r} is too short for a job id: give {LEAST} digits at least")
     return Where(starts=_dashed(starts) or None, ends=ends or None)
 
 

@@ -155,6 +155,6 @@ def _error(record: Record) -> Iterator[str]:
     if last is None or last.error is None:
         return
     yield ""
-    yield f"  error (attempt {last.attempt})  {visible(last.error.type)}"
-    for line in (*visible_lines(last.error.message), *visible_lines(last.error.traceback)):
+    yield f"  error (attempt {last.attempt})  {visible(show.summary(last.error))}"
+    for line in visible_lines(last.error.traceback or last.error.message):
         yield f"    {line}".rstrip()

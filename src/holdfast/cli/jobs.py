@@ -11,7 +11,7 @@ import click
 
 from holdfast.app import Holdfast, which
 from holdfast.cli import ids, show
-from holdfast.cli.ends import NothingMatched
+from holdfast.cli.ends import NothingMatched, Wrong
 from holdfast.cli.options import filter_options, operated, url_option, wanted
 from holdfast.job import Record
 from holdfast.store import Where
@@ -40,7 +40,7 @@ def jobs(
     state (due, started or finished), error or worker, id.
     """
     if as_json and quiet:
-        raise click.UsageError("--json and --quiet exclude each other")
+        raise Wrong("--json and --quiet exclude each other")
     with operated(url) as app:
         where = which(wanted(flags))
         if ids_given:

@@ -115,8 +115,9 @@ def table(content: Table) -> Iterable[str]:
     """Aligned lines, none wider than the terminal."""
     by_column = zip(content.heads, *content.rows, strict=True)
     widths = [max(columns(click.unstyle(cell)) for cell in column) for column in by_column]
-    spare = shutil.get_terminal_size().columns - sum(widths) - len(_GAP) * (len(widths) - 1)
-    widths[content.flexible] = max(_WORDS_LEAST, widths[content.flexible] + min(0, spare))
+    if on_terminal():
+        spare = shutil.get_terminal_size().columns - sum(widths) - len(_GAP) * (len(widths) - 1)
+        widths[content.flexible] = max(_WORDS_LEAST, widths[content.flexible] + min(0, spare))
     for row in (content.heads, *content.rows):
         cells = [shortened(cell, widths[i]) if i == content.flexible else cell for i, cell in enumerate(row)]
         yield _GAP.join(_padded(cell, width) for cell, width in zip(cells, widths, strict=True)).rstrip()

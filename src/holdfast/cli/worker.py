@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from holdfast.cli.ends import Wrong
 from holdfast.cli.load import app_named
 from holdfast.cli.options import length
 from holdfast.errors import ConfigError
@@ -54,8 +55,8 @@ def _names(text: str | None) -> list[str] | None:
         return None
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise click.UsageError("--queues names no queue; leave it out to serve every queue")
+        raise Wrong("--queues names no queue; leave it out to serve every queue")
     try:
         return [named(name, "--queues") for name in names]
     except ConfigError as error:
-        raise click.UsageError(str(error)) from None
+        raise Wrong(str(error)) from None

@@ -65,7 +65,7 @@ def quoted(value: object) -> str:
         return text
     text = _within(text, VALUE_LIMIT)
     if not text.isprintable():
-        return '"' + "".join(map(_escaped, text)) + '"'
+        return '"' + _within("".join(map(_escaped, text)), VALUE_LIMIT) + '"'
     if text and not _special(text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -8,12 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import platform
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import Any, Self
 from uuid import UUID
 
@@ -135,6 +133,9 @@ class Worker:
 
     def facts(self) -> dict[str, object]:
         """What others may know of this worker."""
+        import platform
+        from importlib import metadata  # these two cost what the rest of the package costs, and only workers need them
+
         return {
             "name": f"{platform.node()}:{os.getpid()}",
             "pid": os.getpid(),

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 from uuid import UUID
 
-from holdfast.stores.sqlite.statements import Row, Sql
 from holdfast.stores.sqlite.lives import life_of
+from holdfast.stores.sqlite.statements import Row, Sql
 
 
 class Taken(NamedTuple):

@@ -29,6 +29,24 @@ def find(sql: Sql, where: Where, after: Cursor | None, limit: int) -> list[Recor
 
 
 def _conditions(where: Where) -> Iterator[Condition]:
+    yield from _about_ids(where)
+    if where.states is not None:
+        yield _in_states(where.states)
+    if where.worker is not None:
+        yield "job.state = 'running' AND job.worker = ?", (str(where.worker),)
+    for text, value in (
+        ("job.queue = ?", where.queue),
+        ("job.task = ?", where.task),
+        ("EXISTS (SELECT 1 FROM json_each(job.tags) WHERE value = ?)", where.tag),
+        (f"{_NEWEST_ERROR} = ?", where.error),
+        ("job.enqueued_at >= ?", where.since),
+        ("job.enqueued_at < ?", where.before),
+    ):
+        if value is not None:
+            yield text, (value,)
+
+
+def _about_ids(where: Where) -> Iterator[Condition]:
     if where.ids is not None:
         yield "job.id IN (SELECT value FROM json_each(?))", (texts_of(where.ids),)
     if where.starts:
@@ -36,21 +54,6 @@ def _conditions(where: Where) -> Iterator[Condition]:
         yield "job.id >= ? AND job.id < ? || 'g' AND substr(job.id, 1, length(?)) = ?", (where.starts,) * 4
     if where.ends:
         yield "substr(job.id, -length(?)) = ?", (where.ends,) * 2
-    if where.states is not None:
-        yield _in_states(where.states)
-    for column in ("queue", "task"):
-        if (name := getattr(where, column)) is not None:
-            yield f"job.{column} = ?", (name,)
-    if where.tag is not None:
-        yield "EXISTS (SELECT 1 FROM json_each(job.tags) WHERE value = ?)", (where.tag,)
-    if where.error is not None:
-        yield f"{_NEWEST_ERROR} = ?", (where.error,)
-    if where.worker is not None:
-        yield "job.state = 'running' AND job.worker = ?", (str(where.worker),)
-    if where.since is not None:
-        yield "job.enqueued_at >= ?", (where.since,)
-    if where.before is not None:
-        yield "job.enqueued_at < ?", (where.before,)
 
 
 def _in_states(states: Sequence[State]) -> Condition:

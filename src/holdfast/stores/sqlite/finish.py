@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 from uuid import UUID
 
@@ -41,16 +42,17 @@ class Finishing:
     """A batch of outcomes, taken apart before it goes to the writer."""
 
     outcomes: Sequence[Outcome]
-    successes: Sequence[Row]  # for succeed.sql
+    quick: Sequence[bool]  # which of them are successes that one statement can write
+    successes: Sequence[Row]  # those, for succeed.sql
     others: Sequence[Outcome]
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome]) -> Finishing:
-        """Where a job comes twice the order counts, and all goes the careful way."""
-        if len({outcome.id.int for outcome in outcomes}) < len(outcomes):
-            return cls(outcomes, (), outcomes)
-        successes = [_success(outcome) for outcome in outcomes if _plain(outcome)]
-        return cls(outcomes, successes, [outcome for outcome in outcomes if not _plain(outcome)])
+        """Where a job comes twice the order counts, and nothing is quick."""
+        distinct = len({outcome.id.int for outcome in outcomes}) == len(outcomes)
+        quick = [distinct and _plain(outcome) for outcome in outcomes]
+        successes = [_success(outcome) for outcome in compress(outcomes, quick)]
+        return cls(outcomes, quick, successes, [outcome for outcome, so in zip(outcomes, quick, strict=True) if not so])
 
     @property
     def wakes(self) -> bool:
@@ -61,15 +63,13 @@ class Finishing:
         """The answers, in the order of the outcomes."""
         if not self._succeed(sql):
             return _judged(sql, self.outcomes)
-        if not self.others:
-            return [_ACCEPTED] * len(self.outcomes)
         others = iter(_judged(sql, self.others))
-        return [_ACCEPTED if _plain(outcome) else next(others) for outcome in self.outcomes]
+        return [_ACCEPTED if so else next(others) for so in self.quick]
 
     def _succeed(self, sql: Sql) -> bool:
         """Writes the successes if each one's word holds, which is the first thing that `judge` asks; else nothing."""
         if not self.successes:
-            return not self.outcomes or bool(self.others)
+            return True
         now = sql.now()
         sql.run("SAVEPOINT successes")
         written = sql.spread("succeed", self.successes, now, now) == len(self.successes)
@@ -103,6 +103,8 @@ def _kept(keep: Span | None) -> Span | None:
 
 
 def _judged(sql: Sql, outcomes: Sequence[Outcome]) -> list[Settled]:
+    if not outcomes:
+        return []
     now = sql.now()
     [[found]] = sql.rows("holding", texts_of(outcome.id for outcome in outcomes))
     jobs = {job.id: job for job in map(_standing, json.loads(found))}
@@ -121,10 +123,10 @@ def _judged(sql: Sql, outcomes: Sequence[Outcome]) -> list[Settled]:
 
 
 def _standing(row: list[Any]) -> _Standing:
-    seq, id, state, fence, worker, cancel, settled_fence, settled_by, settled_state, attempt, started, *rest = row
+    seq, job, state, fence, worker, cancel, settled_fence, settled_by, settled_state, attempt, started, *rest = row
     return _Standing(
         seq,
-        uuid_of(id),
+        uuid_of(job),
         State(state),
         fence,
         worker and uuid_of(worker),

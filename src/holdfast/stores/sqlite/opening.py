@@ -34,10 +34,8 @@ class Migration(NamedTuple):
 
 
 def connect(path: str, durability: Durability, cache_mib: int, timeout: float = OPEN_PATIENCE) -> sqlite3.Connection:
-    """A connection of ours. No automatic checkpoints: see checkpoint.py. `timeout`: seconds that SQLite itself waits."""
-    connection = sqlite3.connect(
-        path, timeout, isolation_level=None, check_same_thread=False, cached_statements=256
-    )
+    """A connection of ours. No automatic checkpoints: see checkpoint.py. `timeout`: seconds that SQLite waits."""
+    connection = sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False, cached_statements=256)
     for pragma in (
         "wal_autocheckpoint = 0",
         f"journal_size_limit = {WAL_LIMIT}",
@@ -105,9 +103,7 @@ def locked_out(path: str, waited: float) -> StoreAway:
 
 def _refuse_place(path: str) -> None:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-        raise StoreError(
-            f"{path}: this Python has SQLite {sqlite3.sqlite_version}, and Holdfast needs 3.37 or newer"
-        )
+        raise StoreError(f"{path}: this Python has SQLite {sqlite3.sqlite_version}, and Holdfast needs 3.37 or newer")
     directory = Path(path).parent
     if not directory.is_dir():
         raise StoreError(f"{path}: there is no directory {directory}; create it first")
@@ -191,7 +187,9 @@ def _statements_after(version: int) -> Sequence[str]:
 @cache
 def migrations() -> Sequence[Migration]:
     """All steps from an empty file to this code, oldest first: `migrations/<number>_<name>.sql`."""
-    files = (file for file in resources.files(__package__).joinpath("migrations").iterdir() if file.name.endswith(".sql"))
+    files = (
+        file for file in resources.files(__package__).joinpath("migrations").iterdir() if file.name.endswith(".sql")
+    )
     return sorted(Migration(int(file.name.partition("_")[0]), _split(file.read_text("utf-8"))) for file in files)
 
 

@@ -18,15 +18,15 @@ def cancel(sql: Sql, ids: Sequence[UUID], reason: str) -> list[Cancelling]:
     cancelled: list[Row] = []
     flagged: list[Row] = []
     answers: list[Cancelling] = []
-    for id in map(str, ids):
-        seq, state, keep, asked = jobs.get(id, (0, None, 0, 0))
+    for job in map(str, ids):
+        seq, state, keep, asked = jobs.get(job, (0, None, 0, 0))
         answers.append(_cancelling(state))
         if answers[-1] == "cancelled":
             cancelled.append((seq, now + max(keep, TOMBSTONE)))
-            jobs[id] = (seq, State.CANCELLED, keep, asked)
+            jobs[job] = (seq, State.CANCELLED, keep, asked)
         elif answers[-1] == "requested" and not asked:
             flagged.append((seq,))
-            jobs[id] = (seq, state, keep, 1)
+            jobs[job] = (seq, state, keep, 1)
     sql.spread("cancel", cancelled, now, told)
     sql.spread("flag", flagged, now, told)
     return answers
@@ -44,12 +44,12 @@ def retry(sql: Sql, ids: Sequence[UUID]) -> list[Retrying]:
     jobs = _standing(sql, ids)
     retried: list[Row] = []
     answers: list[Retrying] = []
-    for id in map(str, ids):
-        seq, state, *rest = jobs.get(id, (0, None))
+    for job in map(str, ids):
+        seq, state, *rest = jobs.get(job, (0, None))
         answers.append(_retrying(state))
         if answers[-1] == "retried":
             retried.append((seq,))
-            jobs[id] = (seq, State.QUEUED, *rest)
+            jobs[job] = (seq, State.QUEUED, *rest)
     sql.spread("retry", retried, sql.now())
     return answers
 
@@ -65,4 +65,4 @@ def _retrying(state: str | None) -> Retrying:
 def _standing(sql: Sql, ids: Sequence[UUID]) -> dict[str, Row]:
     """By id: seq, state, keep, whether a cancel was asked for."""
     [[found]] = sql.rows("standing", texts_of(ids))
-    return {id: tuple(rest) for id, *rest in json.loads(found)}
+    return {job: tuple(rest) for job, *rest in json.loads(found)}

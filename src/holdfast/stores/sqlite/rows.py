@@ -20,7 +20,7 @@ def uuid_of(text: str) -> UUID:
 
 def texts_of(ids: Iterable[UUID]) -> str:
     """Ids as one parameter: a JSON array."""
-    return json.dumps([str(id) for id in ids])
+    return json.dumps(list(map(str, ids)))
 
 
 @lru_cache(maxsize=1024)
@@ -45,7 +45,7 @@ def _loss_of(text: str | None) -> Loss | None:
 
 
 def storable(text: str) -> str:
-    """`text` with lone surrogates written out: an exception's message may hold some, and UTF-8 has no place for them."""
+    """`text` with lone surrogates written out: an exception's message may hold some, and UTF-8 has none."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -76,11 +76,11 @@ def row_of(draft: Draft, now: Instant) -> Row:
 def claim_of(row: Row, worker: UUID) -> Claim:
     """What held.sql returns, of this worker."""
     (
-        id, fence, task, queue, payload, terms, priority, attempt, releases, losses, crashes, alone,
+        job, fence, task, queue, payload, terms, priority, attempt, releases, losses, crashes, alone,
         enqueued_at, due_at, started_at, loss,
     ) = row  # fmt: skip
     return Claim(
-        uuid_of(id),
+        uuid_of(job),
         fence,
         worker,
         task,
@@ -103,12 +103,12 @@ def claim_of(row: Row, worker: UUID) -> Claim:
 def record_of(row: Row, history: Sequence[Row]) -> Record:
     """What find.sql returns, with what history.sql returned for this job."""
     (
-        _, attempts, id, task, queue, line, state, payload, terms, priority, tags, life, attempt, fence, releases,
+        _, attempts, job, task, queue, line, state, payload, terms, priority, tags, life, attempt, fence, releases,
         losses, crashes, alone, enqueued_at, due_at, started_at, finished_at, worker, cancel_requested_at,
         settled_fence, settled_by, settled_state, result, reason,
     ) = row  # fmt: skip
     return Record(
-        id=uuid_of(id),
+        id=uuid_of(job),
         task=task,
         queue=queue,
         line=line,

@@ -34,8 +34,8 @@ from holdfast.stores.sqlite.finish import Finishing
 from holdfast.stores.sqlite.opening import Durability, migrate
 from holdfast.stores.sqlite.rows import claim_of
 from holdfast.stores.sqlite.statements import Sql
-from holdfast.stores.sqlite.within import enqueue_within
 from holdfast.stores.sqlite.watcher import Waiting, any_queued
+from holdfast.stores.sqlite.within import enqueue_within
 from holdfast.stores.sqlite.writer import Work
 
 R = TypeVar("R")
@@ -57,9 +57,9 @@ class SqliteStore:
             raise ConfigError(f"durability={durability!r}: full or normal")
         if not path or path == ":memory:":
             raise ConfigError(f"path={path!r}: not a file; for jobs in memory use memory://")
-        self._attach(Core(os.path.abspath(path), durability, clock))
+        self._start(Core(os.path.abspath(path), durability, clock))  # noqa: PTH100  # a symlink stays one: it may move
 
-    def _attach(self, core: Core) -> None:
+    def _start(self, core: Core) -> None:
         self._core = core
         self._hands: Hands | None = None
         self._opening = asyncio.Lock()
@@ -89,7 +89,7 @@ class SqliteStore:
     def twin(self) -> Store:
         """The same store for another event loop; both use the same threads and connections."""
         twin = SqliteStore.__new__(SqliteStore)
-        twin._attach(self._core)
+        twin._start(self._core)  # noqa: SLF001  # its own kind
         return twin
 
     # --- open and close

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from holdfast.clock import DAY, HOUR, Instant
 from holdfast.store import LEASE_RAN_OUT, Promoted
+from holdfast.stores.sqlite.lives import lease, life_of
 from holdfast.stores.sqlite.rows import text_of_loss
 from holdfast.stores.sqlite.statements import Row, Sql
-from holdfast.stores.sqlite.lives import lease, life_of
 
 # --- promote
 

@@ -239,5 +239,3 @@ class Writer:
 
     def _stated(self, error: Exception) -> Exception:
         return stated(error, self._path) if isinstance(error, sqlite3.Error) else error
-
-
