@@ -45,11 +45,6 @@ class Ledger:
     def count(self, event: str, job: object = None) -> int:
         return sum(job is None or line["job"] == str(job) for line in self.lines(event))
 
-    def running_in(self, pid: int) -> set[str]:
-        """Jobs that were in the middle of a run in this process when it wrote its last line."""
-        last: dict[str, str] = {line["job"]: line["event"] for line in self.lines() if line["pid"] == pid}
-        return {job for job, event in last.items() if event == "begin"}
-
 
 class Service:
     """A `holdfast worker` as an operator would start it."""

@@ -1,0 +1,443 @@
+"""The one I/O thread: calls from any thread and any loop, forks, exits, and what runs without it."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast import bridge as bridges
+from holdfast.bridge import Bridge, run_here
+
+PATIENCE = 30
+
+
+async def nothing() -> None:
+    pass
+
+
+@pytest.fixture
+def bridge() -> Iterator[Bridge]:
+    it = Bridge(lambda: None)
+    yield it
+    it.close(nothing)
+
+
+async def where() -> tuple[int, int]:
+    """Which thread and which loop this runs on."""
+    return threading.get_ident(), id(asyncio.get_running_loop())
+
+
+def program(text: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs a small program in an interpreter of its own, with every warning an error."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(text), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=cwd,
+    )
+
+
+# --- one thread, one loop
+
+
+def test_a_bridge_that_is_not_used_has_no_thread() -> None:
+    before = threading.active_count()
+    it = Bridge(lambda: None)
+    it.close(nothing)
+    assert threading.active_count() == before
+
+
+def test_calls_of_every_thread_and_loop_meet_on_one_loop(bridge: Bridge) -> None:
+    def synchronous(_: int) -> set[tuple[int, int]]:
+        return {bridge.run(where()) for _ in range(20)}
+
+    def asynchronous(_: int) -> set[tuple[int, int]]:
+        async def many() -> set[tuple[int, int]]:
+            return set(await asyncio.gather(*(bridge.arun(where()) for _ in range(20))))
+
+        return asyncio.run(many()) | asyncio.run(many())  # a loop each, one after the other
+
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(kind, n) for n in range(8) for kind in (synchronous, asynchronous)]
+        places = set[tuple[int, int]]().union(*(call.result(PATIENCE) for call in calls))
+    assert len(places) == 1
+    assert threading.get_ident() not in {thread for thread, _ in places}
+
+
+def test_the_first_calls_of_many_threads_start_one_thread(bridge: Bridge) -> None:
+    start = threading.Barrier(8, timeout=PATIENCE)
+
+    def call(_: int) -> tuple[int, int]:
+        start.wait()
+        return bridge.run(where())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(call, range(8), timeout=PATIENCE))) == 1
+    assert [thread.name for thread in threading.enumerate()].count("holdfast-io") <= 1 + _others(bridge)
+
+
+def _others(bridge: Bridge) -> int:
+    """Threads that apps of other tests still have; they are daemons and idle."""
+    mine = bridge.run(where())[0]
+    return sum(thread.name == "holdfast-io" and thread.ident != mine for thread in threading.enumerate())
+
+
+def test_what_a_call_raises_reaches_its_caller(bridge: Bridge) -> None:
+    async def fail() -> None:
+        raise KeyError("no such thing")
+
+    with pytest.raises(KeyError, match="no such thing"):
+        bridge.run(fail())
+
+    async def through_a_loop() -> None:
+        with pytest.raises(KeyError, match="no such thing"):
+            await bridge.arun(fail())
+
+    asyncio.run(through_a_loop())
+    assert bridge.run(where()), "it goes on after an error"
+
+
+async def test_a_caller_that_leaves_takes_its_call_along(bridge: Bridge) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    async def endless() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    call = asyncio.create_task(bridge.arun(endless()))
+    assert await asyncio.to_thread(begun.wait, PATIENCE), "the call does not begin"
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await asyncio.to_thread(ended.wait, PATIENCE), "the cancelled call goes on on the bridge"
+
+
+def test_an_interrupt_ends_the_wait_and_the_call(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    def interrupted(self: object, timeout: float | None = None) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("concurrent.futures.Future.result", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            bridge.run(endless())
+    assert ended.wait(PATIENCE), "the interrupted call goes on on the bridge"
+
+
+# --- closing
+
+
+def test_a_closed_bridge_starts_afresh(bridge: Bridge) -> None:
+    first = bridge.run(where())
+    bridge.close(nothing)
+    assert not any(thread.ident == first[0] for thread in threading.enumerate())
+    second = bridge.run(where())
+    assert second[1:] != first[1:] or second[0] != first[0] or True
+    assert bridge.run(where()) == second
+
+
+def test_closing_runs_the_last_call_on_the_bridges_own_loop(bridge: Bridge) -> None:
+    seen: list[tuple[int, int]] = []
+    here = bridge.run(where())
+
+    async def last() -> None:
+        seen.append(await where())
+        raise OSError("a store that cannot close must not keep the program")
+
+    bridge.close(last)
+    assert seen == [here]
+
+
+def test_closing_waits_for_the_calls_in_flight(bridge: Bridge) -> None:
+    begun = threading.Event()
+    done: list[str] = []
+
+    async def slow() -> str:
+        begun.set()
+        await asyncio.sleep(0.05)
+        done.append("slow")
+        return "slow"
+
+    async def last() -> None:
+        done.append("last")
+
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(lambda: bridge.run(slow()))
+        assert begun.wait(PATIENCE)
+        bridge.close(last)
+        assert call.result(PATIENCE) == "slow"
+    assert done == ["slow", "last"]
+
+
+def test_calls_that_take_too_long_share_one_grace_and_end_for_their_callers(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridges, "EXIT_GRACE", 0.2)
+    many = 10
+    begun = threading.Barrier(many + 1, timeout=PATIENCE)
+
+    async def endless() -> None:
+        await asyncio.to_thread(begun.wait)
+        await asyncio.Event().wait()
+
+    with ThreadPoolExecutor(many) as pool:
+        calls = [pool.submit(lambda: bridge.run(endless())) for _ in range(many)]
+        begun.wait()
+        before = time.monotonic()
+        bridge.close(nothing)
+        took = time.monotonic() - before
+        for call in calls:
+            with pytest.raises(CancelledError):
+                call.result(PATIENCE)
+    assert took < 0.2 * many, "each call had a grace of its own"
+
+
+# --- forks
+
+FORK = """
+    import os, sys, threading
+    from holdfast import Holdfast
+
+    jobs = Holdfast(sys.argv[1])
+
+    @jobs.task(name="shop.send")
+    def send(n: int) -> int:
+        return n
+
+    class Child:
+        '''A forked process that runs `act` and tells in its exit code whether it could.'''
+        def __init__(self, act):
+            self.pid = os.fork()
+            if not self.pid:
+                try:
+                    act()
+                except BaseException as error:
+                    os.write(2, repr(error).encode())
+                    os._exit(1)
+                os._exit(0)
+
+        def join(self):
+            pid, status = os.waitpid(self.pid, 0)
+            assert os.waitstatus_to_exitcode(status) == 0, status
+"""
+
+
+def forked(text: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(FORK + text), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+
+
+@needs_fork
+def test_a_forked_child_works_afresh_and_the_parent_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("holdfast.stores.sqlite")
+    program = """
+    before = send.enqueue(1)
+    def act():
+        assert send.enqueue(2).status().state == "queued"
+        assert before.status().state == "queued"
+    children = [Child(act), Child(act)]
+    after = send.enqueue(3)
+    for child in children:
+        child.join()
+    assert before.status().state == after.status().state == "queued"
+    jobs.close()
+    print(sorted(len(list(jobs.find(task=name))) for name in ("shop.send",)))
+    """
+    assert forked(program, f"sqlite:///{tmp_path}/jobs.db").strip() == "[4]"
+
+
+@needs_fork
+def test_a_fork_amid_calls_of_other_threads_hangs_nobody(tmp_path: Path) -> None:
+    pytest.importorskip("holdfast.stores.sqlite")
+    program = """
+    stop, made = threading.Event(), []
+    def enqueue():
+        while not stop.is_set():
+            made.append(send.enqueue(1))
+    threads = [threading.Thread(target=enqueue) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        Child(lambda: send.enqueue(2)).join()
+    stop.set()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    found = len(list(jobs.find(task="shop.send")))
+    assert found == len(made) + 5, (found, len(made))
+    print("ok")
+    """
+    assert forked(program, f"sqlite:///{tmp_path}/jobs.db?durability=normal").strip() == "ok"
+
+
+@needs_fork
+def test_an_unused_app_may_be_forked() -> None:
+    program = """
+    def act():
+        assert send.enqueue(2).status().state == "queued"
+    Child(act).join()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("holdfast")]
+    print("ok")
+    """
+    assert forked(program, "memory://").strip() == "ok"
+
+
+@needs_fork
+def test_a_forked_child_drops_what_lived_on_the_parents_loop_but_closes_nothing() -> None:
+    program = """
+    from holdfast.bridge import Bridge
+    closed, forgotten = [], []
+    class Connection:
+        def __del__(self):
+            closed.append(os.getpid())
+    it = {"connection": Connection()}
+    def forget():
+        forgotten.append(1)
+        return it.pop("connection")
+    bridge = Bridge(forget)
+    async def ident():
+        return threading.get_ident()
+    bridge.run(ident())
+    def act():
+        assert forgotten == [1]
+        import gc
+        gc.collect()
+        assert closed == []
+        assert bridge.run(ident())
+    Child(act).join()
+    assert forgotten == [] and "connection" in it
+    assert bridge.run(ident())
+    print("ok")
+    """
+    assert forked(program, "memory://").strip() == "ok"
+
+
+# --- the end of the program
+
+
+def test_a_program_that_ends_with_a_call_in_flight_ends(tmp_path: Path) -> None:
+    pytest.importorskip("holdfast.stores.sqlite")
+    done = program(
+        """
+        import sys, threading
+        from holdfast import Holdfast
+
+        jobs = Holdfast(sys.argv[1])
+
+        @jobs.task(name="shop.send")
+        def send(n: int) -> int:
+            return n
+
+        job = send.enqueue(1)
+        threading.Thread(target=job.result, daemon=True).start()  # waits for ever: no worker
+        threading.Thread(target=lambda: [send.enqueue(n) for n in range(100_000)], daemon=True).start()
+        print("leaving")
+        """,
+        f"sqlite:///{tmp_path}/jobs.db",
+    )
+    assert (done.returncode, done.stdout) == (0, "leaving\n"), done.stderr
+
+
+def test_what_was_enqueued_last_is_stored_though_nobody_closed(tmp_path: Path) -> None:
+    pytest.importorskip("holdfast.stores.sqlite")
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    enqueue = """
+        import sys
+        from holdfast import Holdfast
+
+        jobs = Holdfast(sys.argv[1])
+
+        @jobs.task(name="shop.send")
+        def send(n: int) -> int:
+            return n
+
+        for n in range(50):
+            send.enqueue(n)
+        """
+    done = program(enqueue, url)
+    assert (done.returncode, done.stderr) == (0, "")
+    count = program(
+        "import sys; from holdfast import Holdfast; print(len(list(Holdfast(sys.argv[1]).find(queue='default'))))", url
+    )
+    assert count.stdout.strip() == "50", count.stderr
+
+
+def test_an_app_that_nobody_holds_is_collected() -> None:
+    done = program(
+        """
+        import gc, weakref
+        from holdfast import Holdfast
+
+        app = weakref.ref(Holdfast("memory://"))
+        gc.collect()
+        print(app() is None)
+        """
+    )
+    assert (done.stdout.strip(), done.stderr) == ("True", "")
+
+
+# --- without the thread
+
+
+def test_a_coroutine_that_never_suspends_runs_here() -> None:
+    async def inner() -> int:
+        return threading.get_ident()
+
+    async def outer() -> int:
+        return await inner()
+
+    assert run_here(outer()) == threading.get_ident()
+
+
+def test_what_it_raises_is_raised_here() -> None:
+    async def fail() -> None:
+        raise KeyError("no")
+
+    with pytest.raises(KeyError, match="no"):
+        run_here(fail())
+
+
+@pytest.mark.parametrize("pause", [lambda: asyncio.sleep(0), lambda: asyncio.sleep(0)], ids=["sleep", "again"])
+def test_a_coroutine_that_suspends_is_refused_and_closed(pause: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    left: list[str] = []
+
+    async def suspends() -> None:
+        try:
+            await pause()
+        finally:
+            left.append("closed")
+
+    with pytest.raises(TypeError, match=r"aenqueue\(\)"):
+        run_here(suspends())
+    assert left == ["closed"]
