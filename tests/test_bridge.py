@@ -7,10 +7,9 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -84,13 +83,6 @@ def test_the_first_calls_of_many_threads_start_one_thread(bridge: Bridge) -> Non
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(call, range(8), timeout=PATIENCE))) == 1
-    assert [thread.name for thread in threading.enumerate()].count("holdfast-io") <= 1 + _others(bridge)
-
-
-def _others(bridge: Bridge) -> int:
-    """Threads that apps of other tests still have; they are daemons and idle."""
-    mine = bridge.run(where())[0]
-    return sum(thread.name == "holdfast-io" and thread.ident != mine for thread in threading.enumerate())
 
 
 def test_what_a_call_raises_reaches_its_caller(bridge: Bridge) -> None:
@@ -153,7 +145,7 @@ def test_a_closed_bridge_starts_afresh(bridge: Bridge) -> None:
     bridge.close(nothing)
     assert not any(thread.ident == first[0] for thread in threading.enumerate())
     second = bridge.run(where())
-    assert second[1:] != first[1:] or second[0] != first[0] or True
+    assert second[0] in {thread.ident for thread in threading.enumerate()}
     assert bridge.run(where()) == second
 
 
@@ -195,15 +187,15 @@ def test_calls_that_take_too_long_share_one_grace_and_end_for_their_callers(
 ) -> None:
     monkeypatch.setattr(bridges, "EXIT_GRACE", 0.2)
     many = 10
-    begun = threading.Barrier(many + 1, timeout=PATIENCE)
+    begun = threading.Semaphore(0)
 
     async def endless() -> None:
-        await asyncio.to_thread(begun.wait)
+        begun.release()
         await asyncio.Event().wait()
 
     with ThreadPoolExecutor(many) as pool:
         calls = [pool.submit(lambda: bridge.run(endless())) for _ in range(many)]
-        begun.wait()
+        assert all(begun.acquire(timeout=PATIENCE) for _ in range(many)), "not all calls begin"
         before = time.monotonic()
         bridge.close(nothing)
         took = time.monotonic() - before
@@ -245,10 +237,11 @@ FORK = """
 
 def forked(text: str, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(FORK + text), *arguments],
+        # From Python 3.12 on, a fork of a process with threads warns; to have them is the point here.
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(FORK + text), *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=45,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -281,24 +274,52 @@ def test_a_forked_child_works_afresh_and_the_parent_goes_on(tmp_path: Path) -> N
 def test_a_fork_amid_calls_of_other_threads_hangs_nobody(tmp_path: Path) -> None:
     pytest.importorskip("holdfast.stores.sqlite")
     program = """
-    stop, made = threading.Event(), []
+    import signal
+    stop, made = threading.Event(), [send.enqueue(0)]
     def enqueue():
         while not stop.is_set():
             made.append(send.enqueue(1))
-    threads = [threading.Thread(target=enqueue) for _ in range(4)]
+    threads = [threading.Thread(target=enqueue, daemon=True) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for _ in range(5):
-        Child(lambda: send.enqueue(2)).join()
+    def act():
+        signal.alarm(10)  # ends a child that hangs
+        send.enqueue(2)
+    while len(made) < 100:
+        pass
+    for _ in range(4):
+        Child(act).join()
     stop.set()
     for thread in threads:
         thread.join(30)
         assert not thread.is_alive()
     found = len(list(jobs.find(task="shop.send")))
-    assert found == len(made) + 5, (found, len(made))
+    assert found == len(made) + 4, (found, len(made))
     print("ok")
     """
     assert forked(program, f"sqlite:///{tmp_path}/jobs.db?durability=normal").strip() == "ok"
+
+
+@needs_fork
+def test_what_a_forked_child_enqueues_outlives_the_parents_store(tmp_path: Path) -> None:
+    pytest.importorskip("holdfast.stores.sqlite")
+    program = """
+    send.enqueue(1)
+    ready, go = os.pipe(), os.pipe()
+    def act():
+        send.enqueue(2)
+        os.write(ready[1], b"x")
+        os.read(go[0], 1)
+        for n in range(3):
+            send.enqueue(3 + n)
+    child = Child(act)
+    os.read(ready[0], 1)
+    jobs.close()  # the last one to leave a database folds its log away: this process is not the last one
+    os.write(go[1], b"x")
+    child.join()
+    print(len(list(jobs.find(task="shop.send"))))
+    """
+    assert forked(program, f"sqlite:///{tmp_path}/jobs.db").strip() == "5", "acknowledged jobs are lost"
 
 
 @needs_fork
@@ -428,13 +449,12 @@ def test_what_it_raises_is_raised_here() -> None:
         run_here(fail())
 
 
-@pytest.mark.parametrize("pause", [lambda: asyncio.sleep(0), lambda: asyncio.sleep(0)], ids=["sleep", "again"])
-def test_a_coroutine_that_suspends_is_refused_and_closed(pause: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def test_a_coroutine_that_suspends_is_refused_and_closed() -> None:
     left: list[str] = []
 
     async def suspends() -> None:
         try:
-            await pause()
+            await asyncio.sleep(0)
         finally:
             left.append("closed")
 

@@ -38,9 +38,7 @@ def test_no_store_at_all_is_an_error_at_first_use_that_names_every_place() -> No
         assert place in str(caught.value)
 
 
-def test_an_empty_variable_chooses_nothing_and_hides_the_file(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_empty_variable_chooses_nothing_and_hides_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(folder, '[tool.holdfast]\nurl = "sqlite:///file.db"\n')
     monkeypatch.setenv("HOLDFAST_URL", "  ")
     with pytest.raises(ConfigError, match="no store is chosen"):

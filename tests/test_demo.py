@@ -285,7 +285,7 @@ def a_day(out: Path) -> Path:
 
 
 def test_a_good_day_is_found_good(tmp_path: Path) -> None:
-    found = audit(tmp_path, a_day(tmp_path), REFUSED)
+    found = audit(tmp_path, a_day(tmp_path), REFUSED, {})
     assert found == Findings(orders=4, blocks=5, sent=3, retries=3, dead=1, rerun=1)
 
 
@@ -318,7 +318,7 @@ def never_asked_again(out: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words", "lost", "duplicates"),
     [
-        (lose_a_mail, "lost: no mail for order 2 to 2@customers.example", 1, 0),
+        (lose_a_mail, "lost: no mail for order 2 to 2@customers.example (job 01a2)", 1, 0),
         (send_twice, "duplicate: order 3 got 2 mails: 3.eml", 0, 1),
         (spoil_a_pdf, "not the one filed for order 1", 0, 0),
         (forget_the_team, "the team was not told of order", 0, 0),
@@ -331,6 +331,6 @@ def test_a_bad_day_is_found_out(
 ) -> None:
     export = a_day(tmp_path)
     spoil(tmp_path)
-    found = audit(tmp_path, export, REFUSED)
+    found = audit(tmp_path, export, REFUSED, {2: "01a2"})
     assert (found.lost, found.duplicates) == (lost, duplicates)
     assert words in "\n".join(found.wrong)

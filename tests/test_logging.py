@@ -138,7 +138,7 @@ def test_time_stamps_follow_the_record(told: list[logging.LogRecord]) -> None:
         (logging.INFO, "started", {"worker": JOB, "slots": 10, "store": "sqlite:////x.db"}),
         (logging.INFO, "stopping", {"worker": JOB, "running": 7, "deadline": 10.0, "given_back": 3}),
         (logging.INFO, "stopping", {"of": "the supervisor"}),
-        (logging.INFO, "stopped", {"worker": JOB, "finished": 6, "forced": 1, "not_recorded": 0}),
+        (logging.INFO, "stopped", {"worker": JOB, "finished": 6, "refused": 0, "forced": 1, "not_recorded": 0}),
         (logging.WARNING, "store-away", {"role": "fetcher", "error": "disk full"}),
         (logging.ERROR, "never-heard-of", {"child": 3, "cause": "killed by signal 9", "nothing": None}),
     ],

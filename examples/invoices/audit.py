@@ -5,7 +5,7 @@ The queue's own tables are not asked: they cannot judge themselves.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email import policy
 from email.parser import BytesParser
@@ -78,33 +78,44 @@ def read_mails(folder: Path) -> Iterator[Mail]:
         )
 
 
-def audit(out: Path, csv: Path, refused: frozenset[str]) -> Findings:
-    """What happened, from the witnesses alone. `refused`: the addresses that get no mail."""
+def audit(out: Path, csv: Path, refused: frozenset[str], jobs: Mapping[int, str]) -> Findings:
+    """What happened, from the witnesses alone.
+
+    `refused`: the addresses that get no mail. `jobs`: the job of each order, only to name it where its mail is lost.
+    """
     blocks = read_csv(csv)
     orders = {order.number: order for order in blocks}
     mails = list(read_mails(out / "mail" / "new"))
     log = read_log(out / "mail" / "log.jsonl")
-    found = Findings(orders=len(orders), blocks=len(blocks), sent=len({mail.order for mail in mails}))
-    _count_mails(found, orders, mails, refused)
+    found = Findings(orders=len(orders), blocks=len(blocks))
+    _count_mails(found, mails)
+    _find_lost(found, orders, refused, jobs, {mail.order for mail in mails})
     _check_invoices(found, orders, mails, out / "invoices")
     _check_posts(found, mails, out / "webhook")
     _read_the_servers_log(found, orders, log, refused)
     return found
 
 
-def _count_mails(found: Findings, orders: dict[int, Order], mails: list[Mail], refused: frozenset[str]) -> None:
+def _count_mails(found: Findings, mails: list[Mail]) -> None:
     per_order: defaultdict[int, list[Mail]] = defaultdict(list)
     for mail in mails:
         per_order[mail.order].append(mail)
-    for order in orders.values():
-        if order.email not in refused and order.number not in per_order:
-            found.lost += 1
-            found.wrong.append(f"lost: no mail for order {order.number} to {order.email}")
+    found.sent = len(per_order)
     for number, same in per_order.items():
         if len(same) > 1:
             found.duplicates += len(same) - 1
             listed = ", ".join(f"{mail.file} (job {mail.job})" for mail in same)
             found.wrong.append(f"duplicate: order {number} got {len(same)} mails: {listed}")
+
+
+def _find_lost(
+    found: Findings, orders: dict[int, Order], refused: frozenset[str], jobs: Mapping[int, str], mailed: set[int]
+) -> None:
+    for order in orders.values():
+        if order.email not in refused and order.number not in mailed:
+            found.lost += 1
+            job = jobs.get(order.number, "none")
+            found.wrong.append(f"lost: no mail for order {order.number} to {order.email} (job {job})")
 
 
 def _check_invoices(found: Findings, orders: dict[int, Order], mails: list[Mail], invoices: Path) -> None:

@@ -84,10 +84,10 @@ class Provider:
         return "250 2.0.0 message accepted"
 
     async def _reply_moment(self, message_id: str) -> None:
+        await asyncio.sleep(REPLY_DELAY)
         if not self._answering.is_set():
             self._mailbox.log("held", message_id=message_id)
-        await asyncio.sleep(REPLY_DELAY)
-        await self._answering.wait()
+            await self._answering.wait()
 
     async def message(self, request: Request) -> Response:
         message_id = request.path_params["message_id"]

@@ -171,7 +171,7 @@ class Holdfast:
             warnings.warn(
                 f"a blocking call on a running event loop holds up everything else on it: use `await ….{twin}()`",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=_outside(),
             )
         return self._bridge.run(call(*args))
 
@@ -226,18 +226,18 @@ class Holdfast:
         after all others were stored (with `connection`: nothing is stored then).
         """
         if connection is not None:
-            return self._within([job.draft for job in jobs], connection)
+            return self._within([_draft(job) for job in jobs], connection)
         source, stored, refused = iter(jobs), list[Job[R]](), list[UUID]()
-        while chunk := [job.draft for job in islice(source, CHUNK)]:
+        while chunk := [_draft(job) for job in islice(source, CHUNK)]:
             self._collect(self._sync("aenqueue_many", self._put, chunk), stored, refused)
         return self._complete(stored, refused)
 
     async def aenqueue_many(self, jobs: Iterable[NewJob[R]], *, connection: object = None) -> list[Job[R]]:
         """As `enqueue_many`."""
         if connection is not None:
-            return await self._awithin([job.draft for job in jobs], connection)
+            return await self._awithin([_draft(job) for job in jobs], connection)
         source, stored, refused = iter(jobs), list[Job[R]](), list[UUID]()
-        while chunk := [job.draft for job in islice(source, CHUNK)]:
+        while chunk := [_draft(job) for job in islice(source, CHUNK)]:
             self._collect(await self._async(self._put, chunk), stored, refused)
         return self._complete(stored, refused)
 
@@ -511,7 +511,7 @@ def which(where: Filter) -> Where:
 def _states(text: str) -> tuple[State, ...]:
     try:
         return tuple(State(word.strip()) for word in text.split(","))
-    except ValueError:
+    except (AttributeError, ValueError):
         raise ConfigError(f"state={text!r}: there are {', '.join(State)}") from None
 
 
@@ -550,6 +550,20 @@ def _failed(record: Record) -> JobFailed:
 
 def _missing(id: UUID) -> Never:
     raise JobNotFound(f"no job {id}: never stored, not committed yet, or pruned after its time")
+
+
+def _draft(job: NewJob[Any]) -> Draft:
+    if not isinstance(job, NewJob):
+        raise TypeError(f"{job!r} is no bound job: make one with task.bind(...)")
+    return job.draft
+
+
+def _outside() -> int:
+    """How many frames above its caller the first one is that is not ours: where a warning belongs."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "holdfast":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _on_a_loop() -> bool:

@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -55,9 +55,8 @@ class Bridge:
             self._loop = self._thread = None
         if loop is None or thread is None:
             return
-        for call in list(self._calls):
-            with suppress(BaseException):
-                call.result(EXIT_GRACE)
+        for late in wait(list(self._calls), EXIT_GRACE).not_done:
+            late.cancel()
         with suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(_swallowed(last()), loop).result(EXIT_GRACE)
         loop.call_soon_threadsafe(loop.stop)

@@ -1,26 +1,15 @@
 """The command line against a real SQLite file that holds a job in every state."""
 
-import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from click.testing import CliRunner, Result
 
-from holdfast import Holdfast, Retry
 from holdfast.cli.shell import shell
-from holdfast.job import Failed, Failure, Record, Succeeded, Verdict
-from holdfast.policy import decide
-from holdfast.store import Where
-
-NASTY = "no \x1b[31mroute\x07 \u202eto\nhost\tnow"
-
-
-class Run(Protocol):
-    def __call__(self, *args: str, fails: bool = False) -> Result: ...
+from tests.cli.shop import Run, Shop
 
 
 @pytest.fixture(autouse=True)
@@ -51,65 +40,6 @@ def run() -> Run:
         return result
 
     return run
-
-
-class Shop:
-    """An app over a SQLite file, whose jobs are brought into a state by speaking to the store as a worker does."""
-
-    def __init__(self, path: Path) -> None:
-        self.jobs = Holdfast(f"sqlite:///{path}", retry=Retry(max_attempts=3))
-        self.url = f"sqlite:///{path}"
-        self.send = self.jobs.task(name="shop.send_invoice", queue="mail", tags=["eu"], timeout=30)(_send_invoice)
-        self.resize = self.jobs.task(name="shop.resize")(_resize)
-
-    def dead(self, order: int = 1, error: str = "TimeoutError", message: str = NASTY) -> UUID:
-        failed = Failed(Failure(error, message, f"Traceback\n  File shop.py\n{error}: {message}\n"), final=True)
-        return self.after(self.send.enqueue(order).id, failed)
-
-    def succeeded(self) -> UUID:
-        return self.after(self.resize.enqueue("a.png").id, Succeeded(b'{"width":80}'))
-
-    def retrying(self) -> UUID:
-        return self.after(self.resize.enqueue("b.png").id, Failed(Failure("KeyError", "'sku'", "")))
-
-    def running(self) -> UUID:
-        return self.after(self.resize.enqueue("c.png").id, None)
-
-    def cancelled(self) -> UUID:
-        job = self.send.enqueue(5)
-        job.cancel("not wanted")
-        return job.id
-
-    def after(self, id: UUID, verdict: Verdict | None) -> UUID:
-        """Claims the job, the only one that is due, and ends its attempt so; None lets it run on."""
-        asyncio.run(self._attempt(id, verdict))
-        return id
-
-    async def _attempt(self, id: UUID, verdict: Verdict | None) -> None:
-        store, worker = self.jobs.place.twin(), uuid4()
-        await store.open()
-        try:
-            await store.register(worker, None, {})
-            (claim,) = (await store.claim(worker, 1, None, 1)).jobs
-            assert claim.id == id, "another job was due"
-            if verdict is not None:
-                await store.finish([decide(claim, verdict)])
-        finally:
-            await store.close()
-
-    def record(self, id: UUID | str) -> Record:
-        (record,) = self.jobs.records(Where(ids=(UUID(str(id)),)))
-        return record
-
-    def states(self) -> dict[UUID, str]:
-        return {record.id: str(record.state) for record in self.jobs.records(Where())}
-
-
-def _send_invoice(order_id: int, email: str = "") -> str:
-    return email
-
-
-def _resize(path: str) -> None: ...
 
 
 @pytest.fixture

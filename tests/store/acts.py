@@ -120,9 +120,9 @@ async def stored(store: Store, *drafts: Draft) -> list[UUID]:
 
 async def running(store: Store, worker: Hand, **changes: Any) -> Claim:
     """A fresh job, alone in its own queue, claimed by `worker`."""
-    [id] = await stored(store, draft(**{"queue": f"own-{uuid4().hex}"} | changes))
-    jobs = await worker.claim(1, [(await record(store, id)).queue])
-    assert [job.id for job in jobs] == [id]
+    [job_id] = await stored(store, draft(**{"queue": f"own-{uuid4().hex}"} | changes))
+    jobs = await worker.claim(1, [(await record(store, job_id)).queue])
+    assert [job.id for job in jobs] == [job_id]
     return jobs[0]
 
 
@@ -138,22 +138,22 @@ async def ended(store: Store, worker: Hand, verdict: Verdict, **changes: Any) ->
     return job.id
 
 
-async def record(store: Store, id: UUID) -> Record:
-    [found] = await store.find(Where(ids=[id]))
-    assert found.id == id
+async def record(store: Store, job_id: UUID) -> Record:
+    [found] = await store.find(Where(ids=[job_id]))
+    assert found.id == job_id
     return found
 
 
-async def exists(store: Store, id: UUID) -> bool:
-    return bool(await store.find(Where(ids=[id])))
+async def exists(store: Store, job_id: UUID) -> bool:
+    return bool(await store.find(Where(ids=[job_id])))
 
 
 async def listing(store: Store, where: Where | None = None) -> list[Record]:
     return list(await store.find(where or Where(), None, 1_000_000))
 
 
-async def state(store: Store, id: UUID) -> State:
-    return (await record(store, id)).state
+async def state(store: Store, job_id: UUID) -> State:
+    return (await record(store, job_id)).state
 
 
 async def now(store: Store) -> Instant:

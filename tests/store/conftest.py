@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from holdfast.clock import FakeClock
 from holdfast.store import Store
-
 from tests.store.backends import BACKENDS
 
 

@@ -4,10 +4,10 @@ from collections import Counter
 from uuid import uuid4
 
 import pytest
+
 from holdfast.clock import HOUR, MINUTE
 from holdfast.job import Claim, Released, Snoozed, State, Succeeded
 from holdfast.store import LEASE, Store
-
 from tests.store.acts import (
     BOOM,
     LOSS,
@@ -52,17 +52,17 @@ async def test_a_claim_carries_what_the_worker_needs(store: Store) -> None:
 
 
 async def test_a_claimed_job_is_running_under_its_worker(store: Store) -> None:
-    [id] = await stored(store, draft())
+    [job_id] = await stored(store, draft())
     worker = await hand(store)
     store.shift += 10
     await worker.take()
-    found = await record(store, id)
+    found = await record(store, job_id)
     assert (found.state, found.worker, found.started_at) == (State.RUNNING, worker.id, await now(store))
     assert (found.attempt, found.fence) == (1, 1)
 
 
 async def test_attempt_and_fence_grow_by_one_with_each_claim(store: Store) -> None:
-    [id] = await stored(store, draft())
+    [job_id] = await stored(store, draft())
     worker = await hand(store)
     seen = []
     for _ in range(2):
@@ -74,7 +74,7 @@ async def test_attempt_and_fence_grow_by_one_with_each_claim(store: Store) -> No
         await worker.beat()
     job = await worker.take()
     assert [*seen, (job.attempt, job.fence)] == [(1, 1), (2, 2), (3, 3)]
-    assert job.id == id
+    assert job.id == job_id
 
 
 @pytest.mark.parametrize("size", [1, 4, 100])
@@ -167,9 +167,9 @@ async def test_a_scheduled_job_is_not_claimed_before_it_is_promoted(store: Store
 
 
 async def test_a_queued_job_stays_claimable_when_the_clock_steps_back(store: Store) -> None:
-    [id] = await stored(store, draft())
+    [job_id] = await stored(store, draft())
     store.shift -= HOUR
-    assert (await (await hand(store)).take()).id == id
+    assert (await (await hand(store)).take()).id == job_id
 
 
 async def test_two_workers_never_get_the_same_job(store: Store) -> None:
@@ -184,10 +184,10 @@ async def test_two_workers_never_get_the_same_job(store: Store) -> None:
 
 
 async def _refused(store: Store, worker: Hand, why: str) -> None:
-    [id] = await stored(store, draft())
+    [job_id] = await stored(store, draft())
     claims = await store.claim(worker.id, worker.ticket, None, 10)
     assert (list(claims.jobs), claims.refused) == ([], why)
-    assert await state(store, id) == "queued"
+    assert await state(store, job_id) == "queued"
 
 
 async def test_an_unknown_worker_takes_nothing(store: Store) -> None:
@@ -302,8 +302,8 @@ async def test_an_empty_answer_leaves_its_ticket_unused(store: Store) -> None:
     worker = await hand(store)
     for _ in range(2):
         assert await worker.claim() == []
-    [id] = await stored(store, draft())
-    assert [job.id for job in (await store.claim(worker.id, 1, None, 10)).jobs] == [id]
+    [job_id] = await stored(store, draft())
+    assert [job.id for job in (await store.claim(worker.id, 1, None, 10)).jobs] == [job_id]
 
 
 async def test_each_worker_counts_its_own_tickets(store: Store) -> None:

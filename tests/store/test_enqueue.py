@@ -1,11 +1,11 @@
 """The laws of enqueue."""
 
 import pytest
+
 from holdfast.clock import DAY, MINUTE
 from holdfast.errors import ConfigError
 from holdfast.job import TOMBSTONE, Draft, Record, State, Succeeded, Terms
 from holdfast.store import Receipt, Store
-
 from tests.store.acts import (
     FINAL_BOOM,
     draft,
@@ -66,8 +66,8 @@ async def test_a_new_job_is_stored_whole(store: Store) -> None:
 
 
 async def test_a_payload_of_a_megabyte_is_kept(store: Store) -> None:
-    [id] = await stored(store, draft(payload=b"\x00\xff" * 2**19))
-    assert (await record(store, id)).payload == b"\x00\xff" * 2**19
+    [job_id] = await stored(store, draft(payload=b"\x00\xff" * 2**19))
+    assert (await record(store, job_id)).payload == b"\x00\xff" * 2**19
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ async def test_due_now_is_queued_else_scheduled(
 ) -> None:
     store.shift = 12_345
     start = await now(store)
-    [id] = await stored(store, draft(delay=delay, at=None if at is None else start + at))
-    found = await record(store, id)
+    [job_id] = await stored(store, draft(delay=delay, at=None if at is None else start + at))
+    found = await record(store, job_id)
     assert (found.state, found.due_at, found.enqueued_at) == (becomes, start + due, start)
 
 
@@ -126,9 +126,7 @@ async def test_the_same_id_with_other_content_is_a_conflict_and_changes_nothing(
     job = draft()
     await stored(store, job)
     before = await record(store, job.id)
-    assert list(await store.enqueue([draft(id=job.id, **other)])) == [
-        Receipt(job.id, "conflict", created=False)
-    ]
+    assert list(await store.enqueue([draft(id=job.id, **other)])) == [Receipt(job.id, "conflict", created=False)]
     assert await listing(store) == [before]
 
 

@@ -5,9 +5,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+
 from holdfast.job import Failed, Failure, Record, Released, State, Succeeded
 from holdfast.store import Store, Where
-
 from tests.store.acts import (
     BOOM,
     FINAL_BOOM,
@@ -39,7 +39,7 @@ async def test_newest_first_by_time_of_enqueue_then_id(store: Store) -> None:
         await stored(store, *drafts)
         ids += [(store.shift, d.id) for d in drafts]
         store.shift += 1
-    assert [r.id for r in await store.find(Where())] == [id for _, id in sorted(ids, reverse=True)]
+    assert [r.id for r in await store.find(Where())] == [job_id for _, job_id in sorted(ids, reverse=True)]
 
 
 async def test_never_more_than_the_limit_which_is_fifty(store: Store) -> None:
@@ -72,11 +72,11 @@ async def test_a_cursor_and_a_filter_hold_together(store: Store) -> None:
 
 
 async def test_a_cursor_need_not_be_a_job(store: Store) -> None:
-    [id] = await stored(store, draft())
+    [job_id] = await stored(store, draft())
     start = await now(store)
-    assert [r.id for r in await store.find(Where(), (start + 1, UUID(int=0)))] == [id]
+    assert [r.id for r in await store.find(Where(), (start + 1, UUID(int=0)))] == [job_id]
     assert list(await store.find(Where(), (start, UUID(int=0)))) == []
-    assert [r.id for r in await store.find(Where(), (start, UUID(int=2**128 - 1)))] == [id]
+    assert [r.id for r in await store.find(Where(), (start, UUID(int=2**128 - 1)))] == [job_id]
 
 
 async def test_by_ids(store: Store) -> None:
@@ -142,9 +142,9 @@ async def test_by_state(store: Store) -> None:
     ],
 )
 async def test_by_queue_and_task_exactly(store: Store, field: str, value: str, others: list[str]) -> None:
-    [id] = await stored(store, draft(**{field: value}))
+    [job_id] = await stored(store, draft(**{field: value}))
     await stored(store, *(draft(**{field: other}) for other in others if "%" not in other))
-    assert await _found(store, **{field: value}) == {id}
+    assert await _found(store, **{field: value}) == {job_id}
     assert await _found(store, **{field: "nobody"}) == set()
 
 
@@ -161,9 +161,9 @@ async def test_by_tag(store: Store) -> None:
 
 @pytest.mark.parametrize("tag", ["%", "_", "naïve 😀", "'; drop", '","', "\\", "null"])
 async def test_tags_match_literally(store: Store, tag: str) -> None:
-    [id] = await stored(store, draft(tags=("x", tag, "y")))
+    [job_id] = await stored(store, draft(tags=("x", tag, "y")))
     await stored(store, draft(tags=("x", "y")), draft())
-    assert await _found(store, tag=tag) == {id}
+    assert await _found(store, tag=tag) == {job_id}
 
 
 async def test_by_the_type_of_the_newest_kept_error(store: Store) -> None:

@@ -14,6 +14,20 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
 from holdfast.clock import DAY, HOUR, MINUTE, SECOND, FakeClock, Instant
 from holdfast.job import (
     ERRORS_FIRST,
@@ -43,19 +57,6 @@ from holdfast.job import (
 from holdfast.policy import COMPANY_LOSSES, decide
 from holdfast.store import LEASE, Answer, Claims, Store, Where
 from holdfast.stores.memory import MemoryStore
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    consumes,
-    initialize,
-    invariant,
-    multiple,
-    rule,
-    run_state_machine_as_test,
-)
-
 from tests.store.backends import BACKENDS
 
 T = TypeVar("T")
@@ -97,27 +98,28 @@ EVENT_OF: dict[type[Verdict], Event] = {
     Lost: "lose",
 }
 
-terms = st.builds(
-    Terms,
-    max_attempts=st.integers(1, 3),
-    base_delay=st.sampled_from([SECOND, MINUTE]),
-    max_delay=st.just(HOUR),
-    jitter=st.sampled_from([0.0, 0.2]),
-    max_crashes=st.integers(0, 2),
-    timeout=st.sampled_from([None, 5 * SECOND]),
-    keep=st.sampled_from([0, TOMBSTONE + 1, HOUR]),
-)
-options = st.fixed_dictionaries(
+# A few presets rather than free combinations: each draw costs entropy, and a history needs many steps.
+TERMS = [
+    Terms(max_attempts=1, keep=0),
+    Terms(max_attempts=2, jitter=0.0, max_crashes=1, keep=TOMBSTONE + 1),
+    Terms(max_attempts=3, base_delay=MINUTE, max_crashes=2, timeout=5 * SECOND, keep=HOUR),
+    Terms(max_attempts=3, max_crashes=0, keep=0),
+]
+OPTIONS: list[dict[str, Any]] = [
     {
-        "task": st.sampled_from(["shop.send", "shop.print"]),
-        "queue": st.sampled_from(QUEUES),
-        "payload": st.sampled_from([b"[]", b"[1]", b"\x00\xff"]),
+        "task": task,
+        "queue": queue,
+        "payload": payload,
         "terms": terms,
-        "priority": st.integers(-1, 1),
-        "tags": st.sampled_from([(), ("a",), ("a", "b")]),
-        "alone": st.booleans(),
+        "priority": priority,
+        "tags": tags,
+        "alone": payload == b"1",
     }
-)
+    for task, tags in [("shop.send", ("a", "b")), ("shop.print", ())]
+    for queue, priority in [("mail", 0), ("mail", 1), ("slow", 0)]
+    for terms, payload in zip(TERMS, [b"[]", b"\x00\xff", b"", b"1"], strict=True)
+]
+options = st.sampled_from(OPTIONS)
 delays = st.sampled_from([0, 0, 0, 1, 5 * SECOND, HOUR])
 instants = st.none() | st.sampled_from([-MINUTE, 0, 1, MINUTE])
 failures = st.builds(Failure, st.sampled_from(["ValueError", "OSError"]), st.text(max_size=5), st.just("…"))
@@ -130,7 +132,9 @@ losses = st.builds(
 )
 verdicts: st.SearchStrategy[Verdict] = st.one_of(
     st.builds(Succeeded, st.sampled_from([b"null", b"1"])),
-    st.builds(Failed, failures, final=st.booleans(), after=st.sampled_from([None, None, 0, SECOND])),
+    st.just(Succeeded(b"2")),
+    st.builds(Failed, failures, after=st.sampled_from([None, 0, SECOND])),
+    st.builds(Failed, failures, final=st.just(True)),
     st.builds(Snoozed, st.sampled_from([0, 1, MINUTE]), st.sampled_from(["", "later"])),
     st.builds(Cancelled, st.sampled_from(["", "not wanted"])),
     st.builds(Released, st.sampled_from(["", "shutdown"]), unknown=st.booleans()),
@@ -138,6 +142,7 @@ verdicts: st.SearchStrategy[Verdict] = st.one_of(
 )
 moves = st.sampled_from([1, SECOND, LEASE // 3, LEASE // 2, LEASE // 2 + 1, LEASE - 1, LEASE, -1, -SECOND, -LEASE])
 leaps = st.sampled_from([LEASE + 1, MINUTE, HOUR, DAY, -HOUR])
+wanted = st.sampled_from([["mail"], ["mail"], ["slow"], QUEUES, None])
 filters = st.builds(
     Where,
     states=st.none() | st.lists(st.sampled_from(State), max_size=3),
@@ -183,6 +188,8 @@ class History(RuleBasedStateMachine):
         self.holders: dict[tuple[UUID, int, int], UUID] = {}  # (job, birth, fence) -> who was given it
         self.settled: dict[tuple[UUID, int], tuple[int, UUID, State]] = {}  # (job, birth) -> the last accepted word
         self.accepted: set[tuple[UUID, int, int]] = set()
+        self.sweepers: set[UUID] = set()  # who took over jobs, perhaps with a cancel asked for already
+        self.robbed: set[tuple[UUID, UUID, int]] = set()  # (worker, job, fence) of claims that a sweeper ended
 
     # --- asking both
 
@@ -227,19 +234,16 @@ class History(RuleBasedStateMachine):
 
     @initialize(target=drafts, options=st.lists(options, min_size=3, max_size=8))
     def some_jobs(self, options: list[dict[str, Any]]) -> Any:
-        return self.enqueue_many(options)
+        return self._enqueue_new(options)
 
     # --- producers
 
-    @rule(target=drafts, options=options, delay=delays, at=instants)
-    def enqueue(self, options: dict[str, Any], delay: int, at: int | None) -> Draft:
-        instant = None if at is None else self.now + at
-        draft = Draft(id=self._fresh_id(), **options, delay=delay if instant is None else 0, at=instant)
-        self._enqueue([draft])
-        return draft
+    @rule(target=drafts, options=st.lists(options, min_size=1, max_size=4), delay=delays, at=instants)
+    def enqueue(self, options: list[dict[str, Any]], delay: int, at: int | None) -> Any:
+        due = {"delay": delay} if at is None else {"at": self.now + at}
+        return self._enqueue_new([options[0] | due, *options[1:]])
 
-    @rule(target=drafts, options=st.lists(options, min_size=2, max_size=6))
-    def enqueue_many(self, options: list[dict[str, Any]]) -> Any:
+    def _enqueue_new(self, options: list[dict[str, Any]]) -> Any:
         made = [Draft(id=self._fresh_id(), **each) for each in options]
         self._enqueue(made)
         return multiple(*made)
@@ -271,20 +275,16 @@ class History(RuleBasedStateMachine):
         self.tickets[worker] = 1
         return worker
 
-    @rule(worker=workers)
-    def register_again(self, worker: UUID) -> None:
-        self._beat([worker])
-        if worker in self.lease_until:  # an id whose row is gone is never used again
-            self._register(worker)
-
     def _register(self, worker: UUID) -> None:
         registered = self.ask(lambda store: store.register(worker, None, {"pid": 1}))
         assert registered == (LEASE, self.now)
         self.lease_until[worker] = self.sure_until[worker] = self.now + LEASE
 
-    @rule(some=st.lists(workers, min_size=1, max_size=4))
-    def beat(self, some: list[UUID]) -> None:
+    @rule(some=st.lists(workers, min_size=1, max_size=4), registers=st.booleans())
+    def beat(self, some: list[UUID], registers: bool) -> None:
         self._beat(some)
+        if registers and some[0] in self.lease_until:  # registering again is a beat
+            self._register(some[0])
 
     def _beat(self, some: list[UUID]) -> None:
         beat = self.ask(lambda store: store.beat(some))
@@ -295,8 +295,7 @@ class History(RuleBasedStateMachine):
         for worker in beat.gone:  # retired, or silent for a day and pruned
             self._end(worker)
 
-    @rule(worker=workers, loss=st.none() | losses)
-    def retire(self, worker: UUID, loss: Loss | None) -> None:
+    def _retire(self, worker: UUID, loss: Loss | None) -> None:
         self.ask(lambda store: store.retire(worker, loss))
         self._end(worker)
 
@@ -304,34 +303,23 @@ class History(RuleBasedStateMachine):
         self.lease_until.pop(worker, None)
         self.sure_until.pop(worker, None)
 
-    @rule(some=st.lists(workers, min_size=1, max_size=4, unique=True))
-    def read_mail(self, some: list[UUID]) -> None:
-        lines = self.ask(lambda store: store.mail(some), sorted)
-        for line in lines:
-            assert line.worker in some
-            row = self.before.get(line.job)
-            held = row is not None and (row.worker, row.fence) == (line.worker, line.fence)
-            if line.kind == "cancel":
-                assert held, f"told to cancel a claim that is over: {line}"
-                assert row is not None
-                assert row.cancel_requested_at is not None
-            else:
-                assert not held, f"told that a claim is lost which is held: {line}"
-
     # --- claims
 
-    @rule(target=claims, worker=workers, queue=st.sampled_from(QUEUES), limit=st.integers(1, 4))
-    def claim(self, worker: UUID, queue: str, limit: int) -> Any:
-        return multiple(*self._claim(worker, [queue], limit))
+    @rule(target=claims, worker=workers, queues=wanted, limit=st.integers(1, 4), heard=st.booleans())
+    def claim(self, worker: UUID, queues: list[str] | None, limit: int, heard: bool) -> Any:
+        return multiple(*self._claim(worker, queues, limit, heard=heard))
 
-    @rule(target=claims, worker=workers, queues=st.none() | st.just(QUEUES))
-    def claim_all(self, worker: UUID, queues: list[str] | None) -> Any:
-        """Over several queues only the set of jobs is law, so it is all of them."""
-        return multiple(*self._claim(worker, queues, ALL))
-
-    @rule(worker=workers, queue=st.sampled_from(QUEUES), limit=st.integers(1, 4))
-    def claim_whose_reply_is_lost(self, worker: UUID, queue: str, limit: int) -> None:
-        self._claim(worker, [queue], limit, heard=False)
+    @rule(target=spoken, worker=workers, queues=wanted, limit=st.integers(1, 4), verdict=verdicts)
+    def work(self, worker: UUID, queues: list[str] | None, limit: int, verdict: Verdict) -> Any:
+        """What a worker does all day: it is well, claims, and finishes."""
+        self._beat([worker])
+        self._promote()
+        self._check()
+        jobs = self._claim(worker, queues, limit)
+        self._check()
+        outcomes = [decide(job, verdict) for job in jobs]
+        self._finish(outcomes, [EVENT_OF[type(verdict)]])
+        return multiple(*outcomes)
 
     @rule(worker=workers, skew=st.sampled_from([-2, -1, 1, 2]))
     def claim_with_another_ticket(self, worker: UUID, skew: int) -> None:
@@ -346,10 +334,10 @@ class History(RuleBasedStateMachine):
         """As a fetcher does it: the same ticket until it is answered, then the next one."""
         repeat = worker in self.unheard
         ticket = self.tickets[worker] - repeat
+        if queues is None or len(queues) > 1:
+            limit = ALL  # over several queues only the set of jobs is law, so it is all of them
         ordered = queues is not None and len(queues) == 1 and not repeat
-        claims = self.ask(
-            lambda store: store.claim(worker, ticket, queues, limit), _exact if ordered else _unordered
-        )
+        claims = self.ask(lambda store: store.claim(worker, ticket, queues, limit), _exact if ordered else _unordered)
         self.events = {"claim"}
         if not self._served(worker, claims):
             return []
@@ -402,11 +390,11 @@ class History(RuleBasedStateMachine):
 
     # --- outcomes
 
-    @rule(target=spoken, job=consumes(claims), verdict=verdicts)
-    def finish(self, job: Claim, verdict: Verdict) -> Outcome:
-        outcome = decide(job, verdict)
-        self._finish([outcome], [EVENT_OF[type(verdict)]])
-        return outcome
+    @rule(target=spoken, jobs=st.lists(consumes(claims), min_size=1, max_size=4), verdict=verdicts)
+    def finish(self, jobs: list[Claim], verdict: Verdict) -> Any:
+        outcomes = [decide(job, verdict) for job in jobs]
+        self._finish(outcomes, [EVENT_OF[type(verdict)]])
+        return multiple(*outcomes)
 
     @rule(target=spoken, job=claims, verdict=verdicts)
     def finish_and_forget(self, job: Claim, verdict: Verdict) -> Outcome:
@@ -414,12 +402,6 @@ class History(RuleBasedStateMachine):
         outcome = decide(job, verdict)
         self._finish([outcome], [EVENT_OF[type(verdict)]])
         return outcome
-
-    @rule(target=spoken, jobs=st.lists(consumes(claims), min_size=2, max_size=5), verdict=verdicts)
-    def finish_many(self, jobs: list[Claim], verdict: Verdict) -> Any:
-        outcomes = [decide(job, verdict) for job in jobs]
-        self._finish(outcomes, [EVENT_OF[type(verdict)]])
-        return multiple(*outcomes)
 
     @rule(outcomes=st.lists(spoken, min_size=1, max_size=3))
     def finish_again(self, outcomes: list[Outcome]) -> None:
@@ -434,7 +416,7 @@ class History(RuleBasedStateMachine):
         """I6, and I3's other half: only the word of the running claim is accepted, and once."""
         answers = self.ask(lambda store: store.finish(outcomes), list)
         self.events = {*events, "cancel"}
-        running = {id: (r.fence, r.worker) for id, r in self.before.items() if r.state is S.RUNNING}
+        running = {job_id: (r.fence, r.worker) for job_id, r in self.before.items() if r.state is S.RUNNING}
         for outcome, answer in zip(outcomes, answers, strict=True):
             key = (outcome.id, self.births.get(outcome.id, 0))
             word = (outcome.fence, outcome.worker)
@@ -457,13 +439,21 @@ class History(RuleBasedStateMachine):
 
     # --- janitors
 
-    @rule(target=claims, sweeper=workers, dies=st.booleans())
-    def sweep(self, sweeper: UUID, dies: bool) -> Any:
-        return multiple(*self._sweep(sweeper, dies=dies))
-
-    @rule(target=claims, worker=workers, loss=st.none() | losses, sweeper=workers, dies=st.booleans())
-    def a_worker_dies_and_another_sweeps(self, worker: UUID, loss: Loss | None, sweeper: UUID, dies: bool) -> Any:
-        self.retire(worker, loss)
+    @precondition(lambda history: len(history.lease_until) > 1)
+    @rule(
+        target=claims,
+        worker=workers,
+        queues=wanted,
+        loss=st.none() | losses,
+        sweeper=workers,
+        dies=st.booleans(),
+    )
+    def a_busy_worker_dies_and_another_sweeps(
+        self, worker: UUID, queues: list[str] | None, loss: Loss | None, sweeper: UUID, dies: bool
+    ) -> Any:
+        self._claim(worker, queues, 2)
+        self._check()
+        self._retire(worker, loss)
         self._check()
         return multiple(*self._sweep(sweeper, dies=dies))
 
@@ -472,6 +462,7 @@ class History(RuleBasedStateMachine):
         for _ in range(4):
             self._move(LEASE // 3)
             self._beat(well)
+            self._check()
         return multiple(*self._sweep(well[0], dies=dies))
 
     def _sweep(self, sweeper: UUID, *, dies: bool) -> list[Claim]:
@@ -496,6 +487,8 @@ class History(RuleBasedStateMachine):
             assert row.state is S.RUNNING
             assert (job.attempt, job.claimed_at) == (row.attempt, row.started_at)
             if row.worker != sweeper:
+                self.sweepers.add(sweeper)
+                self.robbed.add((row.worker or sweeper, row.id, row.fence))
                 assert job.fence == row.fence + 1
                 assert self.now >= self.sure_until.get(row.worker or sweeper, 0), "a live worker was robbed"
             self._handed_out(job, sweeper)
@@ -506,8 +499,9 @@ class History(RuleBasedStateMachine):
                 self.sure_until[worker] = min(until, self.now + LEASE)
         return taken
 
-    @rule(limit=st.sampled_from([1, 2, ALL]))
-    def promote(self, limit: int) -> None:
+    @rule(limit=st.sampled_from([1, 2, ALL]), after=st.sampled_from([0, 1, 5 * SECOND]))
+    def promote(self, limit: int, after: int) -> None:
+        self._move(after)
         self._promote(limit)
 
     def _promote(self, limit: int = ALL) -> int | None:
@@ -542,11 +536,17 @@ class History(RuleBasedStateMachine):
 
     @rule(some=st.lists(drafts, min_size=1, max_size=3, unique_by=lambda d: d.id), reason=st.sampled_from(["", "why"]))
     def cancel(self, some: list[Draft], reason: str) -> None:
-        ids = [draft.id for draft in some]
+        self._cancel([draft.id for draft in some], reason)
+
+    @rule(job=claims, reason=st.sampled_from(["", "why"]))
+    def cancel_what_may_be_running(self, job: Claim, reason: str) -> None:
+        self._cancel([job.id], reason)
+
+    def _cancel(self, ids: list[UUID], reason: str) -> None:
         answers = self.ask(lambda store: store.cancel(ids, reason), list)
         self.events = {"cancel"}
-        for id, answer in zip(ids, answers, strict=True):
-            row = self.before.get(id)
+        for job_id, answer in zip(ids, answers, strict=True):
+            row = self.before.get(job_id)
             if row is None:
                 assert answer == "missing"
             elif row.state is S.RUNNING:
@@ -554,13 +554,13 @@ class History(RuleBasedStateMachine):
             else:
                 assert answer == ("final" if row.state in FINAL else "cancelled")
 
-    @rule(some=st.lists(drafts, min_size=1, max_size=3, unique_by=lambda d: d.id))
-    def retry(self, some: list[Draft]) -> None:
-        ids = [draft.id for draft in some]
+    @rule(outcomes=st.lists(spoken, min_size=1, max_size=3, unique_by=lambda outcome: outcome.id))
+    def retry(self, outcomes: list[Outcome]) -> None:
+        ids = [outcome.id for outcome in outcomes]
         answers = self.ask(lambda store: store.retry(ids), list)
         self.events = {"retry"}
-        for id, answer in zip(ids, answers, strict=True):
-            row = self.before.get(id)
+        for job_id, answer in zip(ids, answers, strict=True):
+            row = self.before.get(job_id)
             expected = "missing" if row is None else "unfinished"
             if row is not None and row.state in FINAL:
                 expected = "succeeded" if row.state is S.SUCCEEDED else "retried"
@@ -584,13 +584,6 @@ class History(RuleBasedStateMachine):
         self._move(by)
         self._beat(back)
 
-    @rule(some=st.lists(workers, min_size=1, max_size=3, unique=True), beats=st.integers(1, 5))
-    def beat_steadily(self, some: list[UUID], beats: int) -> None:
-        """Time passes while these workers are well; the others fall silent."""
-        for _ in range(beats):
-            self._move(LEASE // 3)
-            self._beat(some)
-
     # --- what must hold after every step
 
     @invariant()
@@ -604,11 +597,25 @@ class History(RuleBasedStateMachine):
         )
         after = {record.id: record for record in records}
         assert after.keys() == self.acknowledged.keys(), "I1, I2: a job was lost, or appeared from nowhere"
-        for id, record in after.items():
-            self._check_step(self.before.get(id), record)
+        for job_id, record in after.items():
+            self._check_step(self.before.get(job_id), record)
             self._check_record(record)
         self.before = after
         self.events = set()
+        self._check_mail()
+
+    def _check_mail(self) -> None:
+        """What a worker must be told, it is told, and nothing else about claims that are over or still held."""
+        lines = self.ask(lambda store: store.mail(list(self.tickets)), sorted)
+        held = {(r.worker, r.id, r.fence): r for r in self.before.values() if r.worker is not None}
+        flagged = {word for word, row in held.items() if row.cancel_requested_at is not None}
+        cancels = {(line.worker, line.job, line.fence) for line in lines if line.kind == "cancel"}
+        lost = {(line.worker, line.job, line.fence) for line in lines if line.kind == "lost"}
+        assert len(lines) == len(cancels) + len(lost)
+        assert cancels <= flagged
+        assert flagged - cancels <= {word for word in held if word[0] in self.sweepers}, "not told of a cancel"
+        assert not lost & held.keys(), "told that a claim is lost which is held"
+        assert {word for word in self.robbed if word[0] in self.lease_until} == lost
 
     def _check_step(self, old: Record | None, new: Record) -> None:
         source = None if old is None else old.state
@@ -705,7 +712,7 @@ CALM = settings(
     database=None,
     deadline=None,
     print_blob=True,
-    stateful_step_count=40,
+    stateful_step_count=50,
     suppress_health_check=list(HealthCheck),
 )
 
@@ -717,7 +724,7 @@ def test_the_table_of_transitions_is_the_one_that_was_decided() -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_random_histories(backend: str) -> None:
-    run_state_machine_as_test(lambda: History(BACKENDS[backend]), settings=settings(CALM, max_examples=100))
+    run_state_machine_as_test(lambda: History(BACKENDS[backend]), settings=settings(CALM, max_examples=120))
 
 
 @pytest.mark.soak

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 import pytest
+
 from holdfast.clock import MINUTE
 from holdfast.job import Lost, Released, State, Succeeded, Verdict
 from holdfast.store import Line, Store
-
 from tests.store.acts import (
     BOOM,
     FINAL_BOOM,
@@ -36,11 +36,11 @@ async def _lines(store: Store, *workers: Hand) -> Sequence[Line]:
 
 @pytest.mark.parametrize("delay", [0, MINUTE])
 async def test_a_job_that_is_not_running_is_cancelled_now(store: Store, delay: int) -> None:
-    [id] = await stored(store, draft(delay=delay))
-    before = await record(store, id)
+    [job_id] = await stored(store, draft(delay=delay))
+    before = await record(store, job_id)
     store.shift += 5
-    assert list(await store.cancel([id], "customer left")) == ["cancelled"]
-    found = await record(store, id)
+    assert list(await store.cancel([job_id], "customer left")) == ["cancelled"]
+    found = await record(store, job_id)
     assert (found.state, found.reason, found.finished_at) == (
         State.CANCELLED,
         "customer left",
@@ -89,20 +89,20 @@ async def test_asked_again_it_is_still_requested_and_nothing_changes(store: Stor
 @pytest.mark.parametrize("verdict", [Succeeded(b"1"), FINAL_BOOM])
 async def test_a_final_job_answers_final_and_stays_as_it_is(store: Store, verdict: Verdict) -> None:
     worker = await hand(store)
-    id = await ended(store, worker, verdict)
-    before = await record(store, id)
-    assert list(await store.cancel([id], "late")) == ["final"]
-    assert await record(store, id) == before
+    job_id = await ended(store, worker, verdict)
+    before = await record(store, job_id)
+    assert list(await store.cancel([job_id], "late")) == ["final"]
+    assert await record(store, job_id) == before
     assert await _lines(store, worker) == []
 
 
 async def test_a_cancelled_job_answers_final(store: Store) -> None:
-    [id] = await stored(store, draft())
-    await store.cancel([id], "first")
-    before = await record(store, id)
+    [job_id] = await stored(store, draft())
+    await store.cancel([job_id], "first")
+    before = await record(store, job_id)
     store.shift += 5
-    assert list(await store.cancel([id], "second")) == ["final"]
-    assert await record(store, id) == before
+    assert list(await store.cancel([job_id], "second")) == ["final"]
+    assert await record(store, job_id) == before
 
 
 async def test_cancel_answers_each_id_in_the_order_of_the_call(store: Store) -> None:
@@ -117,10 +117,10 @@ async def test_cancel_answers_each_id_in_the_order_of_the_call(store: Store) -> 
 
 
 async def test_a_waiting_retry_is_cancelled_with_its_history(store: Store) -> None:
-    id = await ended(store, await hand(store), BOOM)
-    before = await record(store, id)
-    assert list(await store.cancel([id])) == ["cancelled"]
-    found = await record(store, id)
+    job_id = await ended(store, await hand(store), BOOM)
+    before = await record(store, job_id)
+    assert list(await store.cancel([job_id])) == ["cancelled"]
+    found = await record(store, job_id)
     assert (found.state, found.history, found.attempt) == (State.CANCELLED, before.history, 1)
     assert found.settled_state == State.SCHEDULED
 
@@ -198,9 +198,7 @@ async def test_a_refused_finish_leaves_the_line(store: Store) -> None:
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-async def test_a_robbed_worker_that_comes_back_finds_that_its_claim_was_lost(
-    store: Store, cancelled: bool
-) -> None:
+async def test_a_robbed_worker_that_comes_back_finds_that_its_claim_was_lost(store: Store, cancelled: bool) -> None:
     worker = await hand(store)
     job = await running(store, worker)
     if cancelled:
@@ -255,8 +253,8 @@ async def test_the_flag_outlives_a_robbery_and_the_job_ends_cancelled(store: Sto
 
 
 async def test_a_cancelled_job_can_be_retried_and_runs(store: Store) -> None:
-    [id] = await stored(store, draft(delay=MINUTE))
-    await store.cancel([id], "by mistake")
-    await store.retry([id])
-    assert (await (await hand(store)).take()).id == id
-    assert await state(store, id) == "running"
+    [job_id] = await stored(store, draft(delay=MINUTE))
+    await store.cancel([job_id], "by mistake")
+    await store.retry([job_id])
+    assert (await (await hand(store)).take()).id == job_id
+    assert await state(store, job_id) == "running"

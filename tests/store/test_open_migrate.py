@@ -3,7 +3,6 @@
 import asyncio
 
 from holdfast.store import Store
-
 from tests.store.acts import PATIENCE, draft, elsewhere, exists, hand, now, state, stored
 
 
@@ -15,9 +14,9 @@ async def test_migrate_works_on_a_store_that_is_not_open(unopened: Store) -> Non
 
 
 async def test_migrating_twice_is_harmless_and_the_second_runs_nothing(store: Store) -> None:
-    [id] = await stored(store, draft())
+    [job_id] = await stored(store, draft())
     assert list(await store.migrate()) == []
-    assert await exists(store, id)
+    assert await exists(store, job_id)
 
 
 async def test_a_dry_run_tells_what_would_run_and_runs_nothing(unopened: Store) -> None:
@@ -28,9 +27,9 @@ async def test_a_dry_run_tells_what_would_run_and_runs_nothing(unopened: Store) 
 
 
 async def test_opening_twice_is_harmless(store: Store) -> None:
-    [id] = await stored(store, draft())
+    [job_id] = await stored(store, draft())
     await store.open()
-    assert await exists(store, id)
+    assert await exists(store, job_id)
 
 
 async def test_closing_twice_is_harmless(unopened: Store) -> None:

@@ -1,10 +1,10 @@
 """The laws of promote."""
 
 import pytest
+
 from holdfast.clock import HOUR, MINUTE
 from holdfast.job import State
 from holdfast.store import Promoted, Store
-
 from tests.store.acts import BOOM, TERMS, draft, finish, hand, listing, now, record, running, state, stored
 
 
@@ -16,15 +16,15 @@ async def test_nothing_scheduled_nothing_to_come(store: Store) -> None:
 @pytest.mark.parametrize("by", ["delay", "at"])
 async def test_a_job_is_promoted_when_it_is_due_and_not_before(store: Store, by: str) -> None:
     when = MINUTE if by == "delay" else await now(store) + MINUTE
-    [id] = await stored(store, draft(**{by: when}))
-    due_at = (await record(store, id)).due_at
+    [job_id] = await stored(store, draft(**{by: when}))
+    due_at = (await record(store, job_id)).due_at
     assert await store.promote(10) == Promoted(0, MINUTE)
     store.shift += MINUTE - 1
     assert await store.promote(10) == Promoted(0, 1)
-    assert await state(store, id) == State.SCHEDULED
+    assert await state(store, job_id) == State.SCHEDULED
     store.shift += 1
     assert await store.promote(10) == Promoted(1, None)
-    found = await record(store, id)
+    found = await record(store, job_id)
     assert (found.state, found.due_at) == (State.QUEUED, due_at)
     assert await store.promote(10) == Promoted(0, None)
 
@@ -34,7 +34,7 @@ async def test_the_earliest_due_first_up_to_the_limit(store: Store) -> None:
     ids = dict(zip(delays, await stored(store, *(draft(delay=d) for d in delays)), strict=True))
     store.shift += 45
     assert await store.promote(2) == Promoted(2, 0)
-    assert {id for id in ids.values() if await state(store, id) == "queued"} == {ids[10], ids[20]}
+    assert {job_id for job_id in ids.values() if await state(store, job_id) == "queued"} == {ids[10], ids[20]}
     assert await store.promote(1) == Promoted(1, 0)
     assert await state(store, ids[30]) == "queued"
     assert await store.promote(2) == Promoted(1, 5)

@@ -1,10 +1,10 @@
 """The laws of prune: finished jobs whose time is over, and the rows of workers who are over."""
 
 import pytest
+
 from holdfast.clock import DAY, HOUR, MINUTE
 from holdfast.job import TOMBSTONE, Cancelled, Released, Succeeded, Terms, Verdict
 from holdfast.store import LEASE, Receipt, Store, Where
-
 from tests.store.acts import (
     BOOM,
     FINAL_BOOM,
@@ -22,13 +22,13 @@ from tests.store.acts import (
 )
 
 
-async def _goes_after(store: Store, id: object, length: int) -> None:
+async def _goes_after(store: Store, job_id: object, length: int) -> None:
     store.shift += length - 1
     await store.prune(100)
-    assert await store.find(Where(ids=[id])), f"pruned before its time ({length} ms)"  # type: ignore[list-item]
+    assert await store.find(Where(ids=[job_id])), f"pruned before its time ({length} ms)"  # type: ignore[list-item]
     store.shift += 1
     assert await store.prune(100) == 1
-    assert not await store.find(Where(ids=[id]))  # type: ignore[list-item]
+    assert not await store.find(Where(ids=[job_id]))  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("verdict", [Succeeded(b"1"), Cancelled("not wanted")])
@@ -39,18 +39,16 @@ async def _goes_after(store: Store, id: object, length: int) -> None:
 async def test_a_finished_job_stays_for_its_time_and_a_minute_at_least(
     store: Store, verdict: Verdict, keep: int, stays: int
 ) -> None:
-    id = await ended(store, await hand(store), verdict, terms=Terms(keep=keep))
-    await _goes_after(store, id, stays)
+    job_id = await ended(store, await hand(store), verdict, terms=Terms(keep=keep))
+    await _goes_after(store, job_id, stays)
 
 
 @pytest.mark.parametrize(("keep", "stays"), [(0, TOMBSTONE), (HOUR, HOUR)])
 @pytest.mark.parametrize("delay", [0, 5])
-async def test_a_job_cancelled_before_it_ran_stays_as_long(
-    store: Store, delay: int, keep: int, stays: int
-) -> None:
-    [id] = await stored(store, draft(delay=delay, terms=Terms(keep=keep)))
-    await store.cancel([id])
-    await _goes_after(store, id, stays)
+async def test_a_job_cancelled_before_it_ran_stays_as_long(store: Store, delay: int, keep: int, stays: int) -> None:
+    [job_id] = await stored(store, draft(delay=delay, terms=Terms(keep=keep)))
+    await store.cancel([job_id])
+    await _goes_after(store, job_id, stays)
 
 
 async def test_a_flagged_job_that_ended_cancelled_stays_as_long(store: Store) -> None:
@@ -61,10 +59,10 @@ async def test_a_flagged_job_that_ended_cancelled_stays_as_long(store: Store) ->
 
 
 async def test_dead_jobs_are_kept_until_someone_decides(store: Store) -> None:
-    id = await ended(store, await hand(store), FINAL_BOOM, terms=Terms(keep=0))
+    job_id = await ended(store, await hand(store), FINAL_BOOM, terms=Terms(keep=0))
     store.shift += 1000 * DAY
     assert await store.prune(100) == 0
-    assert await exists(store, id)
+    assert await exists(store, job_id)
 
 
 async def test_what_is_not_finished_is_never_pruned(store: Store) -> None:
@@ -80,13 +78,13 @@ async def test_what_is_not_finished_is_never_pruned(store: Store) -> None:
 
 
 async def test_a_retried_job_is_pruned_no_more(store: Store) -> None:
-    [id] = await stored(store, draft(terms=Terms(keep=0)))
-    await store.cancel([id])
-    await store.retry([id])
+    [job_id] = await stored(store, draft(terms=Terms(keep=0)))
+    await store.cancel([job_id])
+    await store.retry([job_id])
     store.shift += DAY
     assert await store.prune(100) == 0
-    await store.cancel([id])
-    await _goes_after(store, id, TOMBSTONE)
+    await store.cancel([job_id])
+    await _goes_after(store, job_id, TOMBSTONE)
 
 
 async def test_at_most_the_limit_and_the_answer_counts_the_jobs(store: Store) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+
 from holdfast.clock import SECOND
 from holdfast.job import TOMBSTONE, Claim, Failed, Lost, Released, State, Succeeded, Terms
 from holdfast.policy import decide
 from holdfast.store import Claims, Settled, Store
-
 from tests.store.acts import (
     BOOM,
     LOSS,
@@ -76,7 +76,7 @@ async def test_jobs_that_go_round_are_held_by_one_worker_at_a_time(store: Store)
         return words
 
     words = [word for words in await _crowd(store, round_and_round) for word in words]
-    assert Counter(words) == Counter((id, fence) for id in ids for fence in (1, 2, 3, 4))
+    assert Counter(words) == Counter((job_id, fence) for job_id in ids for fence in (1, 2, 3, 4))
     assert Counter(r.state for r in await listing(store)) == {"succeeded": 60}
 
 
@@ -205,7 +205,9 @@ async def test_a_cancel_meets_a_job_before_or_after_its_claim_but_is_never_misse
 
     async def cancel_or_claim(twin: Store) -> Any:
         if (place := next(places)) % 2:
-            return [answer for id in ids[place // 2 :: 6] for answer in [(id, (await twin.cancel([id]))[0])]]
+            return [
+                answer for job_id in ids[place // 2 :: 6] for answer in [(job_id, (await twin.cancel([job_id]))[0])]
+            ]
         worker = await hand(twin)
         held = []
         while jobs := await worker.claim(3):
@@ -216,13 +218,13 @@ async def test_a_cancel_meets_a_job_before_or_after_its_claim_but_is_never_misse
     held = {item.id: item for item in answers if isinstance(item, Claim)}
     asked = dict(item for item in answers if not isinstance(item, Claim))
     assert set(asked) == set(ids)
-    for id in ids:
-        found = await record(store, id)
-        if id not in held:
-            assert (asked[id], found.state, found.fence) == ("cancelled", "cancelled", 0)
+    for job_id in ids:
+        found = await record(store, job_id)
+        if job_id not in held:
+            assert (asked[job_id], found.state, found.fence) == ("cancelled", "cancelled", 0)
         else:
-            assert (asked[id], found.state) == ("requested", "running")
-            assert (await finish(store, held[id], BOOM)).state == "cancelled"
+            assert (asked[job_id], found.state) == ("requested", "running")
+            assert (await finish(store, held[job_id], BOOM)).state == "cancelled"
 
 
 async def test_no_claim_commits_behind_a_finished_rescue(store: Store) -> None:
@@ -285,9 +287,9 @@ async def test_a_job_retried_from_everywhere_gets_one_new_life(store: Store) -> 
         return list(await twin.retry(ids))
 
     answers = await _crowd(store, retry)
-    for n, id in enumerate(ids):
+    for n, job_id in enumerate(ids):
         assert Counter(a[n] for a in answers) == {"retried": 1, "unfinished": THREADS * TASKS - 1}
-        assert (await record(store, id)).life == 2
+        assert (await record(store, job_id)).life == 2
     jobs = await (await hand(store)).claim(100)
     assert Counter(job.id for job in jobs) == Counter(ids)
 

@@ -3,9 +3,9 @@
 from uuid import uuid4
 
 import pytest
+
 from holdfast.clock import HOUR
 from holdfast.store import LEASE, Beat, Registered, Store
-
 from tests.store.acts import Hand, draft, hand, now, stored
 
 

@@ -1,11 +1,11 @@
 """The laws of retire and reclaim: whose jobs may be taken over, by whom, and what is written then."""
 
 import pytest
+
 from holdfast.clock import HOUR, MINUTE
 from holdfast.job import Claim, Loss, Lost, State, Succeeded
 from holdfast.policy import decide
 from holdfast.store import LEASE, LEASE_RAN_OUT, Store
-
 from tests.store.acts import (
     LOSS,
     Hand,
@@ -299,9 +299,7 @@ async def test_a_sweeper_whose_own_beat_is_old_takes_nothing_by_expiry(store: St
 
 
 @pytest.mark.parametrize(("pause", "taken"), [(HALF, 1), (HALF + 1, 0), (LEASE - 1, 0), (MINUTE, 0)])
-async def test_a_pause_of_more_than_half_a_lease_ends_steadiness(
-    store: Store, pause: int, taken: int
-) -> None:
+async def test_a_pause_of_more_than_half_a_lease_ends_steadiness(store: Store, pause: int, taken: int) -> None:
     await running(store, await hand(store))
     sweeper = await steady_hand(store)
     store.shift += pause

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+
 from holdfast.clock import MINUTE
 from holdfast.job import Released
 from holdfast.store import Store
-
 from tests.store.acts import FINAL_BOOM, PATIENCE, draft, elsewhere, ended, finish, hand, running, stored
 
 Act = Callable[[Store], Awaitable[object]]
@@ -29,8 +29,8 @@ async def _release(store: Store) -> Act:
 
 
 async def _retry(store: Store) -> Act:
-    id = await ended(store, await hand(store), FINAL_BOOM, queue="mail")
-    return lambda store: store.retry([id])
+    job_id = await ended(store, await hand(store), FINAL_BOOM, queue="mail")
+    return lambda store: store.retry([job_id])
 
 
 ACTS = {"enqueue": _enqueue, "promote": _promote, "release": _release, "retry": _retry}

@@ -119,8 +119,7 @@ def _attempts(record: Record, seen: Instant) -> Iterator[str]:
         return
     yield ""
     heads = ("#", "FENCE", "STARTED (UTC)", "RAN", "WORKER", "ENDED")
-    for line in show.table(show.Table(heads, rows, flexible=5)):
-        yield f"  {line}"
+    yield from show.table(show.Table(heads, rows, (show.Cut(5, 12),)))
 
 
 def _row(attempt: Attempt) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def load_app(spec: str | None) -> Holdfast:
     """
     named = app_named(spec)
     module_name, _, attribute = named.partition(":")
-    if not all(part.isidentifier() for part in module_name.split(".")):
+    if module_name.endswith(".py") or not all(part.isidentifier() for part in module_name.split(".")):
         raise ConfigError(f"app {named!r}: {_spelling(module_name)}")
     _search_here()
     module = _imported(named, module_name)

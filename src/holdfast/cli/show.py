@@ -37,7 +37,6 @@ _TIMES = {
     State.CANCELLED: ("CANCELLED", "{} ago"),
 }
 _GAP = "  "
-_WORDS_LEAST = 12  # columns left for the words of a row, however narrow the terminal
 
 
 def out(text: str) -> None:
@@ -103,24 +102,46 @@ def iso(instant: Instant | None) -> str | None:
 # --- lists
 
 
+class Cut(NamedTuple):
+    """A column that may be cut, to no less than `least`; names with a path in front lose their beginning."""
+
+    column: int
+    least: int
+    front: bool = False
+
+
 class Table(NamedTuple):
-    """Rows for people. `flexible` is the column whose text may be cut to fit the terminal."""
+    """Rows for people. `cuts` in the order in which columns give way on a narrow terminal."""
 
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
-    flexible: int
+    cuts: Sequence[Cut]
 
 
 def table(content: Table) -> Iterable[str]:
     """Aligned lines, none wider than the terminal."""
     by_column = zip(content.heads, *content.rows, strict=True)
     widths = [max(columns(click.unstyle(cell)) for cell in column) for column in by_column]
-    if on_terminal():
-        spare = shutil.get_terminal_size().columns - sum(widths) - len(_GAP) * (len(widths) - 1)
-        widths[content.flexible] = max(_WORDS_LEAST, widths[content.flexible] + min(0, spare))
+    room = shutil.get_terminal_size().columns if on_terminal() else sys.maxsize
+    _narrow(widths, content.cuts, room)
     for row in (content.heads, *content.rows):
-        cells = [shortened(cell, widths[i]) if i == content.flexible else cell for i, cell in enumerate(row)]
-        yield _GAP.join(_padded(cell, width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        cells = list(row)
+        for cut in content.cuts:
+            cells[cut.column] = _cut(row[cut.column], widths[cut.column], cut)
+        line = _GAP.join(_padded(cell, width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        yield line if columns(click.unstyle(line)) <= room else shortened(click.unstyle(line), room)
+
+
+def _narrow(widths: list[int], cuts: Sequence[Cut], room: int) -> None:
+    over = sum(widths) + len(_GAP) * (len(widths) - 1) - room
+    for cut in cuts:
+        gives = max(0, min(over, widths[cut.column] - cut.least))
+        widths[cut.column] -= gives
+        over -= gives
+
+
+def _cut(cell: str, room: int, cut: Cut) -> str:
+    return shortened(cell[::-1], room)[::-1] if cut.front else shortened(cell, room)
 
 
 def _padded(cell: str, width: int) -> str:
@@ -143,7 +164,8 @@ def for_people(records: Sequence[Record], state: State | None) -> Iterable[str]:
         )
         for record in records
     ]
-    return table(Table(("STATE", "TASK", "QUEUE", "ATTEMPT", head, "ERROR, WHERE", "ID"), rows, flexible=5))
+    cuts = (Cut(5, 12), Cut(1, 10, front=True), Cut(2, 4), Cut(5, 6))
+    return table(Table(("STATE", "TASK", "QUEUE", "ATTEMPT", head, "ERROR, WHERE", "ID"), rows, cuts))
 
 
 def for_pipes(record: Record) -> str:

@@ -8,7 +8,7 @@ from holdfast.cli.ends import Wrong
 from holdfast.cli.load import app_named
 from holdfast.cli.options import length
 from holdfast.errors import ConfigError
-from holdfast.observe.logging import LEVELS
+from holdfast.observe.logging import LEVELS, Style
 from holdfast.task import named
 
 _COUNT = click.IntRange(min=1)
@@ -29,7 +29,7 @@ def worker(
     concurrency: int,
     processes: int,
     deadline: float,
-    style: str | None,
+    style: Style | None,
     level: str,
 ) -> int:
     """Run the jobs of APP, a module:attribute such as shop:jobs, until a signal.

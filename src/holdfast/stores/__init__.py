@@ -48,7 +48,7 @@ def _memory(url: str, clock: Clock) -> Store:
 def _sqlite(url: str, parts: SplitResult, clock: Clock) -> Store:
     from holdfast.stores.sqlite import SqliteStore
 
-    if parts.netloc or not parts.path.startswith("/"):
+    if parts.netloc or not url[len("sqlite") :].startswith(":///"):
         raise _refusal(url, "a path follows three slashes: sqlite:///relative.db or sqlite:////absolute.db")
     if parts.fragment:
         raise _refusal(url, "a # in the path is written %23")
@@ -56,9 +56,7 @@ def _sqlite(url: str, parts: SplitResult, clock: Clock) -> Store:
     if not path or path.endswith("/"):
         raise _refusal(url, "it names no file")
     if path == ":memory:":
-        raise _refusal(
-            url, "a database in memory belongs to one connection; for jobs in memory use memory://"
-        )
+        raise _refusal(url, "a database in memory belongs to one connection; for jobs in memory use memory://")
     return SqliteStore(path, durability=_durability(url, parts.query), clock=clock)
 
 

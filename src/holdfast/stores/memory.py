@@ -328,8 +328,9 @@ class MemoryStore:
             return Settled(Answer.GONE)
         settled = judge(outcome, row)
         if settled.answer is Answer.ACCEPTED:
-            if row.cancel_requested_at is not None and outcome.if_cancelled is not None:
-                outcome = outcome.if_cancelled._replace(reason=row.reason or outcome.if_cancelled.reason)
+            if row.cancel_requested_at is not None and outcome.ended != "succeeded":
+                outcome = outcome.if_cancelled or outcome
+                outcome = outcome._replace(reason=row.reason or outcome.reason)
             self._write(row, outcome, now)
         return settled
 

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from uuid import UUID
 
 from holdfast.stores.sqlite.lives import life_of
+from holdfast.stores.sqlite.rows import text_of
 from holdfast.stores.sqlite.statements import Row, Sql
 
 
@@ -40,7 +41,7 @@ class Claiming:
         answer = self._before_taking(sql)
         if isinstance(answer, Taken):
             return answer
-        worker, now = str(self.worker), sql.now()
+        worker, now = text_of(self.worker), sql.now()
         left, first = self.limit, None
         for queue in self._filled(sql, answer):
             left -= sql.write("claim", worker, self.ticket, now, queue, left)
@@ -54,7 +55,7 @@ class Claiming:
 
     def read(self, sql: Sql) -> Taken:
         """What is held under the ticket."""
-        return Taken(sql.rows("held", str(self.worker), self.ticket, -1))
+        return Taken(sql.rows("held", text_of(self.worker), self.ticket, -1))
 
     def _before_taking(self, sql: Sql) -> Taken | str:
         """The answer where nothing may be taken; else the queue that began the worker's last claim."""

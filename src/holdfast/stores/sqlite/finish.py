@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress
 from typing import Any
 from uuid import UUID
 
 from holdfast.clock import Instant, Span
 from holdfast.job import ERRORS_FIRST, ERRORS_LAST, FINAL, TOMBSTONE, Outcome, State
 from holdfast.store import Answer, Settled, judge
-from holdfast.stores.sqlite.rows import error_columns, storable, texts_of, uuid_of
+from holdfast.stores.sqlite.rows import error_columns, storable, text_of, texts_of, uuid_of
 from holdfast.stores.sqlite.statements import Row, Sql
 
 _ACCEPTED = Settled(Answer.ACCEPTED, State.SUCCEEDED)
@@ -49,10 +48,12 @@ class Finishing:
     @classmethod
     def of(cls, outcomes: Sequence[Outcome]) -> Finishing:
         """Where a job comes twice the order counts, and nothing is quick."""
-        distinct = len({outcome.id.int for outcome in outcomes}) == len(outcomes)
-        quick = [distinct and _plain(outcome) for outcome in outcomes]
-        successes = [_success(outcome) for outcome in compress(outcomes, quick)]
-        return cls(outcomes, quick, successes, [outcome for outcome, so in zip(outcomes, quick, strict=True) if not so])
+        if len({outcome.id.int for outcome in outcomes}) < len(outcomes):
+            return cls(outcomes, [False] * len(outcomes), (), outcomes)
+        rows = [_success(outcome) for outcome in outcomes]
+        quick = [row is not None for row in rows]
+        others = [outcome for outcome, row in zip(outcomes, rows, strict=True) if row is None]
+        return cls(outcomes, quick, [row for row in rows if row is not None], others)
 
     @property
     def wakes(self) -> bool:
@@ -79,23 +80,15 @@ class Finishing:
         return written
 
 
-def _plain(outcome: Outcome) -> bool:
-    return outcome.ended == "succeeded" and outcome.state is State.SUCCEEDED and outcome.if_cancelled is None
-
-
-def _success(outcome: Outcome) -> Row:
-    return (
-        str(outcome.id),
-        outcome.fence,
-        str(outcome.worker),
-        outcome.result,
-        _kept(outcome.keep),
-        outcome.attempt,
-        outcome.releases,
-        outcome.losses,
-        outcome.crashes,
-        outcome.alone,
-    )
+def _success(outcome: Outcome) -> Row | None:
+    """The row for succeed.sql; None for an outcome that is more than a plain success."""
+    (
+        job, fence, worker, ended, state, attempt, releases, losses, crashes, alone, keep, _, result, _, reason, other,
+    ) = outcome  # fmt: skip
+    if ended != "succeeded" or state is not State.SUCCEEDED or other is not None or reason:
+        return None
+    kept = _kept(keep)
+    return (str(job), fence, text_of(worker), result, kept, attempt, releases, losses, crashes, alone)
 
 
 def _kept(keep: Span | None) -> Span | None:
@@ -141,9 +134,11 @@ def _standing(row: list[Any]) -> _Standing:
 
 
 def _branch(outcome: Outcome, job: _Standing) -> Outcome:
-    if job.cancel_requested_at is None or outcome.if_cancelled is None:
+    """What is written: where a cancel was asked for, whatever is not a success ends cancelled, with its reason."""
+    if job.cancel_requested_at is None or outcome.ended == "succeeded":
         return outcome
-    return outcome.if_cancelled._replace(reason=job.reason or outcome.if_cancelled.reason)
+    written = outcome.if_cancelled or outcome
+    return written._replace(reason=job.reason or written.reason)
 
 
 def _remembered(job: _Standing, outcome: Outcome, now: Instant) -> list[Row]:
@@ -157,7 +152,7 @@ def _remembered(job: _Standing, outcome: Outcome, now: Instant) -> list[Row]:
             job.attempts,
             job.attempt,
             outcome.fence,
-            str(outcome.worker),
+            text_of(outcome.worker),
             job.started_at,
             now,
             outcome.ended,
@@ -188,7 +183,7 @@ def _settle(job: _Standing, outcome: Outcome, now: Instant) -> Row:
         outcome.result,
         storable(outcome.reason),
         outcome.fence,
-        str(outcome.worker),
+        text_of(outcome.worker),
         job.attempts,
     )
 

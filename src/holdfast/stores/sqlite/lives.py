@@ -62,10 +62,13 @@ def _renew(sql: Sql, ids: str, now: Instant, length: Span) -> None:
     sql.write("beat", now, length, now, now, now, now, length, ids)
 
 
-def retire(sql: Sql, worker: UUID, loss: Loss | None) -> None:
+def retire(sql: Sql, worker: UUID, loss: Loss | None) -> bool:
+    """Whether its life ended just now."""
     now = sql.now()
-    if sql.write("retire", now, now, text_of_loss(loss), str(worker)):
+    ended = sql.write("retire", now, now, text_of_loss(loss), str(worker)) > 0
+    if ended:
         sql.write("drop_mail", str(worker))
+    return ended
 
 
 def mail(sql: Sql, workers: Sequence[UUID]) -> list[Line]:

@@ -6,9 +6,9 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
@@ -34,18 +34,29 @@ class Migration(NamedTuple):
 
 
 def connect(path: str, durability: Durability, cache_mib: int, timeout: float = OPEN_PATIENCE) -> sqlite3.Connection:
-    """A connection of ours. No automatic checkpoints: see checkpoint.py. `timeout`: seconds that SQLite waits."""
+    """A connection of ours. No automatic checkpoints: see checkpoint.py. `timeout`: seconds that SQLite waits.
+
+    Waits itself for whoever is making the file's first tables, or its log anew after a crash.
+    """
     connection = sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False, cached_statements=256)
-    for pragma in (
-        "wal_autocheckpoint = 0",
-        f"journal_size_limit = {WAL_LIMIT}",
-        f"synchronous = {durability}",
-        f"cache_size = {-1024 * cache_mib}",
-        "temp_store = memory",
-        "mmap_size = 0",
-    ):
-        connection.execute(f"PRAGMA {pragma}").close()
+    try:
+        for pragma in (
+            "wal_autocheckpoint = 0",
+            f"journal_size_limit = {WAL_LIMIT}",
+            f"synchronous = {durability}",
+            f"cache_size = {-1024 * cache_mib}",
+            "temp_store = memory",
+            "mmap_size = 0",
+        ):
+            patiently(path, partial(_run, connection, f"PRAGMA {pragma}"))
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _run(connection: sqlite3.Connection, text: str) -> None:
+    connection.execute(text).close()
 
 
 def prepare(path: str) -> None:
@@ -115,10 +126,10 @@ def _refuse_place(path: str) -> None:
 
 
 @contextmanager
-def _brief(path: str) -> Iterator[Sql]:
+def _brief(path: str) -> Generator[Sql]:
     """A connection for one visit; errors come out as ours."""
     try:
-        with closing(connect(path, "full", cache_mib=2, timeout=0.0)) as connection:
+        with closing(connect(path, "full", cache_mib=2)) as connection:
             yield Sql(connection, lambda: 0)
     except sqlite3.Error as error:
         raise stated(error, path) from error
@@ -187,9 +198,8 @@ def _statements_after(version: int) -> Sequence[str]:
 @cache
 def migrations() -> Sequence[Migration]:
     """All steps from an empty file to this code, oldest first: `migrations/<number>_<name>.sql`."""
-    files = (
-        file for file in resources.files(__package__).joinpath("migrations").iterdir() if file.name.endswith(".sql")
-    )
+    folder = resources.files("holdfast.stores.sqlite") / "migrations"
+    files = [file for file in folder.iterdir() if file.name.endswith(".sql")]
     return sorted(Migration(int(file.name.partition("_")[0]), _split(file.read_text("utf-8"))) for file in files)
 
 

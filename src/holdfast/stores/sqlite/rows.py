@@ -18,6 +18,9 @@ def uuid_of(text: str) -> UUID:
     return UUID(int=int(text.replace("-", ""), 16))
 
 
+text_of = lru_cache(maxsize=1024)(str)  # for ids that repeat: those of workers
+
+
 def texts_of(ids: Iterable[UUID]) -> str:
     """Ids as one parameter: a JSON array."""
     return json.dumps(list(map(str, ids)))
@@ -37,9 +40,7 @@ def text_of_loss(loss: Loss | None) -> str | None:
     return None if loss is None else json.dumps(loss)
 
 
-def _loss_of(text: str | None) -> Loss | None:
-    if text is None:
-        return None
+def _loss_of(text: str) -> Loss:
     cause, *flags = json.loads(text)
     return Loss(cause, *map(bool, flags))
 
@@ -74,30 +75,18 @@ def row_of(draft: Draft, now: Instant) -> Row:
 
 
 def claim_of(row: Row, worker: UUID) -> Claim:
-    """What held.sql returns, of this worker."""
-    (
-        job, fence, task, queue, payload, terms, priority, attempt, releases, losses, crashes, alone,
-        enqueued_at, due_at, started_at, loss,
-    ) = row  # fmt: skip
-    return Claim(
-        uuid_of(job),
-        fence,
-        worker,
-        task,
-        queue,
-        payload,
-        terms_of(terms),
-        priority,
-        attempt,
-        releases,
-        losses,
-        crashes,
-        alone == 1,
-        enqueued_at,
-        due_at,
-        started_at,
-        _loss_of(loss),
-    )
+    """What held.sql returns, of this worker: the fields of a Claim in their order, which is the quickest way."""
+    fields = list(row)
+    fields[0], fields[2] = uuid_of(fields[0]), worker
+    fields[6], fields[12] = terms_of(fields[6]), fields[12] == 1
+    if fields[16] is not None:
+        fields[16] = _loss_of(fields[16])
+    return Claim._make(fields)
+
+
+def running_order(row: Row) -> tuple[int, int, str]:
+    """Of rows as held.sql returns them: the order in which a queue's jobs are claimed."""
+    return (-row[7], row[14], row[0])
 
 
 def record_of(row: Row, history: Sequence[Row]) -> Record:

@@ -32,8 +32,7 @@ class Sql:
     def __init__(self, connection: sqlite3.Connection, now: Callable[[], Instant]) -> None:
         self.connection = connection
         self.now = now
-        self._cursor = connection.cursor(sqlite3.Cursor)
-        self._cursor.row_factory = None
+        self._cursor = sqlite3.Cursor(connection)  # not of the connection's own making: no factories of its owner's
 
     def rows(self, name: str, *parameters: Any) -> list[Row]:
         """All rows that the statement returns."""
@@ -68,7 +67,7 @@ class Sql:
 @cache
 def statement(name: str) -> str:
     """The statement of `sql/<name>.sql`, without the comments above it."""
-    text = resources.files(__package__).joinpath("sql", f"{name}.sql").read_text("utf-8")
+    text = (resources.files("holdfast.stores.sqlite") / "sql" / f"{name}.sql").read_text("utf-8")
     return "\n".join(line for line in text.splitlines() if not line.startswith("--")).strip().rstrip(";")
 
 

@@ -32,7 +32,7 @@ from holdfast.stores.sqlite.enqueue import enqueue
 from holdfast.stores.sqlite.find import find
 from holdfast.stores.sqlite.finish import Finishing
 from holdfast.stores.sqlite.opening import Durability, migrate
-from holdfast.stores.sqlite.rows import claim_of
+from holdfast.stores.sqlite.rows import claim_of, running_order
 from holdfast.stores.sqlite.statements import Sql
 from holdfast.stores.sqlite.watcher import Waiting, any_queued
 from holdfast.stores.sqlite.within import enqueue_within
@@ -158,7 +158,7 @@ class SqliteStore:
         """As the seam says. A claim that finds nothing writes nothing."""
         claiming = Claiming(worker, ticket, queues, limit)
         taken = await self._write(Work(claiming.write, claiming.look, claiming.read))
-        return Claims([claim_of(row, worker) for row in taken.rows], taken.refused)
+        return Claims([claim_of(row, worker) for row in sorted(taken.rows, key=running_order)], taken.refused)
 
     async def finish(self, outcomes: Sequence[Outcome]) -> Sequence[Settled]:
         """As the seam says; never `busy`, because there is one writer."""

@@ -1,0 +1,122 @@
+"""`holdfast job`: all about one job, by any way of naming it."""
+
+import json
+from uuid import UUID
+
+import pytest
+
+from holdfast.cli import ids
+from holdfast.job import Failed, Failure, Snoozed, Succeeded
+from tests.cli.shop import Run, Shop
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_a_dead_job_tells_its_story(run: Run, filled: dict[str, UUID]) -> None:
+    text = run("job", str(filled["dead"])).stdout
+    head, sentence = text.splitlines()[:2]
+    assert head == f"✕ dead   shop.send_invoice   {filled['dead']}"
+    assert "1 of 3 attempts used, the last ended with TimeoutError. To try again: holdfast retry" in sentence
+    assert "queue mail priority 0 attempt 1 of 3 timeout 30.0 s enqueued" in _words(text)
+    assert "tags eu" in text
+    assert "arguments  1\n" in text
+    assert "✕ failed: TimeoutError" in text
+    assert "error (attempt 1)" in text
+    assert "      File shop.py\n" in text
+
+
+def test_text_from_jobs_is_shown_and_not_obeyed(run: Run, filled: dict[str, UUID]) -> None:
+    text = run("job", str(filled["dead"])).stdout
+    assert all(line.isprintable() for line in text.splitlines())
+    assert r"no \x1b[31mroute\x07 ⟪RLO⟫to" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "glyph", "words"),
+    [
+        ("succeeded", "✓ succeeded", 'result {"width": 80}'),
+        ("scheduled", "◷ scheduled", 'arguments 6, email="ann@example.com"'),
+        ("retrying", "◷ scheduled", "It failed before: KeyError: 'sku'."),
+        ("running", "▶ running", "Running for"),
+        ("cancelled", "⊘ cancelled", "ago. not wanted"),
+        ("queued", "▤ queued", "Waiting for a free worker"),
+    ],
+)
+def test_each_state_has_its_sentence(run: Run, filled: dict[str, UUID], name: str, glyph: str, words: str) -> None:
+    text = run("job", str(filled[name])).stdout
+    assert text.startswith(glyph)
+    assert words in _words(text)
+
+
+def test_every_attempt_has_its_line(run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    made = shop.resize.enqueue("x.png").id
+    for verdict in (Failed(Failure("OSError", "away", ""), after=0), Snoozed(0, "too early"), Succeeded(b"null")):
+        shop.after(made, verdict)
+    text = _words(run("job", str(made)).stdout)
+    assert "1 1 20" in text
+    assert "✕ failed: OSError: away" in text
+    assert "snoozed: too early" in text
+    assert "✓ succeeded" in text
+    assert [a["ended"] for a in json.loads(run("job", str(made), "--json").stdout)["attempts"]] == ["failed", "snoozed"]
+
+
+def test_attempts_that_are_not_kept_are_counted(run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    made = shop.resize.enqueue("x.png").id
+    for number in range(23):
+        shop.after(made, Snoozed(0, f"no {number}"))
+    text = run("job", str(made)).stdout
+    assert text.index("no 1") < text.index("3 attempts are not kept") < text.index("no 5")
+
+
+def test_json_is_one_object(run: Run, filled: dict[str, UUID]) -> None:
+    job = json.loads(run("job", "--json", str(filled["running"])).stdout)
+    assert job["state"] == "running"
+    assert UUID(job["worker"])
+    assert job["result"] is None
+
+
+def test_short_forms_and_beginnings_are_accepted(run: Run, filled: dict[str, UUID]) -> None:
+    text = str(filled["dead"])
+    for name in (
+        text,
+        text.upper(),
+        text.replace("-", ""),
+        f"{text[:8]}…{text[-12:]}",
+        f"{text[:8]}...{text[-12:]}",
+        text[:-1],
+    ):
+        assert json.loads(run("job", "--json", name).stdout)["id"] == text
+
+
+def test_the_form_that_tables_show_is_accepted(run: Run, shop: Shop) -> None:
+    job = shop.send.enqueue(1)
+    assert str(job.id) in run("job", ids.short(job.id), "--url", shop.url).stdout
+
+
+def test_an_ambiguous_id_lists_the_candidates(run: Run, filled: dict[str, UUID]) -> None:
+    result = run("job", str(filled["dead"])[:4], fails=True)
+    assert result.exit_code == 2
+    assert all(str(job) in result.stderr for job in filled.values())
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("name", ["01234567-89ab-7def-8123-456789abcdef", "ffffffff", "ffffffff…0000"])
+def test_an_unknown_id_is_4(run: Run, name: str) -> None:
+    result = run("job", name, fails=True)
+    assert result.exit_code == 4
+    assert name in result.stderr
+
+
+def test_long_arguments_are_cut_and_the_cut_says_where_the_rest_is(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    made = shop.resize.enqueue("x" * 50_000).id
+    text = run("job", str(made)).stdout
+    assert "48,002 characters more: --json" in text
+    assert max(map(len, text.splitlines())) < 2_100
+    assert json.loads(run("job", "--json", str(made)).stdout)["args"] == ["x" * 50_000]

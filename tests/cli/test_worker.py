@@ -1,0 +1,90 @@
+"""`holdfast worker`: its options are checked before anything starts. What it does is tested with the supervisor."""
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.cli.shop import Run
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the supervisor would have been started with; it leaves with 0."""
+    calls: list[dict[str, Any]] = []
+    fake = SimpleNamespace(run=lambda **options: calls.append(options) or 0)
+    monkeypatch.setitem(sys.modules, "holdfast.cli.supervise", fake)  # type: ignore[arg-type]
+    return calls
+
+
+def test_the_defaults(run: Run, started: list[dict[str, Any]]) -> None:
+    run("worker", "shop:jobs")
+    assert started == [
+        {
+            "app": "shop:jobs",
+            "queues": None,
+            "concurrency": 10,
+            "processes": 1,
+            "deadline": 10.0,
+            "style": None,
+            "level": "info",
+        }
+    ]
+
+
+def test_every_option_arrives(run: Run, started: list[dict[str, Any]]) -> None:
+    sizes = ["--concurrency", "3", "--processes", "2", "--deadline", "1m"]
+    run("worker", "--queues", "mail,slow", *sizes, "--log", "kv", "--log-level", "warning", "shop:jobs")
+    assert started[0]["queues"] == ["mail", "slow"]
+    assert (started[0]["concurrency"], started[0]["processes"], started[0]["deadline"]) == (3, 2, 60.0)
+    assert (started[0]["style"], started[0]["level"]) == ("kv", "warning")
+
+
+def test_the_app_may_be_in_the_environment(
+    run: Run, started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_APP", "till:jobs")
+    run("worker")
+    assert started[0]["app"] == "till:jobs"
+
+
+def test_the_supervisors_exit_code_is_ours(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from holdfast.cli.shell import shell
+
+    monkeypatch.setitem(sys.modules, "holdfast.cli.supervise", SimpleNamespace(run=lambda **_: 3))  # type: ignore[arg-type]
+    assert CliRunner().invoke(shell, ["worker", "shop:jobs"]).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--concurrency", "0"], "'--concurrency': 0"),
+        (["--concurrency", "many"], "'--concurrency': 'many'"),
+        (["--processes", "0"], "'--processes': 0"),
+        (["--processes", "-1"], "'--processes': -1"),
+        (["--deadline", "-1"], "'--deadline': '-1'"),
+        (["--deadline", "soon"], "'--deadline': 'soon'"),
+        (["--deadline", "inf"], "'--deadline': 'inf'"),
+        (["--queues", "a b"], "--queues='a b'"),
+        (["--queues", ","], "--queues names no queue"),
+        (["--log", "json"], "'--log': 'json'"),
+        (["--log-level", "loud"], "'--log-level': 'loud'"),
+    ],
+)
+def test_nonsense_is_2_and_starts_nothing(
+    run: Run, started: list[dict[str, Any]], options: list[str], words: str
+) -> None:
+    result = run("worker", *options, "shop:jobs", fails=True)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert started == []
+
+
+def test_no_app_is_2(run: Run, started: list[dict[str, Any]]) -> None:
+    result = run("worker", fails=True)
+    assert result.exit_code == 2
+    assert "HOLDFAST_APP" in result.stderr
+    assert started == []
