@@ -33,7 +33,6 @@ from holdfast.job import (
 )
 
 COMPANY_LOSSES = 2  # losses in company before the job runs alone
-RESCUE_SPREAD: Span = 200  # rescued jobs come back within this time, spread
 UNKNOWN_FIRST, UNKNOWN_MOST = 1 * SECOND, 60 * SECOND
 
 
@@ -141,8 +140,7 @@ def _after_loss(job: Claim, verdict: Lost) -> Outcome:
         state = State.DEAD if crashes >= job.terms.max_crashes else State.QUEUED
         return back._replace(state=state, crashes=crashes, alone=True, keep=_keep(job, state))
     losses = job.losses + 1
-    spread = round(RESCUE_SPREAD * _fraction(job))
-    return back._replace(state=_later(spread), delay=spread, losses=losses, alone=losses >= COMPANY_LOSSES)
+    return back._replace(losses=losses, alone=losses >= COMPANY_LOSSES)
 
 
 def _if_cancelled(job: Claim, outcome: Outcome) -> Outcome:

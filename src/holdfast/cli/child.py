@@ -10,9 +10,8 @@ import sys
 import traceback
 from uuid import UUID
 
-from holdfast.cli.load import load_app
-
 from holdfast.app import Holdfast
+from holdfast.cli.load import load_app
 from holdfast.errors import ConfigError, HoldfastError, StoreError
 from holdfast.observe.logging import configure
 from holdfast.worker.supervised import serve

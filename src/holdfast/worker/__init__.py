@@ -381,6 +381,8 @@ class Worker:
         if identity is not self.identity or self._claiming:
             return
         identity.lost = True
+        text = "retired by someone else; its jobs are theirs now"
+        tell(workers, logging.WARNING, "worker-gone", worker=identity.id, message=text)
         self._slots.take()
         for run in list(self._slots.running.values()):
             run.stop("lost")

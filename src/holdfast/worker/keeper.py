@@ -7,7 +7,6 @@ and a connection of its own, so that a blocked loop does not lose the lease.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from typing import Protocol
 from uuid import UUID
 
 from holdfast.clock import SECOND, Clock, Span
-from holdfast.observe.logging import tell, workers
 from holdfast.store import Line, Store
 from holdfast.worker.loop import Signal, repeat
 
@@ -48,7 +46,6 @@ class Keeper:
         beat = await self._store.beat(list(kept))
         for worker, listener in kept.items():
             if worker in beat.gone:
-                tell(workers, logging.WARNING, "worker-gone", worker=worker)
                 self.kept.pop(worker, None)
                 listener.gone()
             else:

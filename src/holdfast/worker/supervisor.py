@@ -96,7 +96,7 @@ class Supervisor:
         self._id = uuid4()
         self._children: set[Child] = set()
         self._stopping, self._working = Signal(), Signal()
-        self._buried = Signal()
+        self._buried, self._proven = Signal(), Signal()
         self._funerals: deque[tuple[UUID, Loss]] = deque()
         self._store: Store | None = None
         self._keeper: Keeper | None = None
@@ -110,7 +110,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
         try:
-            await asyncio.gather(*(self._tend() for _ in range(self._processes)))
+            await asyncio.gather(self._tend(), *(self._tend_once_proven() for _ in range(self._processes - 1)))
             await self._close()
         finally:
             for child in self._children:
@@ -118,6 +118,12 @@ class Supervisor:
         return self._code
 
     # --- a child's life
+
+    async def _tend_once_proven(self) -> None:
+        """The first child shows that the app and the store can be opened; if not, one error is enough."""
+        while self._store is None and not self._stopping:
+            await self._proven.wait(None)
+        await self._tend()
 
     async def _tend(self) -> None:
         """Keeps one place filled, until asked to stop."""
@@ -205,8 +211,7 @@ class Supervisor:
         if child.worker is None and self._store is None and code in (SPAWN_FAILED, STORE_FAILED):
             self._code = code
             self._stopping.set()
-            for other in self._children:
-                other.channel.send("drain")
+            self._proven.poke()
             return True
         return False
 
@@ -229,6 +234,7 @@ class Supervisor:
                 asyncio.create_task(repeat("reclaim", self._janitor.reclaim_step, self._working)),
             ]
             self._ready(facts)
+            self._proven.poke()
 
     async def _burial_step(self) -> float:
         """Retires dead workers, and has their jobs queued again at once."""
@@ -276,6 +282,7 @@ class Supervisor:
         tell(workers, logging.INFO, "signal", signal=name, processes=len(self._children), then=word)
         if not self._stopping:
             self._stopping.set()
+            self._proven.poke()
             limit = self._deadline + GRACE + FLUSH + LEAVE
             asyncio.get_running_loop().call_later(limit, self._kill_all)
         for child in self._children:

@@ -1,0 +1,235 @@
+"""What the tests of the worker are made of: a store whose replies get lost, claims, and waiting without sleeping."""
+
+import asyncio
+import logging
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from holdfast import Holdfast
+from holdfast.clock import Clock, FakeClock, Span
+from holdfast.errors import StoreAway
+from holdfast.job import Claim, Record, State, Terms, new_id
+from holdfast.store import Store, Where
+from holdfast.stores import open_store
+from holdfast.task import Task
+from holdfast.worker import Worker
+from holdfast.worker.runner import Run, begun
+
+PATIENCE = 30  # seconds, for whatever a test waits for
+
+
+class Flaky:
+    """A store whose calls can be made to fail, to lose their reply, or to wait. It notes every call."""
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.done: list[str] = []
+        self.open_count = 0
+        self._faults: defaultdict[str, deque[Callable[[Awaitable[Any]], Awaitable[Any]]]] = defaultdict(deque)
+        self._lasting: dict[str, Exception] = {}
+
+    def fail(self, method: str, error: Exception | None = None, *, times: int = 1) -> None:
+        """The next calls fail, and do nothing."""
+
+        async def failing(call: Awaitable[Any]) -> Any:
+            call.close()  # type: ignore[attr-defined]  # a coroutine that was never begun
+            raise error or StoreAway("away")
+
+        self._faults[method].extend([failing] * times)
+
+    def drop(self, method: str, error: Exception | None = None, *, times: int = 1) -> None:
+        """The next calls are done, and their replies lost."""
+
+        async def dropped(call: Awaitable[Any]) -> Any:
+            await call
+            raise error or StoreAway("the connection was lost")
+
+        self._faults[method].extend([dropped] * times)
+
+    def hold(self, method: str) -> tuple[asyncio.Event, asyncio.Event]:
+        """The next call waits before it is done: the first event says that it was made, the second lets it go on."""
+        made, go = asyncio.Event(), asyncio.Event()
+
+        async def held(call: Awaitable[Any]) -> Any:
+            made.set()
+            await asyncio.wait_for(go.wait(), PATIENCE)
+            return await call
+
+        self._faults[method].append(held)
+        return made, go
+
+    def away(self, *methods: str) -> None:
+        """From now on these fail."""
+        self._lasting |= dict.fromkeys(methods, StoreAway("away"))
+
+    def back(self) -> None:
+        """Nothing fails any more."""
+        self._lasting.clear()
+        self._faults.clear()
+
+    def times(self, method: str) -> int:
+        return sum(name == method for name, _ in self.calls)
+
+    @property
+    def shift(self) -> Span:
+        return self.inner.shift
+
+    @shift.setter
+    def shift(self, shift: Span) -> None:
+        self.inner.shift = shift
+
+    @property
+    def url(self) -> str:
+        return self.inner.url
+
+    @property
+    def shared(self) -> bool:
+        return self.inner.shared
+
+    def twin(self) -> Store:
+        return self  # type: ignore[return-value]  # the memory store serves every loop
+
+    def __getattr__(self, method: str) -> Any:
+        inner = getattr(self.inner, method)
+
+        async def call(*args: Any, **options: Any) -> Any:
+            self.calls.append((method, args))
+            if method in self._lasting:
+                raise self._lasting[method]
+            faults = self._faults[method]
+            answer = await (faults.popleft()(inner(*args, **options)) if faults else inner(*args, **options))
+            self.done.append(method)
+            return answer
+
+        return call
+
+
+def memory(clock: Clock | None = None) -> Flaky:
+    return Flaky(open_store("memory://", clock or FakeClock()))
+
+
+def claim(**changes: Any) -> Claim:
+    """A claim as a worker gets it, of a job that no store knows."""
+    fields: dict[str, Any] = {
+        "id": new_id(),
+        "fence": 1,
+        "worker": uuid4(),
+        "task": "shop.send",
+        "queue": "mail",
+        "payload": b"{}",
+        "terms": Terms(max_attempts=3),
+        "priority": 0,
+        "attempt": 1,
+        "releases": 0,
+        "losses": 0,
+        "crashes": 0,
+        "alone": False,
+        "enqueued_at": 1,
+        "due_at": 1,
+        "claimed_at": 1,
+    }
+    return Claim(**fields | changes)
+
+
+_app = Holdfast("memory://")
+
+
+def task_of(fn: Callable[..., Any]) -> Task[..., Any]:
+    """`fn` as a task, of an app that is never used."""
+    _app._names.clear()  # noqa: SLF001  # the names do not matter here
+    return _app.task(name="shop.send")(fn)
+
+
+def run_of(of: Claim, fn: Callable[..., Any] = lambda: None) -> Run:
+    return begun(of, task_of(fn), lambda: True, 0.0)
+
+
+async def until(holds: Callable[[], object], what: str) -> None:
+    """Lets the loop go on until `holds()`; fails with `what` if it never does."""
+    async with asyncio.timeout(PATIENCE):
+        while not holds():
+            await asyncio.sleep(0.002)
+    assert holds(), what
+
+
+async def soon(awaitable: Awaitable[Any], what: str) -> Any:
+    """The result of `awaitable`; fails with `what` if it does not come."""
+    try:
+        return await asyncio.wait_for(awaitable, PATIENCE)
+    except TimeoutError:
+        pytest.fail(what)
+
+
+async def record(store: Store, id: UUID) -> Record:
+    (found,) = await store.find(Where(ids=[id]), None, 1)
+    return found
+
+
+async def until_state(store: Store, id: UUID, *states: State) -> Record:
+    """Waits until the job is in one of `states`."""
+    found = await record(store, id)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while found.state not in states:
+                await asyncio.sleep(0.002)
+                found = await record(store, id)
+    except TimeoutError:
+        pytest.fail(f"the job is {found.state} and never {' or '.join(states)}")
+    return found
+
+
+def events(caplog: pytest.LogCaptureFixture, *which: str) -> list[str]:
+    """The events that were told, all or only `which`."""
+    told = [getattr(entry.msg, "event", None) or str(entry.msg) for entry in caplog.records]
+    return [event for event in told if not which or event in which]
+
+
+def fields(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:
+    """What was told with each `event`."""
+    return [entry.msg.fields for entry in caplog.records if getattr(entry.msg, "event", None) == event]  # type: ignore[attr-defined,union-attr]
+
+
+def levels(caplog: pytest.LogCaptureFixture, event: str) -> list[str]:
+    return [logging.getLevelName(e.levelno) for e in caplog.records if getattr(e.msg, "event", None) == event]
+
+
+class Shop:
+    """An app on a flaky store, with the workers that a test makes; all are stopped at its end."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock
+        self.jobs = Holdfast("memory://", clock=clock, keep="1h")
+        self.store = Flaky(self.jobs.place)
+        self.workers: list[Worker] = []
+
+    def worker(self, **options: Any) -> Worker:
+        tasks = self.jobs.tasks
+        made = Worker(
+            lambda: (self.store, tasks),  # type: ignore[arg-type,return-value]
+            clock=options.pop("clock", None) or self.jobs._clock,  # noqa: SLF001
+            **options,
+        )
+        self.workers.append(made)
+        return made
+
+    async def started(self, **options: Any) -> Worker:
+        made = self.worker(**options)
+        await soon(made.astart(), "the worker does not start")
+        return made
+
+    async def stop(self) -> None:
+        self.store.back()
+        for made in self.workers:
+            await soon(made.astop(0), "a worker does not stop")
+
+    async def state(self, job: Any, *states: State) -> Record:
+        return await until_state(self.store, job.id, *states)  # type: ignore[arg-type]
+
+
+def answers(settled: Sequence[Any]) -> list[str]:
+    return [str(one.answer) for one in settled]
