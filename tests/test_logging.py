@@ -291,6 +291,7 @@ def test_a_record_is_shown_once_even_if_the_app_has_a_root_handler(monkeypatch: 
     root = io.StringIO()
     handler = logging.StreamHandler(root)
     logging.getLogger().addHandler(handler)
+    observed.ours.propagate = True
     try:
         assert _configured(monkeypatch, io.StringIO(), "kv").count("\n") == 1
     finally:

@@ -22,6 +22,13 @@ from holdfast.worker.runner import Run, begun
 PATIENCE = 30  # seconds, for whatever a test waits for
 
 
+Call = Callable[[], Awaitable[Any]]
+
+
+async def _none(call: Call) -> Any:
+    return await call()
+
+
 class Flaky:
     """A store whose calls can be made to fail, to lose their reply, or to wait. It notes every call."""
 
@@ -30,14 +37,13 @@ class Flaky:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.done: list[str] = []
         self.open_count = 0
-        self._faults: defaultdict[str, deque[Callable[[Awaitable[Any]], Awaitable[Any]]]] = defaultdict(deque)
+        self._faults: defaultdict[str, deque[Callable[[Call], Awaitable[Any]]]] = defaultdict(deque)
         self._lasting: dict[str, Exception] = {}
 
     def fail(self, method: str, error: Exception | None = None, *, times: int = 1) -> None:
         """The next calls fail, and do nothing."""
 
-        async def failing(call: Awaitable[Any]) -> Any:
-            call.close()  # type: ignore[attr-defined]  # a coroutine that was never begun
+        async def failing(_: Call) -> Any:
             raise error or StoreAway("away")
 
         self._faults[method].extend([failing] * times)
@@ -45,8 +51,8 @@ class Flaky:
     def drop(self, method: str, error: Exception | None = None, *, times: int = 1) -> None:
         """The next calls are done, and their replies lost."""
 
-        async def dropped(call: Awaitable[Any]) -> Any:
-            await call
+        async def dropped(call: Call) -> Any:
+            await call()
             raise error or StoreAway("the connection was lost")
 
         self._faults[method].extend([dropped] * times)
@@ -55,10 +61,10 @@ class Flaky:
         """The next call waits before it is done: the first event says that it was made, the second lets it go on."""
         made, go = asyncio.Event(), asyncio.Event()
 
-        async def held(call: Awaitable[Any]) -> Any:
+        async def held(call: Call) -> Any:
             made.set()
             await asyncio.wait_for(go.wait(), PATIENCE)
-            return await call
+            return await call()
 
         self._faults[method].append(held)
         return made, go
@@ -102,7 +108,8 @@ class Flaky:
             if method in self._lasting:
                 raise self._lasting[method]
             faults = self._faults[method]
-            answer = await (faults.popleft()(inner(*args, **options)) if faults else inner(*args, **options))
+            fault = faults.popleft() if faults else _none
+            answer = await fault(lambda: inner(*args, **options))
             self.done.append(method)
             return answer
 
@@ -151,10 +158,12 @@ def run_of(of: Claim, fn: Callable[..., Any] = lambda: None) -> Run:
 
 async def until(holds: Callable[[], object], what: str) -> None:
     """Lets the loop go on until `holds()`; fails with `what` if it never does."""
-    async with asyncio.timeout(PATIENCE):
-        while not holds():
-            await asyncio.sleep(0.002)
-    assert holds(), what
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not holds():
+                await asyncio.sleep(0.002)
+    except TimeoutError:
+        pytest.fail(what)
 
 
 async def soon(awaitable: Awaitable[Any], what: str) -> Any:

@@ -98,7 +98,7 @@ async def test_a_hint_is_waited_for() -> None:
 
 @pytest.mark.parametrize("how", [Signal.set, Signal.poke])
 async def test_a_hint_is_left_when_the_worker_stops(how: Callable[[Signal], None]) -> None:
-    stopping, left = Signal(), asyncio.Event()
+    stopping, left, before = Signal(), asyncio.Event(), asyncio.all_tasks()
 
     async def hint() -> bool:
         try:
@@ -113,16 +113,18 @@ async def test_a_hint_is_left_when_the_worker_stops(how: Callable[[Signal], None
     how(stopping)
     assert await soon(waiting, "the hint is not left") is False
     assert left.is_set()
-    assert len(asyncio.all_tasks()) == 1, "something is left behind"
+    assert asyncio.all_tasks() == before, "something is left behind"
 
 
 async def test_a_hint_that_fails_says_so() -> None:
+    before = asyncio.all_tasks()
+
     async def hint() -> bool:
         raise StoreAway("away")
 
     with pytest.raises(StoreAway):
         await soon(unless(Signal(), hint()), "it waits for a hint that has failed")
-    assert len(asyncio.all_tasks()) == 1
+    assert asyncio.all_tasks() == before, "something is left behind"
 
 
 async def test_a_hint_that_fails_while_it_is_left_is_of_no_interest() -> None:

@@ -51,6 +51,7 @@ class InThreads:
         self._threads: list[threading.Thread] = []
         self._busy = 0
         self._done: deque[tuple[Run, Verdict | None]] = deque()
+        self._collecting = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, run: Run) -> None:
@@ -84,15 +85,16 @@ class InThreads:
             del item, context, run, verdict
 
     def _report(self, run: Run, verdict: Verdict | None) -> None:
-        first = not self._done
         self._done.append((run, verdict))
-        if first and self._loop is not None:
+        if not self._collecting and self._loop is not None:
+            self._collecting = True
             try:
                 self._loop.call_soon_threadsafe(self._collect)
             except RuntimeError:  # the loop is closed: the worker has left without this job
                 self._busy -= 1
 
     def _collect(self) -> None:
+        self._collecting = False  # before the first look: what is reported after it asks for a collection of its own
         while self._done:
             run, verdict = self._done.popleft()
             self._busy -= 1

@@ -2,18 +2,24 @@
 
 There, a checkpoint that meets a writer which starts the log anew can go wrong. So no connection checkpoints by
 itself, and this step does it while a second connection of ours holds the write lock.
+
+The next writer starts the log anew if nobody reads from it any more. Where reading never pauses it would grow for
+ever; so the longer it is, the longer this step keeps the write lock, until those who read from it have left: who
+begins to read after a whole checkpoint does not need the log.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from holdfast.stores.sqlite.opening import WAL_LIMIT
 
-COMMITS_BETWEEN = 32  # a reader may keep the log from starting anew: trying at every commit would not help
+COMMITS_BETWEEN = 32  # as long as a reader keeps the log from starting anew, trying at every commit does not help
+GRACE, LONGEST_GRACE = 0.002, 0.1  # seconds, for each time that the log is longer than its limit
 
 
 class Checkpoint:
@@ -24,28 +30,41 @@ class Checkpoint:
         self._writer = writer
         self._connect = connect
         self._second: sqlite3.Connection | None = None
-        self._commits = COMMITS_BETWEEN
+        self._commits = 0  # since this step ran last
+        self._last = 0  # the log's length then
 
     def after_commit(self) -> None:
         """Checkpoints when the log has grown past its limit. What fails here is tried again later."""
         self._commits += 1
-        if self._commits > COMMITS_BETWEEN and self._long():
-            self._commits = 0
+        length = self._length()
+        if length <= WAL_LIMIT:
+            self._last = 0  # it was started anew
+        elif self._last == 0 or length > self._last + WAL_LIMIT // 4 or self._commits > COMMITS_BETWEEN:
+            self._commits, self._last = 0, length
             with suppress(sqlite3.Error):
-                self._run()
+                self._run(min(LONGEST_GRACE, GRACE * (length // WAL_LIMIT - 1)))
 
-    def _long(self) -> bool:
+    def _length(self) -> int:
         with suppress(FileNotFoundError):
-            return self._log.stat().st_size > WAL_LIMIT
-        return False
+            return self._log.stat().st_size
+        return 0
 
-    def _run(self) -> None:
+    def _run(self, grace: float) -> None:
         self._second = self._second or self._connect()
         self._writer.execute("BEGIN IMMEDIATE")
         try:
-            self._second.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            whole = self._checkpoint(self._second)
+            time.sleep(grace)
+            if grace and not whole:
+                self._checkpoint(self._second)
+                time.sleep(grace)
         finally:
             self._writer.execute("ROLLBACK")
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> bool:
+        """Whether nothing was left over for the sake of a reader."""
+        [[_, frames, done]] = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        return bool(frames == done)
 
     def close(self) -> None:
         if self._second is not None:

@@ -198,6 +198,8 @@ class Writer:
         several = most > 1 and len(self._calls) > 1
         while self._calls and len(taken) < most and time.monotonic() - start < MOST_SECONDS:
             call = self._calls.popleft()
+            if not call.wanted:
+                continue
             call.result = call.error = None
             taken.append(call)
             if several:

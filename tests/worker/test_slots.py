@@ -1,0 +1,221 @@
+"""Slots: never more than the concurrency, alone means alone, and how much is claimed ahead."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.clock import SECOND, FakeClock
+from holdfast.job import Claim
+from holdfast.worker.runner import Run
+from holdfast.worker.slots import PREFETCH_MOST, WAIT_MOST, Slots
+from tests.worker.rig import claim, run_of
+
+
+class Desk:
+    """Slots, with what was started in them. Tasks named "unknown" are turned away."""
+
+    def __init__(self, concurrency: int) -> None:
+        self.clock = FakeClock()
+        self.started: list[Run] = []
+        self.slots = Slots(concurrency, self.start, self.clock)
+
+    def start(self, of: Claim) -> Run | None:
+        if of.task == "unknown":
+            return None
+        self.started.append(run := run_of(of))
+        return run
+
+    @property
+    def running(self) -> list[Run]:
+        return list(self.slots.running.values())
+
+    def end(self, run: Run) -> None:
+        """As the worker does."""
+        self.slots.ended(run)
+        self.slots.fill()
+
+    def drain_at(self, per_second: int, seconds: float) -> None:
+        """Jobs end at this rate, one after another, each filling its slot again."""
+        for _ in range(int(per_second * seconds)):
+            self.clock.advance(SECOND // per_second)
+            self.slots.add([claim()])
+            self.end(self.running[0])
+            self.slots.room()
+
+
+def claims(number: int, **changes: object) -> list[Claim]:
+    return [claim(**changes) for _ in range(number)]
+
+
+def test_what_there_is_room_for_starts_and_the_rest_waits_in_order() -> None:
+    desk = Desk(3)
+    arrived = claims(5)
+    desk.slots.add(arrived)
+    assert [run.claim for run in desk.started] == arrived[:3]
+    assert [of for _, of in desk.slots.waiting] == arrived[3:]
+    desk.end(desk.started[1])
+    assert [run.claim for run in desk.started] == arrived[:4]
+
+
+def test_an_unknown_task_takes_no_slot() -> None:
+    desk = Desk(1)
+    known = claim()
+    desk.slots.add([*claims(5, task="unknown"), known, *claims(2, task="unknown")])
+    assert [run.claim for run in desk.running] == [known]
+    desk.end(desk.running[0])
+    assert not desk.running
+    assert not desk.slots.waiting
+
+
+def test_a_job_that_must_run_alone_waits_for_all_others_and_they_wait_for_it() -> None:
+    desk = Desk(3)
+    before, alone, after = claims(2), claim(alone=True), claims(2)
+    desk.slots.add([*before, alone, *after])
+    assert [run.claim for run in desk.running] == before
+    desk.end(desk.running[0])
+    assert [run.claim for run in desk.running] == before[1:]
+    desk.end(desk.running[0])
+    assert [run.claim for run in desk.running] == [alone]
+    assert desk.slots.room() == 0, "nothing more is claimed beside it"
+    desk.end(desk.running[0])
+    assert [run.claim for run in desk.running] == after
+
+
+def test_two_that_must_run_alone_run_one_after_the_other() -> None:
+    desk = Desk(5)
+    desk.slots.add(claims(2, alone=True))
+    assert len(desk.running) == 1
+    desk.end(desk.running[0])
+    assert len(desk.running) == 1
+    assert desk.slots.concurrency == 5
+
+
+@given(
+    st.integers(1, 5),
+    st.lists(st.one_of(st.tuples(st.just("add"), st.lists(st.booleans(), max_size=5)), st.tuples(st.just("end"), st.integers(0, 9)))),
+)
+def test_whatever_comes_the_concurrency_is_never_exceeded_and_alone_is_alone(
+    concurrency: int, acts: Sequence[tuple[str, object]]
+) -> None:
+    desk = Desk(concurrency)
+    arrived = 0
+    for act, what in acts:
+        if isinstance(what, list):
+            arrived += len(what)
+            desk.slots.add([claim(alone=alone) for alone in what])
+        elif isinstance(what, int) and desk.running:
+            desk.end(desk.running[what % len(desk.running)])
+        running = desk.running
+        assert len(running) <= concurrency
+        assert len(running) == 1 or not any(run.claim.alone for run in running), act
+        assert not desk.slots.waiting or running, "a claim waits though nothing runs"
+        assert len(desk.started) + len(desk.slots.waiting) == arrived
+    while desk.running:
+        desk.end(desk.running[0])
+    assert len(desk.started) == arrived, "everything gets its turn"
+
+
+def test_the_room_is_what_is_free() -> None:
+    desk = Desk(4)
+    assert desk.slots.room() == 4
+    desk.slots.add(claims(3))
+    assert desk.slots.room() == 1
+    desk.slots.add(claims(1))
+    assert desk.slots.room() == 0
+
+
+def test_nothing_is_claimed_ahead_of_jobs_that_do_not_end() -> None:
+    desk = Desk(2)
+    desk.slots.add(claims(2))
+    for _ in range(50):
+        desk.clock.advance(100)
+        assert desk.slots.room() == 0
+
+
+def test_what_is_claimed_ahead_grows_with_the_rate_of_ends() -> None:
+    rooms = []
+    for rate in (20, 100, 500):
+        desk = Desk(10)
+        desk.slots.add(claims(10))
+        desk.drain_at(rate, 1)
+        rooms.append(desk.slots.room())
+    assert 0 < rooms[0] < rooms[1] < rooms[2]
+    assert rooms[2] == pytest.approx(50, abs=5), "what will start within a tenth of a second"
+
+
+def test_what_is_claimed_ahead_is_bounded() -> None:
+    desk = Desk(1)
+    desk.slots.add(claims(1))
+    for _ in range(3):
+        desk.clock.advance(20)
+        for _ in range(5_000):
+            desk.slots.ended(desk.running[0])
+            desk.slots.add(claims(1))
+        assert desk.slots.room() <= PREFETCH_MOST
+
+
+def test_when_nothing_ends_any_more_nothing_is_claimed_ahead_any_more() -> None:
+    desk = Desk(10)
+    desk.slots.add(claims(10))
+    desk.drain_at(500, 1)
+    assert desk.slots.room() > 0
+    desk.clock.advance(100)
+    desk.slots.room()
+    desk.clock.advance(100)
+    assert desk.slots.room() == 0
+
+
+def test_more_is_claimed_only_when_half_of_what_waits_has_started() -> None:
+    desk = Desk(10)
+    desk.slots.add(claims(10))
+    desk.drain_at(500, 1)
+    ahead = desk.slots.room()
+    desk.slots.add(claims(ahead))
+    assert desk.slots.room() == 0
+    for _ in range(ahead // 2 + 1):
+        desk.end(desk.running[0])
+    assert desk.slots.room() > 0
+
+
+def test_what_waits_too_long_is_taken_out_for_others() -> None:
+    desk = Desk(1)
+    arrived = claims(3)
+    desk.slots.add(arrived)
+    assert desk.slots.stale() == []
+    desk.clock.advance(round(WAIT_MOST * SECOND))
+    assert desk.slots.stale() == []
+    desk.clock.advance(1)
+    assert desk.slots.stale() == arrived[1:]
+    assert not desk.slots.waiting
+    assert [run.claim for run in desk.running] == arrived[:1], "what runs goes on"
+    assert desk.slots.stale() == []
+
+
+def test_taking_takes_what_waits_and_nothing_that_runs() -> None:
+    desk = Desk(1)
+    arrived = claims(3)
+    desk.slots.add(arrived)
+    assert desk.slots.take() == arrived[1:]
+    desk.end(desk.running[0])
+    assert not desk.running
+
+
+def test_the_same_job_under_two_fences_takes_two_slots() -> None:
+    desk = Desk(2)
+    first = claim()
+    desk.slots.add([first, first._replace(fence=2)])
+    assert len(desk.running) == 2
+    desk.end(desk.running[0])
+    assert [run.claim.fence for run in desk.running] == [2]
+
+
+def test_an_end_that_is_told_twice_frees_one_slot() -> None:
+    desk = Desk(1)
+    desk.slots.add(claims(1))
+    run = desk.running[0]
+    desk.end(run)
+    desk.slots.add(claims(2))
+    desk.end(run)
+    assert len(desk.running) == 1
