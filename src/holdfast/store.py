@@ -139,7 +139,10 @@ class Store(Protocol):
     shared by all twins.
     """
 
-    shift: Span
+    @property
+    def shift(self) -> Span: ...
+    @shift.setter
+    def shift(self, shift: Span, /) -> None: ...
 
     @property
     def url(self) -> str:

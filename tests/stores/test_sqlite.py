@@ -28,7 +28,7 @@ from holdfast.stores.sqlite import store as store_module
 from holdfast.stores.sqlite.checkpoint import Checkpoint
 from holdfast.stores.sqlite.opening import Migration, connect, prepare
 from holdfast.stores.sqlite.statements import Sql, statement
-from holdfast.stores.sqlite.writer import Work, Writer
+from holdfast.stores.sqlite.writer import Pen, Work, Writer
 
 PATIENCE = 30  # seconds, for whatever a test waits for
 TERMS = Terms(max_attempts=40, base_delay=0, max_delay=0, jitter=0.0)
@@ -509,7 +509,8 @@ async def a_writer(file: Path, *pragmas: str) -> AsyncIterator[Writer]:
     sql = Sql(connection, lambda: 0)
     for text in ("CREATE TABLE t (x)", *pragmas):
         sql.run(text)
-    writer = Writer(str(file), connection, sql, Checkpoint(str(file), connection, lambda: connection), lambda: None)
+    pen = Pen(sql, Checkpoint(str(file), connection, lambda: connection))
+    writer = Writer(str(file), lambda: pen, lambda: None)
     try:
         yield writer
     finally:

@@ -19,7 +19,7 @@ from holdfast.task import Task
 from holdfast.worker import Worker
 from holdfast.worker.runner import Run, begun
 
-PATIENCE = 30  # seconds, for whatever a test waits for
+PATIENCE = 15  # seconds, for whatever a test waits for
 
 
 Call = Callable[[], Awaitable[Any]]

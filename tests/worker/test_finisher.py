@@ -107,8 +107,8 @@ async def test_outcomes_are_kept_while_the_store_is_away(desk: Desk) -> None:
             await desk.step()
         assert desk.finisher.pending == {job.id for job in claims}
     await desk.step()
-    assert await desk.states(claims) == ["succeeded"] * 3
     assert [outcome.id for outcome in desk.store.calls[-1][1][0]] == [job.id for job in claims], "their order stays"
+    assert await desk.states(claims) == ["succeeded"] * 3
 
 
 async def test_a_repeated_write_whose_reply_was_lost_is_no_refusal(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from holdfast.clock import SystemClock
-from holdfast.observe.logging import configure
+from holdfast.observe.logging import Style, configure
 from holdfast.store import Store
 from holdfast.stores import open_store
 from holdfast.worker.supervisor import Supervisor
@@ -26,11 +26,11 @@ def run(
     concurrency: int,
     processes: int,
     deadline: float,
-    style: str | None,
+    style: Style | None,
     level: str,
 ) -> int:
     """Supervises worker processes until a signal; returns the exit code."""
-    configure(style, level)  # pyright: ignore[reportArgumentType]  # click has checked the choice
+    configure(style, level)
     options = {
         "app": app,
         "queues": queues,

@@ -12,7 +12,7 @@ from holdfast.stores.sqlite.reader import Reader
 from holdfast.stores.sqlite.statements import Sql
 from holdfast.stores.sqlite.trouble import stated
 from holdfast.stores.sqlite.watcher import Watcher
-from holdfast.stores.sqlite.writer import Writer
+from holdfast.stores.sqlite.writer import Pen, Writer
 
 WRITER_CACHE, OTHER_CACHE = 64, 4  # MiB of pages, at most
 
@@ -23,11 +23,9 @@ class Hands:
     """The threads of a store that is open."""
 
     def __init__(self, core: Core) -> None:
-        connection = core.connect(WRITER_CACHE, timeout=0.0)
         self.reader = Reader(core.path, core.other)
         self.watcher = Watcher(core.path, core.other)
-        checkpoint = Checkpoint(core.path, connection, lambda: core.connect(OTHER_CACHE))
-        self.writer = Writer(core.path, connection, Sql(connection, core.now), checkpoint, self.watcher.ring)
+        self.writer = Writer(core.path, core.pen, self.watcher.ring)
 
     def close(self) -> None:
         """Waits for the calls that were submitted, then lets go of the file."""
@@ -75,6 +73,12 @@ class Core:
             return connect(self.path, self.durability, cache_mib, timeout)
         except sqlite3.Error as error:
             raise stated(error, self.path) from error
+
+    def pen(self) -> Pen:
+        """What the writer needs."""
+        connection = self.connect(WRITER_CACHE, timeout=0.0)
+        checkpoint = Checkpoint(self.path, connection, lambda: self.connect(OTHER_CACHE))
+        return Pen(Sql(connection, self.now), checkpoint)
 
     def other(self) -> Sql:
         """A connection for a thread that does not write."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from holdfast.stores.sqlite.calls import Call, answer
 from holdfast.stores.sqlite.statements import Sql
 from holdfast.stores.sqlite.trouble import stated
+from holdfast.stores.sqlite.turns import Turns
 
 R = TypeVar("R")
 
@@ -28,7 +29,7 @@ class Reader:
 
     def __init__(self, path: str, connect: Callable[[], Sql]) -> None:
         self._path = path
-        self._connect = connect
+        self._turns = Turns(connect, Sql.close)
         self._arrivals: queue.SimpleQueue[_Reading[Any] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -48,20 +49,18 @@ class Reader:
         if self._thread is not None:
             self._arrivals.put(None)
             self._thread.join()
+        self._turns.close()
 
     def _run(self) -> None:
-        sql: Sql | None = None
         while (call := self._arrivals.get()) is not None:
             if not call.wanted:
                 continue
             try:
-                sql = sql or self._connect()
-                call.result = _read(sql, call.work)
+                with self._turns.turn() as sql:
+                    call.result = _read(sql, call.work)
             except Exception as error:  # noqa: BLE001  # it is the caller's
                 call.error = stated(error, self._path) if isinstance(error, sqlite3.Error) else error
             answer([call])
-        if sql is not None:
-            sql.connection.close()
 
 
 def _read(sql: Sql, work: Callable[[Sql], R]) -> R:

@@ -34,6 +34,9 @@ class Sql:
         self.now = now
         self._cursor = sqlite3.Cursor(connection)  # not of the connection's own making: no factories of its owner's
 
+    def close(self) -> None:
+        self.connection.close()
+
     def rows(self, name: str, *parameters: Any) -> list[Row]:
         """All rows that the statement returns."""
         return self._cursor.execute(statement(name), parameters).fetchall()

@@ -1,23 +1,31 @@
 """The thread that watches for queued jobs while someone waits for some: other processes' commits, and our own.
 
-`PRAGMA data_version` changes when another connection has committed, and costs a few microseconds; only then is
-there a look into the index of queued jobs. Our own writer rings at once.
+The kernel says when the write-ahead log is written to; then `PRAGMA data_version` says when that is a commit (a
+few microseconds a look, and some looks may be needed: the commit is there only when its pages are on the disk);
+then there is one look into the index of queued jobs. Our own writer rings at once. Where the kernel says nothing,
+`data_version` is polled.
 """
 
 from __future__ import annotations
 
 import json
-import queue
+import os
+import select
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from contextlib import suppress
 
 from holdfast.stores.sqlite.calls import Call, answer
+from holdfast.stores.sqlite.notice import heard, noticing
 from holdfast.stores.sqlite.statements import Row, Sql
 from holdfast.stores.sqlite.trouble import stated
+from holdfast.stores.sqlite.turns import Turns
 
-POLL = 0.004  # seconds between two looks at data_version: on average half of it until another process's job is seen
+POLL = 0.01  # seconds between two looks where the kernel says nothing
+CALM = 0.25  # and where it would have said something
+FIRST, LATER, LAST = 0.0005, 0.002, 0.1  # the pauses double after a write: from FIRST, after a commit from LATER
 
 
 class Waiting(Call[bool]):
@@ -42,67 +50,84 @@ def any_queued(sql: Sql, queues: Sequence[str] | None) -> bool:
     return sql.row("first_filled", json.dumps(list(queues))) is not None
 
 
-_Ring: TypeAlias = Waiting | bool  # someone who waits; True: our own writer has queued jobs; False: the end
-
-
 class Watcher:
-    """Owns a connection that only looks. The thread starts with the first to wait."""
+    """Owns a connection that only looks. The thread starts with the first to wait, and sleeps while nobody does."""
 
     def __init__(self, path: str, connect: Callable[[], Sql]) -> None:
         self._path = path
         self._connect = connect
-        self._rings: queue.SimpleQueue[_Ring] = queue.SimpleQueue()
+        self._turns = Turns(self._start, Sql.close)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._bell, self._rope = os.pipe()
+        os.set_blocking(self._rope, False)
+        self._arrivals: deque[Waiting] = deque()
+        self._closing = False
+        # the thread's own
         self._waiting: list[Waiting] = []
+        self._kernel: int | None = None
+        self._version: Row | None = None
+        self._pause = 0.0  # until the next look after a write; 0: nothing was written of late
 
     def begin(self, queues: Sequence[str] | None) -> Waiting:
         """Its future becomes True as soon as something is queued; whoever waits may end it before."""
         waiting = Waiting(queues)
-        self._rings.put(waiting)
+        self._arrivals.append(waiting)
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="holdfast-sqlite-watcher", daemon=True)
                 self._thread.start()
+        self._pull()
         return waiting
 
     def ring(self) -> None:
         """Our own writer has queued jobs."""
         if self._waiting:
-            self._rings.put(True)
+            self._pull()
 
     def close(self) -> None:
         """Ends the thread; nobody may wait any more."""
+        self._closing = True
+        self._pull()
         if self._thread is not None:
-            self._rings.put(False)
             self._thread.join()
+        self._turns.close()
+        if self._kernel is not None:
+            os.close(self._kernel)
+        os.close(self._bell)
+        os.close(self._rope)
+
+    def _pull(self) -> None:
+        with suppress(BlockingIOError):  # it rings already
+            os.write(self._rope, b".")
 
     def _run(self) -> None:
-        sql: Sql | None = None
-        version: Row | None = None
-        while (rung := self._next()) is not False:
+        while not self._closing:
             try:
-                sql = sql or self._connect()
-                [now] = sql.run("PRAGMA data_version")
-                if rung or now != version:
-                    version = now  # read before the look: a later commit shows in the next round
-                    self._look(sql)
+                self._step()
             except Exception as error:  # noqa: BLE001  # it is for those who wait
                 self._fail(stated(error, self._path) if isinstance(error, sqlite3.Error) else error)
-        if sql is not None:
-            sql.connection.close()
 
-    def _next(self) -> bool | None:
-        """True: look; None: see whether there is anything to look at; False: the end."""
-        self._waiting = [waiting for waiting in self._waiting if not waiting.future.done()]
-        try:
-            ring = self._rings.get(timeout=POLL if self._waiting else None)
-        except queue.Empty:
-            return None
-        if isinstance(ring, Waiting):
-            self._waiting.append(ring)
-            return True
-        return ring
+    def _start(self) -> Sql:
+        sql = self._connect()
+        sql.rows("any_queued")  # the log is there once a connection has read
+        if self._kernel is not None:
+            os.close(self._kernel)
+        self._kernel = noticing(f"{self._path}-wal")
+        self._version = None
+        return sql
+
+    def _step(self) -> None:
+        """One sleep, and one look if there is reason for one."""
+        rung = self._sleep()
+        with self._turns.turn() as sql:
+            [version] = sql.run("PRAGMA data_version")
+            if version != self._version:
+                self._version = version  # before the look: a later commit shows in the next step
+                self._pause = LATER
+            elif not rung:
+                return
+            self._look(sql)
 
     def _look(self, sql: Sql) -> None:
         hinted = [waiting for waiting in self._waiting if any_queued(sql, waiting.queues)]
@@ -110,7 +135,35 @@ class Watcher:
             waiting.result = True
         self._answer(hinted)
 
+    def _sleep(self) -> bool:
+        """Until someone rings (True), or it is time for a look."""
+        self._receive()
+        if not self._waiting:
+            return self._listen(None)
+        if self._pause:
+            rung = self._listen(self._pause)
+            self._pause = self._pause * 2 if self._pause < LAST else 0.0
+            return rung
+        return self._listen(POLL if self._kernel is None else CALM, self._kernel)
+
+    def _listen(self, seconds: float | None, kernel: int | None = None) -> bool:
+        sources = [self._bell] if kernel is None else [self._bell, kernel]
+        ready, _, _ = select.select(sources, [], [], seconds)
+        if kernel is not None and kernel in ready:
+            heard(kernel)
+            self._pause = FIRST
+        if self._bell in ready:
+            os.read(self._bell, 4096)
+            self._receive()
+        return self._bell in ready
+
+    def _receive(self) -> None:
+        while self._arrivals:
+            self._waiting.append(self._arrivals.popleft())
+        self._waiting = [waiting for waiting in self._waiting if not waiting.future.done()]
+
     def _fail(self, error: Exception) -> None:
+        self._receive()
         for waiting in self._waiting:
             waiting.error = error
         self._answer(self._waiting)

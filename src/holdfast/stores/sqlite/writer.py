@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +24,7 @@ from holdfast.stores.sqlite.checkpoint import Checkpoint
 from holdfast.stores.sqlite.opening import locked_out, pause
 from holdfast.stores.sqlite.statements import Sql
 from holdfast.stores.sqlite.trouble import busy, stated
+from holdfast.stores.sqlite.turns import Turns
 
 R = TypeVar("R")
 
@@ -54,17 +56,27 @@ class _Writing(Call[R]):
         self.work = work
 
 
+@dataclass(frozen=True, slots=True)
+class Pen:
+    """What the writer writes with: its connection, and the step that keeps the log short."""
+
+    sql: Sql
+    checkpoint: Checkpoint
+
+    def close(self) -> None:
+        self.checkpoint.close()
+        self.sql.connection.close()
+
+
 class Writer:
     """Owns the writing connection. `submit` on any event loop; `woken` is called when jobs may have been queued."""
 
-    def __init__(
-        self, path: str, connection: sqlite3.Connection, sql: Sql, checkpoint: Checkpoint, woken: Callable[[], None]
-    ) -> None:
+    def __init__(self, path: str, take: Callable[[], Pen], woken: Callable[[], None]) -> None:
         self._path = path
-        self._connection = connection
-        self._sql = sql
-        self._checkpoint = checkpoint
+        self._turns = Turns(take, Pen.close)
         self._woken = woken
+        with self._turns.turn() as self._pen:  # what keeps us from writing is told now
+            pass
         self._arrivals: queue.SimpleQueue[_Writing[Any] | None] = queue.SimpleQueue()
         self._calls: deque[_Writing[Any]] = deque()  # taken from the arrivals, not answered yet
         self._singly = 0  # so many of the next calls get a transaction of their own
@@ -82,8 +94,7 @@ class Writer:
         """Ends the thread after all calls that were submitted."""
         self._arrivals.put(None)
         self._thread.join()
-        self._checkpoint.close()
-        self._connection.close()
+        self._turns.close()
 
     def _run(self) -> None:
         while self._gather():
@@ -113,10 +124,22 @@ class Writer:
             self._calls.append(call)
 
     def _round(self) -> None:
-        self._look()
-        if self._lock():
+        """Each step is a turn with the pen, so that a fork need not wait for the write lock."""
+        with self._turns.turn() as self._pen:
+            self._look()
+        while self._calls and not self._written():
+            self._dismiss()
+            pause()
+            self._receive_more()
+
+    def _written(self) -> bool:
+        """Whether the write lock could be had, and the calls that wait were dealt with."""
+        with self._turns.turn() as self._pen:
+            if not self._locked():
+                return False
             answer(self._transaction())
-            self._checkpoint.after_commit()
+            self._pen.checkpoint.after_commit()
+        return True
 
     # --- look
 
@@ -142,20 +165,14 @@ class Writer:
 
     # --- lock
 
-    def _lock(self) -> bool:
-        """True when the write lock is held; False when no caller is left that waits for it."""
-        while self._calls:
-            try:
-                self._sql.run("BEGIN IMMEDIATE")
-            except sqlite3.Error as error:
-                if not busy(error):
-                    raise
-            else:
-                return True
-            self._dismiss()
-            pause()
-            self._receive_more()
-        return False
+    def _locked(self) -> bool:
+        try:
+            self._sql.run("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            if not busy(error):
+                raise
+            return False
+        return True
 
     def _dismiss(self) -> None:
         """Lets go those who have left, and those whose patience is over."""
@@ -231,13 +248,22 @@ class Writer:
 
     def _give_up(self, error: Exception) -> None:
         """What stopped a whole round is told to all who wait."""
-        if self._connection.in_transaction:
-            self._sql.run("ROLLBACK")
+        with suppress(Exception), self._turns.turn() as self._pen:
+            if self._connection.in_transaction:
+                self._sql.run("ROLLBACK")
         failed = list(self._calls)
         self._calls.clear()
         for call in failed:
             call.error = self._stated(error)
         answer(failed)
+
+    @property
+    def _sql(self) -> Sql:
+        return self._pen.sql
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        return self._pen.sql.connection
 
     def _stated(self, error: Exception) -> Exception:
         return stated(error, self._path) if isinstance(error, sqlite3.Error) else error
