@@ -20,7 +20,6 @@ from uuid import UUID
 
 from holdfast.bridge import Bridge, at_exit, run_here
 from holdfast.clock import Clock, Duration, SystemClock, instant, moment, span
-from holdfast.codec import from_json
 from holdfast.config import store_url
 from holdfast.errors import ConfigError, IdConflict, JobCancelled, JobFailed, JobNotFound, StoreError
 from holdfast.job import FINAL, Draft, JobError, Record, State
@@ -392,7 +391,11 @@ class Holdfast:
             raise _failed(record)
         data = record.result if record.result is not None else b"null"
         task = self._names.get(record.task)
-        return from_json(data) if task is None else task.signature.decode_result(data)
+        if task is None:
+            from holdfast.codec import from_json
+
+            return from_json(data)
+        return task.signature.decode_result(data)
 
     # --- many jobs
 

@@ -29,10 +29,10 @@ class Receipt(NamedTuple):
 
 
 class Claims(NamedTuple):
-    """What a claim took. `refused`: "gone" (retired or unknown worker), "expired" (lease), "ticket" (wrong number)."""
+    """What a claim took, or why it was refused: see `Store.claim`."""
 
     jobs: Sequence[Claim]
-    refused: Literal["gone", "expired", "ticket"] | None = None
+    refused: Literal["gone", "expired", "ticket", "used"] | None = None
 
 
 class Answer(StrEnum):
@@ -197,11 +197,11 @@ class Store(Protocol):
         Never more than `limit`. In each queue by (priority descending, due, id); every queue that has jobs gets its
         turn over a number of claims. attempt+1, fence+1, running, started_at = now, worker = this one.
 
-        Takes nothing unless the worker is registered, not retired, and its lease is live (now < lease_until),
-        checked in that order in the same atomic step. Tickets make a lost reply harmless: a claim that finds jobs uses
-        its ticket up, which must be the last used one + 1; the last used ticket again returns the jobs of that claim
-        that are still held under it and takes no others; an older or later number is refused. An empty answer leaves
-        its ticket unused.
+        Takes nothing unless the worker is registered, not retired (else refused: "gone"), and its lease is live
+        (now < lease_until; else "expired"), checked in that order in the same atomic step. Tickets make a lost reply
+        harmless: a claim that finds jobs uses its ticket up, which must be the last used one + 1 (else "ticket"); the
+        last used ticket again returns the jobs of that claim that are still held under it and takes no others ("used"
+        if there are none: go on to the next number). An empty answer without refusal leaves its ticket unused.
         """
         ...
 

@@ -27,7 +27,6 @@ from typing import (
 from uuid import UUID
 
 from holdfast.clock import Duration, Instant, Span, instant, span
-from holdfast.codec import Signature
 from holdfast.context import CurrentJob, current
 from holdfast.errors import ConfigError
 from holdfast.job import FINAL, Draft, JobError, State, Terms, new_id
@@ -35,6 +34,8 @@ from holdfast.policy import Retry
 
 if TYPE_CHECKING:
     from contextvars import Token
+
+    from holdfast.codec import Signature
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -281,14 +282,21 @@ class Task(Generic[P, R]):
 
     def __init__(self, client: Client, fn: Callable[..., Any], name: str, aliases: Sequence[str], plan: Plan) -> None:
         functools.update_wrapper(cast("Any", self), fn)  # first: the function's own attributes must not become ours
+        self.__dict__.pop("signature", None)
         self._client = client
         self.fn = fn
         self.name = name
         self.aliases = tuple(named(alias, "aliases") for alias in aliases)
-        self.signature = Signature(fn)
         self.is_async = inspect.iscoroutinefunction(fn)
         self.plan = plan
         self._terms = plan.terms
+
+    @functools.cached_property
+    def signature(self) -> Signature:
+        """Encodes and decodes its calls and results."""
+        from holdfast.codec import Signature  # at the first call: it costs what all the rest costs to import
+
+        return Signature(self.fn)
 
     @property
     def queue(self) -> str:
@@ -303,7 +311,7 @@ class Task(Generic[P, R]):
     def using(self, **options: Unpack[JobOptions]) -> Self:
         """The same task with other options for the jobs made through it. Raises ConfigError naming a wrong one."""
         twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
+        twin.__dict__.update(self.__dict__, signature=self.signature)  # made once here, not once in every twin
         twin.plan = self.plan.changed(options, f"{self.name}.using()", _USING)
         twin._terms = twin.plan.terms
         return twin

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from holdfast.clock import HOUR, MINUTE
-from holdfast.job import Claim, Released, Snoozed, State, Succeeded
+from holdfast.job import Claim, Released, Snoozed, State, Succeeded, Verdict
 from holdfast.store import LEASE, Store
 from tests.store.acts import (
     BOOM,
@@ -262,7 +262,7 @@ async def test_the_last_ticket_again_does_not_return_what_a_sweeper_took(store: 
     assert len(await sweeper.reclaim()) == 1
     assert await worker.beat()
     again = await store.claim(worker.id, 1, None, 10)
-    assert (list(again.jobs), again.refused) == ([], None)
+    assert (list(again.jobs), again.refused) == ([], "used")
 
 
 async def test_what_a_sweeper_took_is_no_part_of_its_own_claims(store: Store) -> None:
@@ -275,6 +275,19 @@ async def test_what_a_sweeper_took_is_no_part_of_its_own_claims(store: Store) ->
     await worker.retire(LOSS)
     assert list(await sweeper.reclaim()) == [robbed.id]
     assert list((await store.claim(sweeper.id, 1, None, 10)).jobs) == [own]
+
+
+@pytest.mark.parametrize("verdict", [Succeeded(b"1"), Released(), Snoozed(0)])
+async def test_a_used_ticket_of_which_nothing_is_held_is_refused_as_used(store: Store, verdict: Verdict) -> None:
+    """Else a worker whose lost claim was rescued by others would ask for that ticket for ever."""
+    await stored(store, draft(), draft())
+    worker = await hand(store)
+    [lost] = (await store.claim(worker.id, 1, None, 1)).jobs
+    await finish(store, lost, verdict)
+    for queues, limit in [(None, 10), ([], 0)]:
+        claims = await store.claim(worker.id, 1, queues, limit)
+        assert (list(claims.jobs), claims.refused) == ([], "used")
+    assert len((await store.claim(worker.id, 2, None, 1)).jobs) == 1
 
 
 async def test_an_older_ticket_is_refused(store: Store) -> None:

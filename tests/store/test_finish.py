@@ -49,7 +49,7 @@ ALL: dict[str, tuple[Verdict, State]] = {
     "cancel by the handler": (Cancelled("not wanted"), State.CANCELLED),
     "release": (Released("shutdown"), State.QUEUED),
     "release of an unknown task": (Released("unknown task", unknown=True), State.SCHEDULED),
-    "loss in company": (Lost(LOSS), State.SCHEDULED),
+    "loss in company": (Lost(LOSS), State.QUEUED),
     "loss of a job never begun": (Lost(LOSS._replace(begun=False)), State.QUEUED),
 }
 UNSUCCESSFUL = {name: verdict for name, (verdict, _) in ALL.items() if name != "success"}

@@ -327,8 +327,7 @@ class History(RuleBasedStateMachine):
         if (ticket := self.tickets[worker] + skew) < 1:
             return
         claims = self.ask(lambda store: store.claim(worker, ticket, None, ALL), _unordered)
-        if self._served(worker, claims, wanted=None if skew == -1 else "ticket"):
-            self._check_repeat(worker, claims)
+        self._served(worker, claims, *self._repeated(worker) if skew == -1 else ([], "ticket"))
 
     def _claim(self, worker: UUID, queues: list[str] | None, limit: int, *, heard: bool = True) -> list[Claim]:
         """As a fetcher does it: the same ticket until it is answered, then the next one."""
@@ -339,44 +338,50 @@ class History(RuleBasedStateMachine):
         ordered = queues is not None and len(queues) == 1 and not repeat
         claims = self.ask(lambda store: store.claim(worker, ticket, queues, limit), _exact if ordered else _unordered)
         self.events = {"claim"}
-        if not self._served(worker, claims):
+        wanted = self._repeated(worker) if repeat else (self._heads(queues, limit), None)
+        if not self._served(worker, claims, *wanted):
             return []
-        if repeat:
-            self._check_repeat(worker, claims)
-        else:
-            self._check_fresh(worker, claims.jobs, queues, limit)
-            if claims.jobs:
-                self.tickets[worker] += 1
-                self.last[worker] = list(claims.jobs)
-        if not heard:
-            if claims.jobs:
-                self.unheard.add(worker)
-            return []
-        self.unheard.discard(worker)
-        return list(claims.jobs)
+        if not repeat and claims.jobs:
+            self._check_fresh(worker, claims.jobs)
+            self.tickets[worker] += 1
+            self.last[worker] = list(claims.jobs)
+        if heard:
+            self.unheard.discard(worker)
+            return list(claims.jobs)
+        if claims.jobs:
+            self.unheard.add(worker)
+        return []
 
-    def _served(self, worker: UUID, claims: Claims, wanted: str | None = None) -> bool:
-        if self.now < self.sure_until.get(worker, self.now):
-            assert claims.refused == wanted
-        elif self.now >= self.lease_until.get(worker, self.now):
-            assert claims.refused in {"gone", "expired"}
-        else:
-            assert claims.refused in {wanted, "expired"}
-        assert claims.refused is None or not claims.jobs
-        return claims.refused is None
+    def _served(self, worker: UUID, claims: Claims, jobs: Sequence[UUID], refused: str | None) -> bool:
+        """Whether the claim was dealt with, and then as it should be; False if the worker may not claim at all."""
+        if claims.refused in {"gone", "expired"}:
+            assert not claims.jobs
+            assert self.now >= self.sure_until.get(worker, self.now), "a live worker was refused"
+            return False
+        assert self.now < self.lease_until.get(worker, self.now), "a claim by a worker whose lease is over"
+        assert claims.refused == refused
+        assert sorted(job.id for job in claims.jobs) == sorted(jobs)
+        return True
 
-    def _check_repeat(self, worker: UUID, claims: Claims) -> None:
+    def _repeated(self, worker: UUID) -> tuple[list[UUID], str | None]:
+        """What a claim with the last used ticket must answer."""
         held = {(r.id, r.fence) for r in self.before.values() if r.worker == worker}
-        wanted = [job for job in self.last.get(worker, []) if (job.id, job.fence) in held]
-        assert _unordered(claims) == _unordered(Claims(wanted))
+        jobs = [job.id for job in self.last.get(worker, []) if (job.id, job.fence) in held]
+        return jobs, None if jobs else "used"
 
-    def _check_fresh(self, worker: UUID, jobs: Sequence[Claim], queues: list[str] | None, limit: int) -> None:
-        assert len(jobs) <= limit
-        for queue in QUEUES:
-            heads = [r for r in self.before.values() if r.state is S.QUEUED and r.queue == queue]
-            heads.sort(key=lambda r: (-r.priority, r.due_at, r.id))
-            wanted = heads[:limit] if queues is None or queue in queues else []
-            assert [job.id for job in jobs if job.queue == queue] == [r.id for r in wanted]
+    def _heads(self, queues: list[str] | None, limit: int) -> list[UUID]:
+        """What a fresh claim must take."""
+        heads = []
+        for queue in QUEUES if queues is None else queues:
+            rows = [r for r in self.before.values() if r.state is S.QUEUED and r.queue == queue]
+            rows.sort(key=lambda r: (-r.priority, r.due_at, r.id))
+            heads += [r.id for r in rows[:limit]]
+        return heads
+
+    def _check_fresh(self, worker: UUID, jobs: Sequence[Claim]) -> None:
+        for queue in {job.queue for job in jobs}:
+            ids = [job.id for job in jobs if job.queue == queue]
+            assert ids == self._heads([queue], len(ids)), "the order within a queue"
         for job in jobs:
             row = self.before[job.id]
             assert (job.attempt, job.fence, job.loss) == (row.attempt + 1, row.fence + 1, None)

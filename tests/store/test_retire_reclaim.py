@@ -115,7 +115,7 @@ async def test_the_sweepers_claim_can_be_settled_and_the_robbed_one_not(store: S
     assert (await finish(store, claim, Lost(LOSS))).answer == "accepted"
     assert (await finish(store, claim, Lost(LOSS))).answer == "replayed"
     found = await record(store, job.id)
-    assert (found.state, found.attempt, found.losses, found.worker) == ("scheduled", 0, 1, None)
+    assert (found.state, found.attempt, found.losses, found.worker) == ("queued", 0, 1, None)
     [attempt] = found.history
     assert (attempt.attempt, attempt.fence, attempt.worker) == (1, 2, sweeper.id)
     assert (attempt.started_at, attempt.ended, attempt.reason) == (job.claimed_at, "lost", LOSS.cause)

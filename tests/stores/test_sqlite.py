@@ -505,12 +505,15 @@ async def test_a_caller_that_left_before_its_turn_is_withdrawn(store: SqliteStor
 async def a_writer(file: Path, *pragmas: str) -> AsyncIterator[Writer]:
     """A writer on a file with one table, t (x)."""
     prepare(str(file))
-    connection = connect(str(file), "normal", 4, 0.0)
-    sql = Sql(connection, lambda: 0)
-    for text in ("CREATE TABLE t (x)", *pragmas):
-        sql.run(text)
-    pen = Pen(sql, Checkpoint(str(file), connection, lambda: connection))
-    writer = Writer(str(file), lambda: pen, lambda: None)
+
+    def take() -> Pen:
+        connection = connect(str(file), "normal", 4, 0.0)
+        sql = Sql(connection, lambda: 0)
+        for text in ("CREATE TABLE IF NOT EXISTS t (x)", *pragmas):
+            sql.run(text)
+        return Pen(sql, Checkpoint(str(file), connection, lambda: connection))
+
+    writer = Writer(str(file), take, lambda: None)
     try:
         yield writer
     finally:

@@ -216,6 +216,12 @@ class Shop:
         self.store = Flaky(self.jobs.place)
         self.workers: list[Worker] = []
 
+    def task(self, fn: Callable[..., Any] | None = None, **options: Any) -> Any:
+        """As `jobs.task`, named for the function alone."""
+        if fn is None:
+            return lambda fn: self.task(fn, **options)
+        return self.jobs.task(**{"name": fn.__name__} | options)(fn)
+
     def worker(self, **options: Any) -> Worker:
         tasks = self.jobs.tasks
         made = Worker(

@@ -288,7 +288,8 @@ class MemoryStore:
             if not me.live(now):
                 return Claims([], "expired")
             if ticket == me.ticket:  # its reply was lost
-                return Claims([_claim(row) for row in self._held[worker].values() if row.ticket == ticket])
+                held = [_claim(row) for row in self._held[worker].values() if row.ticket == ticket]
+                return Claims(held, None if held else "used")
             if ticket != me.ticket + 1:
                 return Claims([], "ticket")
             rows = self._heads(queues, limit)

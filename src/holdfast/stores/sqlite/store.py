@@ -184,7 +184,7 @@ class SqliteStore:
         await self._write(Work(lambda sql: lives.retire(sql, worker, loss)))
 
     async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
-        """As the seam says. Another process's job is seen within some 4 ms, one of this process's within 1 ms."""
+        """As the seam says. Another process's job is seen after a few ms, one of this process's within 1 ms."""
         watcher = self._opened().watcher
         if timeout <= 0:
             return await self._read(lambda sql: any_queued(sql, queues))

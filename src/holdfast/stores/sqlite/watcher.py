@@ -140,11 +140,12 @@ class Watcher:
         self._receive()
         if not self._waiting:
             return self._listen(None)
-        if self._pause:
-            rung = self._listen(self._pause)
-            self._pause = self._pause * 2 if self._pause < LAST else 0.0
-            return rung
-        return self._listen(POLL if self._kernel is None else CALM, self._kernel)
+        if self._kernel is None:
+            return self._listen(POLL)
+        pause = self._pause
+        self._pause = pause * 2 if pause < LAST else 0.0
+        rest = 0 < pause <= LATER  # others may write without end
+        return self._listen(pause or CALM, None if rest else self._kernel)
 
     def _listen(self, seconds: float | None, kernel: int | None = None) -> bool:
         sources = [self._bell] if kernel is None else [self._bell, kernel]
