@@ -1,4 +1,4 @@
-"""The app: choosing a store, enqueueing, asking, cancelling and retrying, one job and many, from sync and async code."""
+"""The app: choosing a store, enqueueing, asking, cancelling, retrying; one job and many; from sync and async code."""
 
 import asyncio
 import dataclasses
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -245,7 +245,7 @@ def test_a_job_is_stored_when_enqueue_returns(app: Holdfast, send: SyncTask[...,
     assert job.created
     assert status.job == job
     with pytest.raises(dataclasses.FrozenInstanceError):
-        status.state = State.DEAD  # type: ignore[misc]
+        status.state = State.DEAD
 
 
 def test_delay_and_at_schedule_a_job(app: Holdfast, send: SyncTask[..., str]) -> None:
@@ -493,9 +493,7 @@ def _other(job: NewJob[str], send: SyncTask[..., str]) -> NewJob[str]:
     return NewJob(dataclasses.replace(send.bind("other").draft, id=job.id))
 
 
-def test_an_id_with_other_content_is_refused_and_the_others_are_stored(
-    app: Holdfast, send: SyncTask[..., str]
-) -> None:
+def test_an_id_with_other_content_is_refused_and_the_others_are_stored(app: Holdfast, send: SyncTask[..., str]) -> None:
     taken = send.bind("ann")
     app.enqueue_many([taken])
     fresh = [send.bind("bob"), send.bind("cid")]
@@ -516,7 +514,7 @@ def test_many_conflicts_are_told_with_the_first_five(app: Holdfast, send: SyncTa
 def test_what_is_no_bound_job_is_refused_by_name(app: Holdfast, send: SyncTask[..., str]) -> None:
     for wrong in (send.enqueue("ann"), send, "ann"):
         with pytest.raises(TypeError, match=r"no bound job: make one with task\.bind"):
-            app.enqueue_many([send.bind("ann"), wrong])  # type: ignore[list-item]
+            app.enqueue_many([send.bind("ann"), wrong])
 
 
 def test_concurrent_callers_do_not_mix(app: Holdfast, send: SyncTask[..., str]) -> None:
@@ -623,7 +621,7 @@ def test_acting_on_everything_must_be_meant(app: Holdfast, stock: list[Job[str]]
     for act in (app.cancel, app.retry):
         for where in ({}, {"dry_run": True}, {"queue": None}):
             with pytest.raises(ConfigError, match=r"no filter is given: name at least one"):
-                act(**where)  # type: ignore[arg-type]
+                act(**where)
     assert [job.status().state for job in stock[:5]] == ["queued"] * 5
 
 
@@ -706,7 +704,7 @@ def test_one_app_serves_many_loops_at_once_and_one_after_another(app: Holdfast, 
         return asyncio.run(enqueue(n)) + asyncio.run(enqueue(n))
 
     with ThreadPoolExecutor(4) as pool:
-        made = [id for ids in pool.map(loops, range(4), timeout=PATIENCE) for id in ids]
+        made = list(chain.from_iterable(pool.map(loops, range(4), timeout=PATIENCE)))
     assert len(set(made)) == 40
     assert len(list(app.find(task="shop.send"))) == 40
 

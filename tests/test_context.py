@@ -15,7 +15,7 @@ from holdfast.errors import StopReason
 
 
 def job(**options: object) -> CurrentJob:
-    return CurrentJob(uuid4(), "shop.send", "mail", 2, 7, **options)  # type: ignore[arg-type]
+    return CurrentJob(uuid4(), "shop.send", "mail", 2, 7, **options)
 
 
 def test_outside_of_a_job_there_is_none() -> None:

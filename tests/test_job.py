@@ -1,4 +1,4 @@
-"""The shared values: which steps a job's life has, what makes two drafts the same job, ids, and the cut of long texts."""
+"""The shared values: the steps of a job's life, what makes two drafts the same job, ids, and the cut of long texts."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 from uuid import RFC_4122, UUID, uuid4
@@ -79,9 +79,9 @@ def test_how_and_when_a_job_shall_run_does_not_make_it_another() -> None:
 
 
 def test_the_parts_of_the_content_do_not_flow_into_one_another() -> None:
-    id = uuid4()
+    same = uuid4()
     splits = [("a", "bc", b"d"), ("ab", "c", b"d"), ("a", "b", b"cd")]
-    assert len({Draft(id, task, queue, payload, Terms()).content for task, queue, payload in splits}) == 3
+    assert len({Draft(same, task, queue, payload, Terms()).content for task, queue, payload in splits}) == 3
 
 
 async def test_a_stored_running_job_reads_as_the_claim_its_worker_got(tmp_path: Path) -> None:
@@ -96,16 +96,16 @@ async def test_a_stored_running_job_reads_as_the_claim_its_worker_got(tmp_path: 
 
 def test_an_id_is_a_uuid_of_version_7() -> None:
     before = time.time_ns() // 1_000_000
-    id = new_id()
+    made = new_id()
     after = time.time_ns() // 1_000_000
-    assert (id.version, id.variant) == (7, RFC_4122)
-    assert before <= id.int >> 80 <= after + 1
+    assert (made.version, made.variant) == (7, RFC_4122)
+    assert before <= made.int >> 80 <= after + 1
 
 
 def test_ids_of_one_thread_are_in_order_and_never_the_same() -> None:
     ids = [new_id() for _ in range(20_000)]
     assert all(one < two for one, two in pairwise(ids))
-    assert {(id.version, id.variant) for id in ids} == {(7, RFC_4122)}
+    assert {(made.version, made.variant) for made in ids} == {(7, RFC_4122)}
 
 
 def test_the_order_outlives_a_clock_that_is_stepped_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +137,7 @@ def test_ids_are_unique_over_threads() -> None:
     for thread in threads:
         thread.join(30)
         assert not thread.is_alive(), "a thread that makes ids hangs"
-    assert len({id for ids in made for id in ids}) == 16_000
+    assert len(set(chain.from_iterable(made))) == 16_000
 
 
 FORK = """

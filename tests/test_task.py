@@ -101,7 +101,9 @@ def test_main_is_resolved_to_the_module_that_a_worker_imports(
     file = tmp_path / place
     file.parent.mkdir(exist_ok=True)
     file.write_text(SHOP, "utf-8")
-    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [name, name]
 
@@ -240,7 +242,9 @@ def test_a_static_method_is_taken_in_either_order(app: Holdfast) -> None:
 # --- options
 
 
-@pytest.mark.parametrize("make", [lambda app: app.task(queu="mail")(send), lambda app: app.task(send).using(queu="mail")])
+@pytest.mark.parametrize(
+    "make", [lambda app: app.task(queu="mail")(send), lambda app: app.task(send).using(queu="mail")]
+)
 def test_an_unknown_option_is_named_and_the_known_ones_listed(app: Holdfast, make: Any) -> None:
     with pytest.raises(ConfigError, match=r"no option 'queu'.*\bpriority\b.*\bqueue\b.*\btimeout\b"):
         make(app)
@@ -249,13 +253,13 @@ def test_an_unknown_option_is_named_and_the_known_ones_listed(app: Holdfast, mak
 @pytest.mark.parametrize("option", ["delay", "at", "connection"])
 def test_what_is_about_one_job_is_no_option_of_a_task(app: Holdfast, option: str) -> None:
     with pytest.raises(ConfigError, match=rf"no option '{option}'"):
-        app.task(**{option: 5})(send)  # type: ignore[call-overload]
+        app.task(**{option: 5})(send)
 
 
 @pytest.mark.parametrize("option", ["name", "aliases"])
 def test_what_is_about_the_task_is_no_option_of_a_job(app: Holdfast, option: str) -> None:
     with pytest.raises(ConfigError, match=rf"no option '{option}'"):
-        app.task(send).using(**{option: "x"})  # type: ignore[misc]
+        app.task(send).using(**{option: "x"})
 
 
 NONSENSE: list[tuple[str, Any]] = [
@@ -275,14 +279,14 @@ NONSENSE_OF_A_JOB: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("option", "value"), NONSENSE, ids=lambda value: repr(value)[:25])
 def test_nonsense_is_refused_at_definition_by_the_name_of_its_option(app: Holdfast, option: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"^{option}="):
-        app.task(**{option: value})(send)  # type: ignore[call-overload]
+        app.task(**{option: value})(send)
     assert app.tasks == {}
 
 
 @pytest.mark.parametrize(("option", "value"), NONSENSE + NONSENSE_OF_A_JOB, ids=lambda value: repr(value)[:25])
 def test_nonsense_is_refused_by_using(app: Holdfast, option: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"^{option}="):
-        app.task(send).using(**{option: value})  # type: ignore[misc]
+        app.task(send).using(**{option: value})
 
 
 @pytest.mark.parametrize(("option", "value"), [("retry", 3), ("timeout", -1), ("keep", "soon"), ("modules", "shop")])
@@ -480,9 +484,9 @@ def test_arguments_that_do_not_fit_are_refused_at_once(app: Holdfast) -> None:
     for args, kwargs in [((), {}), (("a", "b"), {}), (("a",), {"htlm": True})]:
         for call in (task.bind, task.enqueue):
             with pytest.raises(TypeError, match=r"send\(\)"):
-                call(*args, **kwargs)  # type: ignore[arg-type]
+                call(*args, **kwargs)
     with pytest.raises(PayloadError, match=r"\bto\b"):
-        task.enqueue(5)  # type: ignore[arg-type]
+        task.enqueue(5)
 
 
 def test_what_cannot_be_json_is_refused_naming_the_path(app: Holdfast) -> None:
@@ -515,11 +519,11 @@ def test_what_is_no_id_is_refused(app: Holdfast, nonsense: Any) -> None:
 
 
 def test_a_handle_is_known_by_its_id_and_asks_nothing(app: Holdfast) -> None:
-    id = uuid4()
-    one, other = app.task(send).job(str(id)), app.job(id)
-    assert one.id == other.id == as_id(str(id).upper()) == id
+    known = uuid4()
+    one, other = app.task(send).job(str(known)), app.job(known)
+    assert one.id == other.id == as_id(str(known).upper()) == known
     assert one == other
     assert len({one, other}) == 1
     assert one != app.job(uuid4())
-    assert one != id
-    assert repr(one) == f"<Job {id}>"
+    assert one != known
+    assert repr(one) == f"<Job {known}>"

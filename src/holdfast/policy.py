@@ -59,7 +59,9 @@ class Retry:
         _whole("max_crashes", self.max_crashes, least=0)
         base, longest = span(self.base_delay, "base_delay"), span(self.max_delay, "max_delay")
         if longest < base:
-            raise ConfigError(f"max_delay={self.max_delay!r} is shorter than base_delay={self.base_delay!r}")
+            raise ConfigError(
+                f"base_delay={self.base_delay!r} is longer than max_delay={self.max_delay!r}: give max_delay= too"
+            )
         if isinstance(self.jitter, bool) or not isinstance(self.jitter, (int, float)) or not 0 <= self.jitter <= 1:
             raise ConfigError(f"jitter={self.jitter!r}: a fraction from 0 to 1, for example 0.2")
         for name, classes in (("on", self.on), ("never", self.never)):

@@ -98,7 +98,7 @@ class Flaky:
         return self.inner.shared
 
     def twin(self) -> Store:
-        return self  # type: ignore[return-value]  # the memory store serves every loop
+        return self  # the memory store serves every loop
 
     def __getattr__(self, method: str) -> Any:
         inner = getattr(self.inner, method)
@@ -160,7 +160,7 @@ async def until(holds: Callable[[], object], what: str) -> None:
     """Lets the loop go on until `holds()`; fails with `what` if it never does."""
     try:
         async with asyncio.timeout(PATIENCE):
-            while not holds():
+            while not holds():  # noqa: ASYNC110  # what is waited for tells nobody
                 await asyncio.sleep(0.002)
     except TimeoutError:
         pytest.fail(what)
@@ -200,7 +200,7 @@ def events(caplog: pytest.LogCaptureFixture, *which: str) -> list[str]:
 
 def fields(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:
     """What was told with each `event`."""
-    return [entry.msg.fields for entry in caplog.records if getattr(entry.msg, "event", None) == event]  # type: ignore[attr-defined,union-attr]
+    return [entry.msg.fields for entry in caplog.records if getattr(entry.msg, "event", None) == event]
 
 
 def levels(caplog: pytest.LogCaptureFixture, event: str) -> list[str]:
@@ -225,7 +225,7 @@ class Shop:
     def worker(self, **options: Any) -> Worker:
         tasks = self.jobs.tasks
         made = Worker(
-            lambda: (self.store, tasks),  # type: ignore[arg-type,return-value]
+            lambda: (self.store, tasks),
             clock=options.pop("clock", None) or self.jobs._clock,  # noqa: SLF001
             **options,
         )
@@ -243,7 +243,7 @@ class Shop:
             await soon(made.astop(0), "a worker does not stop")
 
     async def state(self, job: Any, *states: State) -> Record:
-        return await until_state(self.store, job.id, *states)  # type: ignore[arg-type]
+        return await until_state(self.store, job.id, *states)
 
 
 def answers(settled: Sequence[Any]) -> list[str]:

@@ -297,7 +297,7 @@ async def test_a_plain_handler_is_flagged_and_ends_at_its_next_check(
         assert go.wait(PATIENCE)
         try:
             current_job().check()
-        except Exception:
+        except Exception:  # noqa: BLE001  # as careless handlers do
             pytest.fail("being stopped must pass `except Exception`")
 
     threads = InThreads(ends, 1)
@@ -414,11 +414,11 @@ async def test_an_end_that_is_reported_while_the_others_are_collected_is_not_for
     threads.start(run_of(claim(), waiting_for(second_go)))
     await asyncio.to_thread(begun.wait)
     first_go.set()
-    while not done:  # noqa: ASYNC110  # the loop must not turn: what was reported waits to be collected
+    while not done:  # the loop must not turn: what was reported waits to be collected
         pass
     done.armed = switch
     second_go.set()
-    assert arriving.wait(PATIENCE)  # noqa: ASYNC251  # the same
+    assert arriving.wait(PATIENCE)  # the same
     await ends.wait(1)  # now the loop collects the first end
     collected.set()
     await ends.wait(2)

@@ -31,12 +31,12 @@ class Desk:
         self.store = memory(self.clock)
         self.started: list[Run] = []
         self.slots = Slots(concurrency, self._start, self.clock)
-        self.finisher = Finisher(self.store, lambda _: None)  # type: ignore[arg-type]
+        self.finisher = Finisher(self.store, lambda _: None)
         self.stopping = Signal()
         self.lost: list[Identity] = []
         self.identity = Identity(self.clock)
         self.fetcher = Fetcher(
-            self.store,  # type: ignore[arg-type]
+            self.store,
             lambda: self.identity,
             self.slots,
             self.finisher,
@@ -60,13 +60,13 @@ class Desk:
         self.identity.beaten(sent, beat.lease)
 
     async def step(self) -> float:
-        return await soon(self.fetcher.step(), "a step does not end")  # type: ignore[no-any-return]
+        return await soon(self.fetcher.step(), "a step does not end")
 
     async def jobs(self, number: int, **changes: Any) -> list[UUID]:
         return await stored(self.store.inner, *(draft(**changes) for _ in range(number)))
 
     async def states(self, ids: Sequence[UUID]) -> list[str]:
-        return [str((await record(self.store, id)).state) for id in ids]  # type: ignore[arg-type]
+        return [str((await record(self.store, job)).state) for job in ids]
 
     @property
     def begun(self) -> list[UUID]:
@@ -155,7 +155,7 @@ async def test_a_claim_whose_reply_was_lost_is_asked_for_again_and_strands_nothi
     await desk.step()
     assert sorted(desk.begun) == sorted(ids[:10]), "the same jobs, and no others"
     assert desk.tickets == [1] * (times + 1)
-    assert (await record(desk.store, ids[0])).fence == 1  # type: ignore[arg-type]
+    assert (await record(desk.store, ids[0])).fence == 1
 
 
 async def test_a_claim_that_never_arrived_is_asked_for_again_with_the_same_ticket(desk: Desk) -> None:
@@ -298,7 +298,7 @@ async def test_what_waits_too_long_for_a_slot_is_given_back_uncharged(desk: Desk
     desk.stopping.set()
     await desk.step()
     await soon(desk.finisher.step(), "the finisher does not write")
-    found = await record(desk.store, waiting)  # type: ignore[arg-type]
+    found = await record(desk.store, waiting)
     assert (found.state, found.attempt, found.losses) == (State.QUEUED, 0, 0)
     assert found.history[-1].ended == "released"
 
@@ -309,7 +309,7 @@ async def test_what_waits_too_long_for_a_slot_is_given_back_uncharged(desk: Desk
 async def test_what_the_store_says_it_holds_and_it_does_not_know_is_given_back_when_seen_twice(
     desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (id,) = await desk.jobs(1)
+    (job,) = await desk.jobs(1)
     forgetful = Hand(desk.store.inner)
     forgetful.id = desk.identity.id
     await forgetful.take()
@@ -319,7 +319,7 @@ async def test_what_the_store_says_it_holds_and_it_does_not_know_is_given_back_w
         await desk.fetcher.strays_step()
     assert delay > 10
     await soon(desk.finisher.step(), "the finisher does not write")
-    found = await record(desk.store, id)  # type: ignore[arg-type]
+    found = await record(desk.store, job)
     assert (found.state, found.attempt, found.fence) == (State.QUEUED, 0, 1)
     assert events(caplog) == ["stray"]
 
@@ -337,7 +337,7 @@ async def test_what_runs_waits_or_is_being_written_is_no_stray(desk: Desk) -> No
 
 
 async def test_a_stray_of_another_fence_is_seen_anew(desk: Desk) -> None:
-    (id,) = await desk.jobs(1)
+    (job,) = await desk.jobs(1)
     forgetful = Hand(desk.store.inner)
     forgetful.id = desk.identity.id
     held = await forgetful.take()
@@ -347,7 +347,7 @@ async def test_a_stray_of_another_fence_is_seen_anew(desk: Desk) -> None:
     await desk.fetcher.strays_step()
     assert desk.finisher.pending == set(), "this claim was seen once"
     await desk.fetcher.strays_step()
-    assert desk.finisher.pending == {id}
+    assert desk.finisher.pending == {job}
 
 
 async def test_it_asks_only_for_what_runs_under_itself(desk: Desk) -> None:

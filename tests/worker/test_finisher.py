@@ -26,17 +26,17 @@ class Desk:
         self.store = store
         self.worker = worker
         self.refused: list[Outcome] = []
-        self.finisher = Finisher(store, self.refused.append)  # type: ignore[arg-type]
+        self.finisher = Finisher(store, self.refused.append)
 
     async def claims(self, number: int, **changes: Any) -> list[Claim]:
         await stored(self.store.inner, *(draft(**changes) for _ in range(number)))
         return await self.worker.claim(number)
 
     async def step(self) -> float:
-        return await soon(self.finisher.step(), "a step does not end")  # type: ignore[no-any-return]
+        return await soon(self.finisher.step(), "a step does not end")
 
     async def states(self, claims: Sequence[Claim]) -> list[str]:
-        return [str((await record(self.store, job.id)).state) for job in claims]  # type: ignore[arg-type]
+        return [str((await record(self.store, job.id)).state) for job in claims]
 
     @property
     def batches(self) -> list[int]:
@@ -111,7 +111,9 @@ async def test_outcomes_are_kept_while_the_store_is_away(desk: Desk) -> None:
     assert await desk.states(claims) == ["succeeded"] * 3
 
 
-async def test_a_repeated_write_whose_reply_was_lost_is_no_refusal(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_repeated_write_whose_reply_was_lost_is_no_refusal(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
     claims = await desk.claims(3)
     desk.done(*claims)
     desk.store.drop("finish")
@@ -216,7 +218,7 @@ async def test_an_outcome_that_the_store_cannot_take_becomes_a_failure_and_its_n
     expected = ["succeeded"] * 3
     expected[place] = "dead"
     assert await desk.states(claims) == expected
-    found = await record(desk.store, claims[place].id)  # type: ignore[arg-type]
+    found = await record(desk.store, claims[place].id)
     assert found.history[-1].error is not None
     assert found.history[-1].error.type == "UnicodeEncodeError"
     assert found.result is None

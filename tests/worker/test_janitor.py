@@ -29,11 +29,11 @@ async def sweeper(store: Flaky) -> Hand:
 
 @pytest.fixture
 def janitor(store: Flaky, sweeper: Hand) -> Janitor:
-    return Janitor(store, lambda: sweeper.id)  # type: ignore[arg-type]
+    return Janitor(store, lambda: sweeper.id)
 
 
 async def states(store: Flaky, ids: list[UUID]) -> list[str]:
-    return [str((await record(store, id)).state) for id in ids]  # type: ignore[arg-type]
+    return [str((await record(store, job)).state) for job in ids]
 
 
 # --- promote
@@ -82,8 +82,8 @@ async def test_jobs_of_a_retired_worker_are_queued_again_and_told(
     with caplog.at_level(logging.WARNING, "holdfast"):
         delay = await janitor.reclaim_step()
     assert 0.8 * RECLAIM_EVERY <= delay <= 1.2 * RECLAIM_EVERY
-    for id in ids:
-        found = await record(store, id)  # type: ignore[arg-type]
+    for job in ids:
+        found = await record(store, job)
         assert found.state in (State.QUEUED, State.SCHEDULED)
         assert (found.attempt, found.losses, found.fence) == (0, 1, 2)
     assert events(caplog) == ["rescued"] * 3
@@ -96,7 +96,7 @@ async def test_the_loss_decides_what_becomes_of_the_job(store: Flaky, janitor: J
     (alone,) = await lost(store, 1, Loss("killed by signal 11"), alone=True)
     (once,) = await lost(store, 1, Loss("killed by signal 9"), terms=TERMS._replace(max_crashes=0))
     await janitor.reclaim_step()
-    found = {id: await record(store, id) for id in (innocent, alone, once)}  # type: ignore[arg-type]
+    found = {job: await record(store, job) for job in (innocent, alone, once)}
     assert (found[innocent].state, found[innocent].losses) == ("queued", 0)
     assert (found[alone].state, found[alone].crashes) == ("queued", 1)
     assert found[once].state == "dead"
@@ -108,7 +108,7 @@ async def test_a_lost_job_whose_cancel_was_asked_for_ends_cancelled(store: Flaky
     await store.cancel([job.id], "the customer left")
     await worker.retire()
     await janitor.reclaim_step()
-    found = await record(store, job.id)  # type: ignore[arg-type]
+    found = await record(store, job.id)
     assert (found.state, found.reason, found.losses) == ("cancelled", "the customer left", 0)
 
 
@@ -123,7 +123,7 @@ async def test_jobs_of_a_silent_worker_are_rescued_by_a_steady_one_alone(
     assert await states(store, [job.id]) == ["running"], "nobody could beat: nobody is to be robbed"
     await keep_beating([sweeper], LEASE + SECOND)
     await janitor.reclaim_step()
-    assert (await record(store, job.id)).state in ("queued", "scheduled")  # type: ignore[arg-type]
+    assert (await record(store, job.id)).state in ("queued", "scheduled")
 
 
 async def test_more_lost_jobs_than_one_step_takes_are_taken_without_a_pause(
@@ -147,21 +147,23 @@ async def test_a_rescue_that_is_interrupted_is_taken_up_again_and_charged_once(
     with pytest.raises(StoreAway):
         await janitor.reclaim_step()
     await janitor.reclaim_step()
-    for id in ids:
-        found = await record(store, id)  # type: ignore[arg-type]
+    for job in ids:
+        found = await record(store, job)
         assert found.state in (State.QUEUED, State.SCHEDULED)
         assert (found.losses, len(found.history)) == (1, 1)
 
 
-async def test_a_sweeper_that_dies_leaves_the_same_loss_to_the_next(store: Flaky, sweeper: Hand, janitor: Janitor) -> None:
-    (id,) = await lost(store, 1, Loss("killed by signal 9"))
+async def test_a_sweeper_that_dies_leaves_the_same_loss_to_the_next(
+    store: Flaky, sweeper: Hand, janitor: Janitor
+) -> None:
+    (job,) = await lost(store, 1, Loss("killed by signal 9"))
     store.fail("finish")
     with pytest.raises(StoreAway):
         await janitor.reclaim_step()
     await sweeper.retire(Loss("the sweeper died too"))
     other = await hand(store.inner)
-    await Janitor(store, lambda: other.id).reclaim_step()  # type: ignore[arg-type,return-value]
-    found = await record(store, id)  # type: ignore[arg-type]
+    await Janitor(store, lambda: other.id).reclaim_step()
+    found = await record(store, job)
     assert (found.losses, [attempt.reason for attempt in found.history]) == (1, ["killed by signal 9"])
 
 
@@ -174,7 +176,7 @@ async def test_a_rescue_is_made_in_the_name_of_the_present_incarnation(store: Fl
     ids = await lost(store, 1, Loss("recycled", on_purpose=True))
     incarnations = [(await hand(store.inner)).id, (await hand(store.inner)).id]
     await store.retire(incarnations[0])
-    janitor = Janitor(store, lambda: incarnations[0])  # type: ignore[arg-type]
+    janitor = Janitor(store, lambda: incarnations[0])
     await janitor.reclaim_step()
     assert await states(store, ids) == ["running"], "a retired sweeper gets nothing"
     incarnations.pop(0)
@@ -194,7 +196,7 @@ async def test_what_is_over_is_deleted(store: Flaky, sweeper: Hand, janitor: Jan
     assert await janitor.prune_step() == PRUNE_EVERY
     for job in jobs:
         with pytest.raises(ValueError, match="not enough values"):
-            await record(store, job.id)  # type: ignore[arg-type]
+            await record(store, job.id)
 
 
 async def test_much_that_is_over_is_deleted_step_by_step_with_room_for_others(

@@ -1,4 +1,4 @@
-"""The keeper and the identity: leases are kept from a thread of their own, and each listener hears of its own worker."""
+"""The keeper and the identity: leases are kept from a thread of their own; each listener hears of its own worker."""
 
 import asyncio
 import logging
@@ -39,8 +39,8 @@ class Ear:
 
 async def registered(store: Flaky, number: int) -> list[UUID]:
     ids = [uuid4() for _ in range(number)]
-    for id in ids:
-        await store.inner.register(id, None, {})
+    for worker in ids:
+        await store.inner.register(worker, None, {})
     return ids
 
 
@@ -50,8 +50,8 @@ async def registered(store: Flaky, number: int) -> list[UUID]:
 async def test_all_leases_are_renewed_in_one_write_three_times_per_lease() -> None:
     clock = FakeClock()
     store = memory(clock)
-    keeper = Keeper(store, clock)  # type: ignore[arg-type]
-    ears = {id: Ear() for id in await registered(store, 3)}
+    keeper = Keeper(store, clock)
+    ears = {worker: Ear() for worker in await registered(store, 3)}
     keeper.kept.update(ears)
     clock.advance(2_500)
     assert await keeper.beat_step() == LEASE / SECOND / BEATS_PER_LEASE
@@ -61,7 +61,7 @@ async def test_all_leases_are_renewed_in_one_write_three_times_per_lease() -> No
 
 async def test_a_worker_that_is_gone_is_told_once_and_beaten_for_no_more() -> None:
     store = memory()
-    keeper = Keeper(store, FakeClock())  # type: ignore[arg-type]
+    keeper = Keeper(store, FakeClock())
     good, gone = await registered(store, 2)
     ears = {good: Ear(), gone: Ear()}
     keeper.kept.update(ears)
@@ -75,7 +75,7 @@ async def test_a_worker_that_is_gone_is_told_once_and_beaten_for_no_more() -> No
 
 async def test_without_workers_the_store_is_left_alone() -> None:
     store = memory()
-    keeper = Keeper(store, FakeClock())  # type: ignore[arg-type]
+    keeper = Keeper(store, FakeClock())
     assert await keeper.beat_step() > 0
     assert await keeper.mail_step() > 0
     assert store.calls == []
@@ -85,7 +85,7 @@ async def test_each_line_reaches_the_worker_that_it_is_for() -> None:
     clock = FakeClock()
     store = memory(clock)
     one, other = await hand(store.inner), await hand(store.inner)
-    keeper = Keeper(store, clock)  # type: ignore[arg-type]
+    keeper = Keeper(store, clock)
     ears = {one.id: Ear(), other.id: Ear()}
     keeper.kept.update(ears)
     jobs = [await running(store.inner, worker) for worker in (one, other, other)]
@@ -99,7 +99,7 @@ async def test_each_line_reaches_the_worker_that_it_is_for() -> None:
 async def test_a_lost_reply_of_the_mail_loses_no_line() -> None:
     store = memory()
     worker = await hand(store.inner)
-    keeper = Keeper(store, FakeClock())  # type: ignore[arg-type]
+    keeper = Keeper(store, FakeClock())
     keeper.kept[worker.id] = ear = Ear()
     job = await running(store.inner, worker)
     await store.cancel([job.id])
@@ -112,7 +112,7 @@ async def test_a_lost_reply_of_the_mail_loses_no_line() -> None:
 
 async def test_a_worker_that_is_added_during_a_step_is_kept_from_the_next_on() -> None:
     store = memory()
-    keeper = Keeper(store, FakeClock())  # type: ignore[arg-type]
+    keeper = Keeper(store, FakeClock())
     one, other = await registered(store, 2)
     keeper.kept[one] = Ear()
     made, go = store.hold("beat")
@@ -132,7 +132,7 @@ async def test_a_worker_that_is_added_during_a_step_is_kept_from_the_next_on() -
 async def test_it_beats_and_reads_mail_though_the_workers_loop_is_blocked() -> None:
     store = memory()
     worker = await hand(store.inner)
-    thread = KeeperThread(store, SystemClock())  # type: ignore[arg-type]
+    thread = KeeperThread(store, SystemClock())
     ear = Ear()
     thread.keeper.kept[worker.id] = OnLoop(asyncio.get_running_loop(), ear)
     thread.start()
@@ -149,7 +149,7 @@ async def test_it_beats_and_reads_mail_though_the_workers_loop_is_blocked() -> N
 async def test_what_is_heard_is_told_on_the_workers_own_loop() -> None:
     store = memory()
     worker = await hand(store.inner)
-    thread = KeeperThread(store, SystemClock())  # type: ignore[arg-type]
+    thread = KeeperThread(store, SystemClock())
     ear = Ear()
     thread.keeper.kept[worker.id] = OnLoop(asyncio.get_running_loop(), ear)
     job = await running(store.inner, worker)
@@ -172,9 +172,9 @@ async def test_what_is_heard_for_a_loop_that_is_closed_disturbs_nobody() -> None
 
 async def test_a_keeper_whose_store_is_away_at_first_beats_when_it_is_back() -> None:
     store = memory()
-    (id,) = await registered(store, 1)
-    thread = KeeperThread(store, SystemClock())  # type: ignore[arg-type]
-    thread.keeper.kept[id] = ear = Ear()
+    (worker,) = await registered(store, 1)
+    thread = KeeperThread(store, SystemClock())
+    thread.keeper.kept[worker] = ear = Ear()
     store.fail("open", times=2)
     store.fail("beat", times=2)
     thread.start()
@@ -185,7 +185,7 @@ async def test_a_keeper_whose_store_is_away_at_first_beats_when_it_is_back() -> 
 
 
 async def test_a_keeper_that_is_stopped_at_once_stops() -> None:
-    thread = KeeperThread(memory(), SystemClock())  # type: ignore[arg-type]
+    thread = KeeperThread(memory(), SystemClock())
     thread.start()
     await soon(thread.stop(), "it does not stop")
     assert not any(t.name == "holdfast-keeper" and t.is_alive() for t in threading.enumerate())
@@ -198,7 +198,7 @@ async def test_it_keeps_the_lease_of_code_that_still_runs_and_gives_its_jobs_bac
     store = memory()
     worker = await hand(store.inner)
     job = await running(store.inner, worker)
-    thread = KeeperThread(store, SystemClock())  # type: ignore[arg-type]
+    thread = KeeperThread(store, SystemClock())
     thread.keeper.kept[worker.id] = Ear()
     thread.start()
     await until(lambda: store.times("beat"), "it does not beat")
@@ -227,7 +227,7 @@ async def test_a_store_that_is_away_when_the_code_has_ended_is_asked_again() -> 
     store = memory()
     worker = await hand(store.inner)
     await running(store.inner, worker)
-    thread = KeeperThread(store, SystemClock())  # type: ignore[arg-type]
+    thread = KeeperThread(store, SystemClock())
     thread.keeper.kept[worker.id] = Ear()
     thread.start()
     await until(lambda: store.times("beat"), "it does not beat")
@@ -300,9 +300,9 @@ def test_no_two_incarnations_have_the_same_id() -> None:
 
 async def test_trouble_with_the_store_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     store = memory()
-    (id,) = await registered(store, 1)
-    thread = KeeperThread(store, SystemClock())  # type: ignore[arg-type]
-    thread.keeper.kept[id] = ear = Ear()
+    (worker,) = await registered(store, 1)
+    thread = KeeperThread(store, SystemClock())
+    thread.keeper.kept[worker] = ear = Ear()
     store.fail("beat", times=2)
     with caplog.at_level(logging.WARNING, "holdfast"):
         thread.start()

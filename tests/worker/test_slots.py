@@ -94,22 +94,22 @@ def test_two_that_must_run_alone_run_one_after_the_other() -> None:
 
 @given(
     st.integers(1, 5),
-    st.lists(st.one_of(st.tuples(st.just("add"), st.lists(st.booleans(), max_size=5)), st.tuples(st.just("end"), st.integers(0, 9)))),
+    st.lists(st.lists(st.booleans(), max_size=5) | st.integers(0, 9)),
 )
 def test_whatever_comes_the_concurrency_is_never_exceeded_and_alone_is_alone(
-    concurrency: int, acts: Sequence[tuple[str, object]]
+    concurrency: int, acts: Sequence[list[bool] | int]
 ) -> None:
     desk = Desk(concurrency)
     arrived = 0
-    for act, what in acts:
-        if isinstance(what, list):
-            arrived += len(what)
-            desk.slots.add([claim(alone=alone) for alone in what])
-        elif isinstance(what, int) and desk.running:
-            desk.end(desk.running[what % len(desk.running)])
+    for act in acts:  # a list arrives (True: alone), a number ends
+        if isinstance(act, list):
+            arrived += len(act)
+            desk.slots.add([claim(alone=alone) for alone in act])
+        elif desk.running:
+            desk.end(desk.running[act % len(desk.running)])
         running = desk.running
         assert len(running) <= concurrency
-        assert len(running) == 1 or not any(run.claim.alone for run in running), act
+        assert len(running) == 1 or not any(run.claim.alone for run in running)
         assert not desk.slots.waiting or running, "a claim waits though nothing runs"
         assert len(desk.started) + len(desk.slots.waiting) == arrived
     while desk.running:

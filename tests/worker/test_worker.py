@@ -217,7 +217,9 @@ async def test_a_snooze_of_nonsense_is_a_failure_and_the_worker_goes_on(shop: Sh
             await (await task.aenqueue()).aresult(PATIENCE)
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(), Stop("lost")])
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(), Stop("lost")]
+)
 @pytest.mark.parametrize("kind", ["async", "plain"])
 async def test_a_handler_that_wants_to_end_the_program_ends_its_own_attempt(
     shop: Shop, kind: str, error: BaseException
@@ -262,8 +264,8 @@ async def test_arguments_that_no_longer_fit_are_an_ordinary_failure(shop: Shop) 
 
     await shop.started()
     terms = Terms(max_attempts=2, base_delay=3_600_000)
-    (id,) = await stored(shop.store.inner, draft(payload=b'{"args":["ann","bob"]}', terms=terms))
-    job: Job[Any] = shop.jobs.job(id)
+    (stored_id,) = await stored(shop.store.inner, draft(payload=b'{"args":["ann","bob"]}', terms=terms))
+    job: Job[Any] = shop.jobs.job(stored_id)
     found = await shop.state(job, State.SCHEDULED, *ENDED)
     assert found.state == State.SCHEDULED, "it outlives a deploy"
     error = found.history[-1].error
@@ -275,18 +277,16 @@ async def test_arguments_that_no_longer_fit_are_an_ordinary_failure(shop: Shop) 
 async def test_a_payload_that_is_no_call_is_the_jobs_own_failure(shop: Shop) -> None:
     shop.task(name="shop.send")(lambda: None)
     await shop.started()
-    (id,) = await stored(shop.store.inner, draft(payload=b"\xff not JSON", terms=Terms(max_attempts=1)))
-    found = await shop.state(shop.jobs.job(id), *ENDED)
+    (stored_id,) = await stored(shop.store.inner, draft(payload=b"\xff not JSON", terms=Terms(max_attempts=1)))
+    found = await shop.state(shop.jobs.job(stored_id), *ENDED)
     assert found.state == State.DEAD
 
 
-async def test_an_unknown_task_is_given_back_for_later_uncharged(
-    shop: Shop, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_unknown_task_is_given_back_for_later_uncharged(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "holdfast"):
         await shop.started(concurrency=1)
-        (id,) = await stored(shop.store.inner, draft(task="shop.unheard_of"))
-        found = await shop.state(shop.jobs.job(id), State.SCHEDULED, *ENDED)
+        (stored_id,) = await stored(shop.store.inner, draft(task="shop.unheard_of"))
+        found = await shop.state(shop.jobs.job(stored_id), State.SCHEDULED, *ENDED)
     assert (found.state, found.attempt, found.releases, found.losses) == (State.SCHEDULED, 0, 1, 0)
     assert found.due_at - (found.started_at or 0) >= SECOND
     assert [told["task"] for told in fields(caplog, "unknown-task")] == ["shop.unheard_of"]
@@ -298,8 +298,8 @@ async def test_an_alias_is_a_name_as_good_as_the_other(shop: Shop) -> None:
         return current_job().task
 
     await shop.started()
-    (id,) = await stored(shop.store.inner, draft(task="shop.old_send", payload=b"{}"))
-    assert await shop.jobs.job(id).aresult(PATIENCE) == "shop.old_send"
+    (stored_id,) = await stored(shop.store.inner, draft(task="shop.old_send", payload=b"{}"))
+    assert await shop.jobs.job(stored_id).aresult(PATIENCE) == "shop.old_send"
     assert send.name == "shop.send"
 
 
@@ -547,13 +547,11 @@ async def test_a_job_that_must_run_alone_has_the_worker_to_itself(shop: Shop) ->
             at_once[name] = max(at_once.get(name, 0), len(present))
         present.discard(name)
 
-    ids = await stored(
-        shop.store.inner, *(draft(payload=b"{}", alone=n % 5 == 4, terms=Terms()) for n in range(20))
-    )
+    ids = await stored(shop.store.inner, *(draft(payload=b"{}", alone=n % 5 == 4, terms=Terms()) for n in range(20)))
     await shop.started(concurrency=4)
-    for id in ids:
-        await shop.state(shop.jobs.job(id), State.SUCCEEDED)
-    assert {at_once[str(id)] for n, id in enumerate(ids) if n % 5 == 4} == {1}
+    for job in map(shop.jobs.job, ids):
+        await shop.state(job, State.SUCCEEDED)
+    assert {at_once[str(one)] for one in ids[4::5]} == {1}
     assert max(at_once.values()) > 1
 
 
@@ -586,9 +584,7 @@ async def test_lost_replies_run_nothing_twice_and_strand_nothing(shop: Shop) -> 
 # --- what is told
 
 
-async def test_an_attempt_is_told_when_it_begins_and_when_it_ends(
-    shop: Shop, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_attempt_is_told_when_it_begins_and_when_it_ends(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     ok = shop.task(name="ok")(lambda: 5)
     with caplog.at_level(logging.INFO, "holdfast.job"):
         await shop.started()
@@ -654,9 +650,7 @@ async def test_a_drain_lets_running_jobs_finish_and_claims_no_more(shop: Shop, g
 
 
 @pytest.mark.usefixtures("short_grace")
-async def test_at_the_deadline_an_async_handler_is_interrupted_and_given_back_uncharged(
-    shop: Shop, gate: Gate
-) -> None:
+async def test_at_the_deadline_an_async_handler_is_interrupted_and_given_back_uncharged(shop: Shop, gate: Gate) -> None:
     @shop.task
     async def hang() -> None:
         gate.reached.set()
@@ -818,16 +812,17 @@ async def test_stopping_twice_and_stopping_what_never_ran_is_harmless(shop: Shop
 
 
 async def test_after_its_stop_nothing_of_a_worker_is_left(shop: Shop) -> None:
-    before, tasks = set(threading.enumerate()), asyncio.all_tasks()
+    tasks, before = asyncio.all_tasks(), set(threading.enumerate())
+
+    def left() -> set[str]:
+        return {t.name for t in set(threading.enumerate()) - before if t.name.startswith("holdfast-")}
+
     ok = shop.task(name="ok")(lambda: 5)
     worker = await shop.started()
     await (await ok.aenqueue()).aresult(PATIENCE)
     await soon(worker.astop(), "it does not stop")
     assert asyncio.all_tasks() == tasks
-    await until(
-        lambda: not {t.name for t in set(threading.enumerate()) - before if t.name.startswith("holdfast-")} - {"holdfast-io"},
-        "a thread of the worker is left",
-    )
+    await until(lambda: left() <= {"holdfast-io"}, "a thread of the worker is left")
     assert shop.store.done.count("close") == 2, "its own store and its keeper's"
 
 
@@ -846,6 +841,7 @@ async def test_a_store_that_is_away_at_the_start_is_an_error_of_the_start(shop: 
     shop.store.fail(method)
     with pytest.raises(StoreAway):
         await worker.astart()
+    assert shop.store.done.count("open") == shop.store.done.count("close"), "the store is left open"
     ok = shop.task(name="ok")(lambda: 5)
     shop.workers.remove(worker)
     await shop.started()
@@ -902,16 +898,21 @@ def test_start_and_stop_may_be_called_from_different_threads() -> None:
     jobs.close()
 
 
-def test_a_worker_may_be_started_again_after_its_stop() -> None:
+def test_a_worker_may_be_started_again_after_its_stop(caplog: pytest.LogCaptureFixture) -> None:
     jobs = Holdfast("memory://")
     task = jobs.task(name="a")(lambda: 5)
     worker = jobs.worker()
-    for _ in range(3):
-        worker.start()
-        with pytest.raises(ConfigError, match="runs already"):
+    incarnations = set()
+    with caplog.at_level(logging.WARNING, "holdfast"):
+        for _ in range(3):
             worker.start()
-        assert task.enqueue().result(PATIENCE) == 5
-        worker.stop()
+            incarnations.add(worker.identity.id)
+            with pytest.raises(ConfigError, match="runs already"):
+                worker.start()
+            assert task.enqueue().result(PATIENCE) == 5
+            worker.stop()
+    assert len(incarnations) == 3, "an id is never used again"
+    assert events(caplog) == []
     jobs.close()
 
 
@@ -1061,9 +1062,7 @@ async def test_a_claim_that_was_robbed_is_stopped_and_writes_nothing(
     assert (await shop.state(job, State.RUNNING)).worker == sweeper.id
 
 
-async def test_a_late_outcome_is_refused_and_told(
-    shop: Shop, gate: Gate, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_late_outcome_is_refused_and_told(shop: Shop, gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
     @shop.task
     def late() -> str:
         gate.pass_()
@@ -1132,7 +1131,7 @@ async def test_a_line_about_another_claim_stops_nobody(shop: Shop, gate: Gate) -
         Line(other, "cancel", job.id, 1),
         Line(worker.identity.id, "lost", shop.jobs.job(other).id, 1),
     ):
-        worker.line(line)
+        worker.told(line)
     gate.opened.set()
     assert await job.aresult(PATIENCE) == "undisturbed"
 

@@ -69,11 +69,15 @@ def banner(facts: dict[str, Any], options: dict[str, Any], processes: int, took:
     shown = "  ".join(tasks[:8]) + ("  …" if len(tasks) > 8 else "")
     slots = processes * options["concurrency"]
     return [
-        (f"holdfast {__version__}   python {platform.python_version()}   pid {os.getpid()} on {platform.node()}"
-        f"   {options['app']}"),
+        (
+            f"holdfast {__version__}   python {platform.python_version()}   pid {os.getpid()} on {platform.node()}"
+            f"   {options['app']}"
+        ),
         f"  store    {facts['store']}",
-        (f"  work     {slots} slots in {processes} process{'es' if processes > 1 else ''}"
-        f"     shutdown {options['deadline']:g} s"),
+        (
+            f"  work     {slots} slots in {processes} process{'es' if processes > 1 else ''}"
+            f"     shutdown {options['deadline']:g} s"
+        ),
         f"  queues   {' '.join(options['queues']) if options['queues'] else 'every queue in the store'}",
         f"  tasks    {len(tasks)}: {shown}",
         f"ready in {took:.2f} s. Ctrl-C drains, twice stops at once.",

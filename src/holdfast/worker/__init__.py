@@ -92,9 +92,14 @@ class Worker:
         if self._main is not None:
             raise ConfigError("this worker runs already")
         self._store, self._tasks = self._supply()
+        self.identity = Identity(self._clock)  # never one that was retired
         await self._store.open()
         self._wire()
-        await self._register()
+        try:
+            await self._register()
+        except BaseException:
+            await self._store.close()
+            raise
         if self._supervisor is None:
             self.keep()
         self._main = asyncio.create_task(self._run())
@@ -122,7 +127,7 @@ class Worker:
             self._finisher,
             self._queues,
             self._claiming,
-            self._lost,
+            self.lost,
         )
         self._janitor = Janitor(self._store, lambda: self.identity.id)
 
@@ -150,8 +155,13 @@ class Worker:
         """Starts a heartbeat of the worker's own: an embedded worker's, or a child's whose supervisor is gone."""
         if self._keeper is None:
             self._keeper = KeeperThread(self._store.twin(), self._clock)
-            self._keeper.keeper.kept[self.identity.id] = ToLoop(asyncio.get_running_loop(), self)
+            self._listen()
             self._keeper.start()
+
+    def _listen(self) -> None:
+        if self._keeper is not None:
+            heard = Heard(self, self.identity)
+            self._keeper.keeper.kept[self.identity.id] = ToLoop(asyncio.get_running_loop(), heard)
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -363,24 +373,19 @@ class Worker:
 
     # --- what the keeper hears
 
-    def beaten(self, sent: float, lease: Span) -> None:
-        """A beat was accepted."""
-        self.identity.beaten(sent, lease)
-
-    def line(self, line: Line) -> None:
+    def told(self, line: Line) -> None:
         """A line of mail: stop that attempt, if it is still the one."""
         run = self._slots.running.get((line.job, line.fence))
-        if run is not None and line.worker == self.identity.id:
+        if run is not None and line.worker == run.claim.worker:
             run.stop("cancelled" if line.kind == "cancel" else "lost")
 
-    def gone(self) -> None:
+    def lost(self, identity: Identity) -> None:
         """This incarnation was retired: its jobs are others' now. Stop them, and begin anew."""
-        self._lost(self.identity)
-
-    def _lost(self, identity: Identity) -> None:
         if identity is not self.identity or self._claiming:
             return
         identity.lost = True
+        if self._keeper is not None:
+            self._keeper.keeper.kept.pop(identity.id, None)
         text = "retired by someone else; its jobs are theirs now"
         tell(workers, logging.WARNING, "worker-gone", worker=identity.id, message=text)
         self._slots.take()
@@ -403,8 +408,7 @@ class Worker:
                 return
 
     def _renamed(self) -> None:
-        if self._keeper is not None:
-            self._keeper.keeper.kept[self.identity.id] = ToLoop(asyncio.get_running_loop(), self)
+        self._listen()
         if self.renamed is not None:
             self.renamed(self.identity.id)
         tell(workers, logging.WARNING, "began-anew", worker=self.identity.id)
@@ -467,6 +471,23 @@ class Worker:
         ready.set_result(None)
         await leaving.wait(None)
         await self.astop()
+
+
+class Heard:
+    """What is heard about one incarnation of a worker, and about no other."""
+
+    def __init__(self, worker: Worker, identity: Identity) -> None:
+        self.identity = identity
+        self._worker = worker
+
+    def beaten(self, sent: float, lease: Span) -> None:
+        self.identity.beaten(sent, lease)
+
+    def gone(self) -> None:
+        self._worker.lost(self.identity)
+
+    def line(self, line: Line) -> None:
+        self._worker.told(line)
 
 
 def _queues(queues: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -57,8 +57,8 @@ class Fetcher:
             return self._refused(identity, claims)
         if claims.jobs:
             identity.ticket += 1
-            if identity.lost:
-                self.give_back(claims.jobs, "claimed by a worker that was retired meanwhile")
+            if identity.lost or self._stopping:
+                self.give_back(claims.jobs, "claimed by a worker that was leaving")
             else:
                 self._slots.add(claims.jobs)
             return 0
@@ -73,6 +73,9 @@ class Fetcher:
     def _refused(self, identity: Identity, claims: Claims) -> float:
         if claims.refused == "expired":  # the next beat revives the lease
             return IDLE_MOST / 4
+        if claims.refused == "used":  # a claim whose reply was lost, and nothing of it is held any more
+            identity.ticket += 1
+            return 0
         tell(workers, logging.WARNING, "claim-refused", worker=identity.id, reason=claims.refused)
         self._lost(identity)
         return IDLE_MOST

@@ -17,6 +17,7 @@ from holdfast.worker.loop import Signal
 BATCH_MOST = 500
 PENDING_MOST = 2 * BATCH_MOST
 IDLE = 60.0
+BUSY_PAUSE = 0.1  # seconds before rows that another transaction has locked are tried again
 
 
 class Finisher:
@@ -62,7 +63,7 @@ class Finisher:
             self._writing = ()
         for outcome, answer in zip(batch, answers, strict=True):
             self._settle(outcome, answer)
-        return 0
+        return BUSY_PAUSE if all(answer.answer is Answer.BUSY for answer in answers) else 0
 
     async def _write(self, batch: Sequence[Outcome]) -> Sequence[Settled]:
         try:
@@ -86,7 +87,12 @@ class Finisher:
             reason="",
             error=failure(error),
         )
-        return (await self._store.finish([spoilt]))[0]
+        try:
+            return (await self._store.finish([spoilt]))[0]
+        except StoreAway:
+            raise
+        except Exception:  # noqa: BLE001  # this one job stays as it is and is asked for again; the others go on
+            return Settled(Answer.BUSY)
 
     def _settle(self, outcome: Outcome, answer: Settled) -> None:
         if answer.answer is Answer.BUSY:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 from uuid import UUID
 
 from holdfast.clock import SECOND, Clock, Span
+from holdfast.errors import StoreError
+from holdfast.job import Loss
 from holdfast.store import Line, Store
-from holdfast.worker.loop import Signal, repeat
+from holdfast.worker.loop import Signal, Trouble, repeat
 
 MAIL_EVERY = 1.0
 BEATS_PER_LEASE = 3
@@ -99,7 +101,8 @@ class KeeperThread:
     async def _linger(self, worker: UUID, over: Callable[[], bool]) -> None:
         while not over():  # noqa: ASYNC110  # a thread of the user's says nothing when it ends
             await asyncio.sleep(MAIL_EVERY / 4)
-        await self._store.retire(worker)
+        loss = Loss("still running after the shutdown deadline; its code has ended since", on_purpose=True)
+        await self._insist("retire", lambda: self._store.retire(worker, loss))
         if self._stopping is not None:
             self._stopping.set()
 
@@ -108,11 +111,23 @@ class KeeperThread:
 
     async def _main(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), Signal()
-        await self._store.open()
+        await self._insist("keeper", self._store.open)
         try:
             await self.keeper.run(self._stopping)
         finally:
             await self._store.close()
+
+    async def _insist(self, what: str, call: Callable[[], Awaitable[None]]) -> None:
+        """Until it is done, or nobody needs it any more: the store may be away just now."""
+        trouble = Trouble(what)
+        while self._stopping is not None and not self._stopping:
+            try:
+                await call()
+            except StoreError as error:
+                await self._stopping.wait(trouble.again(error))
+            else:
+                trouble.over()
+                return
 
 
 class OnLoop:

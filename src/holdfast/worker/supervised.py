@@ -12,7 +12,7 @@ from uuid import UUID
 
 from holdfast.observe.logging import tell, workers
 from holdfast.store import Line
-from holdfast.worker import Departure, Worker
+from holdfast.worker import Departure, Heard, Worker
 from holdfast.worker.channel import Channel
 from holdfast.worker.loop import Signal
 
@@ -49,13 +49,14 @@ def _asked(leaving: Signal, worker: Worker) -> None:
 
 async def _obey(channel: Channel, worker: Worker, leaving: Signal) -> None:
     while (message := await channel.receive()) is not None:
+        heard = Heard(worker, worker.identity)
         match message["word"]:
-            case "beaten":
-                worker.beaten(message["sent"], message["lease"])
+            case "beaten" if message["worker"] == str(heard.identity.id):
+                heard.beaten(message["sent"], message["lease"])
+            case "gone" if message["worker"] == str(heard.identity.id):
+                heard.gone()
             case "line":
-                worker.line(Line(UUID(message["worker"]), message["kind"], UUID(message["job"]), message["fence"]))
-            case "gone":
-                worker.gone()
+                heard.line(Line(UUID(message["worker"]), message["kind"], UUID(message["job"]), message["fence"]))
             case "drain":
                 leaving.set()
             case "hurry":

@@ -44,7 +44,7 @@ SPAWN_FAILED, STORE_FAILED = 2, 3  # exit codes of a child that could not start:
 
 
 class Child:
-    """One worker process as its supervisor sees it; listens for its worker's beats and mail, and passes them on."""
+    """One worker process as its supervisor sees it."""
 
     def __init__(self, process: subprocess.Popen[bytes], channel: Channel) -> None:
         self.process = process
@@ -52,15 +52,6 @@ class Child:
         self.worker: UUID | None = None
         self.forced: list[dict[str, Any]] = []
         self.killed = False
-
-    def beaten(self, sent: float, lease: Span) -> None:
-        self.channel.send("beaten", sent=sent, lease=lease)
-
-    def gone(self) -> None:
-        self.channel.send("gone")
-
-    def line(self, line: Line) -> None:
-        self.channel.send("line", worker=line.worker, kind=line.kind, job=line.job, fence=line.fence)
 
     def kill_group(self) -> None:
         """Kills the child and everything it started; works after the child's own death, too."""
@@ -190,7 +181,7 @@ class Supervisor:
 
     def _keep(self, child: Child) -> None:
         if self._keeper is not None and child.worker is not None:
-            self._keeper.kept[child.worker] = child
+            self._keeper.kept[child.worker] = _Forward(child.channel, child.worker)
 
     async def _bury(self, child: Child) -> int:
         """Confirms that nobody of the group is left, and only then has its jobs given back."""
@@ -299,6 +290,23 @@ class Supervisor:
             )
             child.killed = True
             child.kill_group()
+
+
+class _Forward:
+    """Passes on to a child what is heard about its worker."""
+
+    def __init__(self, channel: Channel, worker: UUID) -> None:
+        self._channel = channel
+        self._worker = worker
+
+    def beaten(self, sent: float, lease: Span) -> None:
+        self._channel.send("beaten", worker=self._worker, sent=sent, lease=lease)
+
+    def gone(self) -> None:
+        self._channel.send("gone", worker=self._worker)
+
+    def line(self, line: Line) -> None:
+        self._channel.send("line", worker=line.worker, kind=line.kind, job=line.job, fence=line.fence)
 
 
 class _Own:

@@ -17,7 +17,7 @@ class Taken(NamedTuple):
     """What a claim took, as held.sql returns it, or why it was refused."""
 
     rows: Sequence[Row] = ()
-    refused: Literal["gone", "expired", "ticket"] | None = None
+    refused: Literal["gone", "expired", "ticket", "used"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,9 @@ class Claiming:
         return None
 
     def read(self, sql: Sql) -> Taken:
-        """What is held under the ticket."""
-        return Taken(sql.rows("held", text_of(self.worker), self.ticket, -1))
+        """What is held under the ticket, which is used; all of it may have been settled or taken over since."""
+        rows = sql.rows("held", text_of(self.worker), self.ticket, -1)
+        return Taken(rows, None if rows else "used")
 
     def _before_taking(self, sql: Sql) -> Taken | str:
         """The answer where nothing may be taken; else the queue that began the worker's last claim."""

@@ -25,7 +25,7 @@ from holdfast.stores.sqlite.turns import Turns
 
 POLL = 0.01  # seconds between two looks where the kernel says nothing
 CALM = 0.25  # and where it would have said something
-FIRST, LATER, LAST = 0.0005, 0.002, 0.1  # the pauses double after a write: from FIRST, after a commit from LATER
+FIRST, LATER, LAST = 0.001, 0.002, 0.1  # the pauses double after a write: from FIRST, after a commit from LATER
 
 
 class Waiting(Call[bool]):
@@ -148,8 +148,11 @@ class Watcher:
         return self._listen(pause or CALM, None if rest else self._kernel)
 
     def _listen(self, seconds: float | None, kernel: int | None = None) -> bool:
-        sources = [self._bell] if kernel is None else [self._bell, kernel]
-        ready, _, _ = select.select(sources, [], [], seconds)
+        sources = select.poll()  # not select(): descriptors may be greater than 1024
+        for source in (self._bell, kernel):
+            if source is not None:
+                sources.register(source, select.POLLIN)
+        ready = {source for source, _ in sources.poll(None if seconds is None else seconds * 1000)}
         if kernel is not None and kernel in ready:
             heard(kernel)
             self._pause = FIRST
