@@ -80,3 +80,10 @@ def deaf(seconds: float = 600) -> None:
     Path(os.environ["LEDGER"]).parent.joinpath("deaf").touch()
     time.sleep(seconds)
     note("effect")
+
+
+@jobs.task
+async def poison() -> None:
+    """Ends its whole process."""
+    note("begin")
+    os._exit(7)

@@ -690,31 +690,34 @@ async def test_a_batch_is_a_few_steps_whatever_its_size(store: SqliteStore, file
 # --- the write-ahead log
 
 
-async def test_the_log_stays_short_under_load_with_readers(
-    store: SqliteStore, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_log_stays_short_although_someone_always_reads(store: SqliteStore, file: Path) -> None:
     log = Path(f"{file}-wal")
     longest = written = 0
     stop = threading.Event()
 
     def read() -> None:
-        with database(file) as other:
+        with database(file, isolation_level=None) as other:
             while not stop.is_set():
+                other.execute("BEGIN")
                 other.execute("SELECT count(*) FROM holdfast_jobs").fetchall()
+                stop.wait(0.003)  # the snapshots of three such readers overlap
+                other.execute("COMMIT")
 
-    reader = threading.Thread(target=read)
-    reader.start()
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
     try:
         async with asyncio.timeout(PATIENCE):
-            while written < 6 * opening.WAL_LIMIT:
+            while written < 12 * opening.WAL_LIMIT:
                 await store.enqueue([draft(payload=b"x" * 20_000) for _ in range(10)])
                 written += 200_000
                 longest = max(longest, size(log))
     finally:
         stop.set()
-        reader.join(PATIENCE)
+        for reader in readers:
+            reader.join(PATIENCE)
     assert longest > opening.WAL_LIMIT, "the test has not written enough to say anything"
-    assert longest < 4 * opening.WAL_LIMIT, f"the log grew to {longest / 1e6:.1f} MB"
+    assert longest < 6 * opening.WAL_LIMIT, f"the log grew to {longest / 1e6:.1f} MB"
 
 
 async def test_no_connection_of_ours_checkpoints_by_itself(file: Path) -> None:

@@ -48,7 +48,8 @@ class SqliteStore:
     newest commits to the operating system, and a power cut may take them.
 
     A missing or empty file, and a database without tables of Holdfast, gets them when it is opened (their names begin
-    with holdfast_), and WAL mode. Must not be used in a forked child; forgetting it there closes nothing.
+    with holdfast_), and WAL mode. It uses what `import sqlite3` gives, never a second SQLite beside it: two copies in
+    one process undo each other's file locks.
     Raises ConfigError for a path or durability that makes no sense.
     """
 

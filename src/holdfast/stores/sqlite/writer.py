@@ -2,7 +2,7 @@
 
 1. look: what needs no write is answered at once
 2. lock: waits for the write lock in short steps, as long as the callers have patience
-3. write: all calls in one transaction, each in a savepoint where there are several
+3. write: all calls in one transaction; if one fails, nothing of it is stored, and each gets one of its own
 4. commit; only then the callers are answered, each event loop woken once
 5. checkpoint, when the log has grown
 """
@@ -198,7 +198,7 @@ class Writer:
         except Exception as error:  # noqa: BLE001  # one call's, or the end of the transaction for all of them
             if self._connection.in_transaction:
                 self._sql.run("ROLLBACK")
-            if len(taken) > 1:
+            if len(taken) > 1:  # nothing of it was stored; one by one, only those fail whose own fault it is
                 self._calls.extendleft(reversed(taken))
                 self._singly = len(taken)
                 return []
@@ -212,29 +212,13 @@ class Writer:
         start = time.monotonic()
         most = 1 if self._singly else MOST_CALLS
         self._singly = max(0, self._singly - 1)
-        several = most > 1 and len(self._calls) > 1
         while self._calls and len(taken) < most and time.monotonic() - start < MOST_SECONDS:
             call = self._calls.popleft()
             if not call.wanted:
                 continue
             call.result = call.error = None
             taken.append(call)
-            if several:
-                self._write_guarded(call)
-            else:
-                call.result = call.work.write(self._sql)
-
-    def _write_guarded(self, call: _Writing[Any]) -> None:
-        """What fails here is undone without harm to the calls before it, unless the whole transaction is gone."""
-        self._sql.run("SAVEPOINT call")
-        try:
             call.result = call.work.write(self._sql)
-        except Exception as error:
-            if not self._connection.in_transaction:
-                raise
-            self._sql.run("ROLLBACK TO call")
-            call.error = self._stated(error)
-        self._sql.run("RELEASE call")
 
     def _after_commit(self, taken: Sequence[_Writing[Any]]) -> None:
         if any(call.work.wakes and call.error is None for call in taken):
