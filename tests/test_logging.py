@@ -328,3 +328,21 @@ def test_texts_are_cut_by_the_columns_that_they_take() -> None:
     assert shortened("abcdef", 5) == "abcd…"
     assert shortened("日本語です", 6) == "日本…"
     assert columns("e\u0301") == 1
+
+
+def test_the_place_of_an_error_is_the_innermost_frame_of_own_code() -> None:
+    import json
+
+    from holdfast.observe.logging import place
+    from holdfast.policy import failure
+
+    def handler() -> None:
+        json.loads("{")  # fails inside the standard library
+
+    with pytest.raises(json.JSONDecodeError) as caught:
+        handler()
+    line = handler.__code__.co_firstlineno + 1
+    found = place(failure(caught.value).traceback)
+    assert found is not None
+    assert found.endswith(f"tests/test_logging.py:{line} in handler")
+    assert place("") is None

@@ -301,3 +301,20 @@ def configure(style: Style | None, level: str) -> None:
     ours.addHandler(handler)
     ours.setLevel(level.upper())
     ours.propagate = False
+
+
+_LIBRARIES = (os.path.dirname(os.__file__) + os.sep, __file__.removesuffix("observe/logging.py"), "<")  # noqa: PTH120
+_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+
+
+def place(traceback: str) -> str | None:
+    """Where an error came from: the innermost frame that is not a library's, as `app/mail.py:88 in send_invoice`."""
+    frames = [frame for frame in _FRAME.findall(traceback) if not _library(frame[0])]
+    if not frames:
+        return None
+    path, line, function = frames[-1]
+    return f"{path.removeprefix(os.getcwd() + os.sep)}:{line} in {function}"  # noqa: PTH109  # a text, not a path
+
+
+def _library(path: str) -> bool:
+    return path.startswith(_LIBRARIES) or "site-packages" in path or "dist-packages" in path

@@ -19,7 +19,7 @@ from holdfast.bridge import at_exit
 from holdfast.clock import SECOND, Clock, Duration, Span, span
 from holdfast.errors import ConfigError, StoreError
 from holdfast.job import Claim, Failed, Outcome, Released, State, Succeeded, Verdict
-from holdfast.observe.logging import jobs, tell, workers
+from holdfast.observe.logging import jobs, place, tell, workers
 from holdfast.policy import decide
 from holdfast.store import Line, Store
 from holdfast.task import Task, named
@@ -338,6 +338,7 @@ class Worker:
                     ran=ran,
                     error=error.type,
                     message=error.message,
+                    at=place(error.traceback),
                     retry_in=None if dead else again,
                     hint="no retry= set" if dead and run.claim.terms.max_attempts == 1 else None,
                 )

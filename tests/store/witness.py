@@ -1,0 +1,365 @@
+"""The witness of a random history: from what the store answers it keeps its own account, and objects to what cannot be.
+
+It knows the invariants of the design (I1 to I6), who may claim and who may rob, and what one step may do to a
+job. It computes no full model: what a store must answer to the letter is compared with the memory store.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+from holdfast.clock import DAY, HOUR, Instant
+from holdfast.job import (
+    ERRORS_FIRST,
+    ERRORS_LAST,
+    FINAL,
+    TOMBSTONE,
+    TRANSITIONS,
+    Attempt,
+    Claim,
+    Draft,
+    Event,
+    Outcome,
+    Record,
+    State,
+    Transition,
+)
+from holdfast.policy import COMPANY_LOSSES
+from holdfast.store import LEASE, Answer, Beat, Claims, Line, Promoted, Receipt, Registered, Settled
+
+QUEUES = ["mail", "slow"]
+
+
+@dataclass
+class Life:
+    """A worker's life as the rules of lease and steadiness make it."""
+
+    lease_until: Instant
+    beat_at: Instant
+    steady_since: Instant
+    ticket: int = 0  # the last one used
+    took: Sequence[Claim] = field(default_factory=list)  # by that ticket
+    retired_at: Instant | None = None
+
+    def live(self, now: Instant) -> bool:
+        return self.retired_at is None and now < self.lease_until
+
+    def steady(self, now: Instant) -> bool:
+        return 0 <= now - self.beat_at < LEASE / 2 and now - self.steady_since > LEASE
+
+    def beat(self, now: Instant) -> None:
+        if not 0 <= now - self.beat_at <= LEASE / 2:
+            self.steady_since = now
+        self.beat_at, self.lease_until = now, now + LEASE
+
+    def over(self, now: Instant) -> bool:
+        return now >= (self.beat_at + DAY if self.retired_at is None else self.retired_at + HOUR)
+
+
+class Witness:
+    """What was acknowledged, who holds what, which words were accepted. Each method is told of one call and its answer."""
+
+    def __init__(self, now: Instant) -> None:
+        self.now = now
+        self.jobs: dict[UUID, Record] = {}  # as last seen
+        self.lives: dict[UUID, Life] = {}
+        self.robbed: set[tuple[UUID, UUID, int]] = set()  # (worker, job, fence) of claims that a sweeper ended
+        self._drafts: dict[UUID, Draft] = {}  # acknowledged, and not pruned
+        self._births: Counter[UUID] = Counter()  # how often a job of this id was stored (anew after pruning)
+        self._holders: dict[tuple[UUID, int, int], UUID] = {}  # (job, birth, fence) -> who was given it
+        self._swept: set[tuple[UUID, int, int]] = set()  # of those, the ones that a reclaim gave
+        self._settled: dict[tuple[UUID, int], tuple[int, UUID, State]] = {}  # (job, birth) -> the last accepted word
+        self._accepted: set[tuple[UUID, int, int]] = set()
+        self._written: dict[UUID, Outcome] = {}  # accepted in this step
+        self._events: set[Event] = set()  # what this step may do to a job
+
+    def _word(self, job: Claim | Outcome | Record) -> tuple[UUID, int, int]:
+        return (job.id, self._births[job.id], job.fence)
+
+    def running(self) -> list[Record]:
+        return [row for row in self.jobs.values() if row.state is State.RUNNING]
+
+    # --- producers and operators
+
+    def enqueued(self, drafts: Sequence[Draft], receipts: Sequence[Receipt]) -> None:
+        self._events = {"enqueue"}
+        for draft, receipt in zip(drafts, receipts, strict=True):
+            known = self._drafts.get(draft.id)
+            same = known is None or known.content == draft.content
+            assert receipt == Receipt(draft.id, "accepted" if same else "conflict", created=known is None)
+            if known is None:
+                self._drafts[draft.id] = draft
+                self._births[draft.id] += 1
+
+    def cancelled(self, ids: Sequence[UUID], answers: Sequence[str]) -> None:
+        self._events = {"cancel"}
+        for job_id, answer in zip(ids, answers, strict=True):
+            row = self.jobs.get(job_id)
+            if row is None:
+                assert answer == "missing"
+            elif row.state is State.RUNNING:
+                assert answer == "requested"
+            else:
+                assert answer == ("final" if row.state in FINAL else "cancelled")
+
+    def retried(self, ids: Sequence[UUID], answers: Sequence[str]) -> None:
+        self._events = {"retry"}
+        for job_id, answer in zip(ids, answers, strict=True):
+            row = self.jobs.get(job_id)
+            if row is None:
+                assert answer == "missing"
+            elif row.state in FINAL:
+                assert answer == ("succeeded" if row.state is State.SUCCEEDED else "retried")
+            else:
+                assert answer == "unfinished"
+
+    # --- workers' lives
+
+    def registered(self, worker: UUID, answer: Registered) -> None:
+        assert answer == Registered(LEASE, self.now)
+        if worker not in self.lives:
+            self.lives[worker] = Life(self.now + LEASE, self.now, self.now)
+        elif self.lives[worker].retired_at is None:
+            self.lives[worker].beat(self.now)
+
+    def beaten(self, workers: Sequence[UUID], beat: Beat) -> None:
+        known = {worker for worker in workers if worker in self.lives and self.lives[worker].retired_at is None}
+        assert beat == Beat(LEASE, self.now, frozenset(workers) - known)
+        for worker in known:
+            self.lives[worker].beat(self.now)
+
+    def retired(self, worker: UUID) -> None:
+        life = self.lives.get(worker)
+        if life is not None and life.retired_at is None:
+            life.retired_at = self.now
+
+    # --- claims
+
+    def claimed(self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int, claims: Claims) -> None:
+        self._events = {"claim"}
+        jobs, refused = self._due(worker, ticket, queues, limit)
+        assert claims.refused == refused
+        assert sorted(job.id for job in claims.jobs) == sorted(jobs), "not the jobs at the heads, or not those held"
+        if claims.jobs and ticket == self.lives[worker].ticket + 1:
+            self._check_fresh(claims.jobs)
+            self.lives[worker].ticket, self.lives[worker].took = ticket, claims.jobs
+        for job in claims.jobs:
+            assert job.worker == worker
+            self._handed_out(job)
+
+    def _due(
+        self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int
+    ) -> tuple[list[UUID], str | None]:
+        """The jobs that a claim must take or return, or why it must be refused."""
+        life = self.lives.get(worker)
+        if life is None or life.retired_at is not None:
+            return [], "gone"
+        if not life.live(self.now):
+            return [], "expired"
+        if ticket == life.ticket:
+            held = {(row.id, row.fence) for row in self.running() if row.worker == worker}
+            jobs = [job.id for job in life.took if (job.id, job.fence) in held]
+            return jobs, None if jobs else "used"
+        if ticket != life.ticket + 1:
+            return [], "ticket"
+        names = QUEUES if queues is None else queues
+        return [job for name in names for job in self._heads(name, limit)], None
+
+    def _heads(self, queue: str, limit: int) -> list[UUID]:
+        rows = [row for row in self.jobs.values() if row.state is State.QUEUED and row.queue == queue]
+        rows.sort(key=lambda row: (-row.priority, row.due_at, row.id))
+        return [row.id for row in rows[:limit]]
+
+    def _check_fresh(self, jobs: Sequence[Claim]) -> None:
+        for queue in QUEUES:
+            ids = [job.id for job in jobs if job.queue == queue]
+            assert ids == self._heads(queue, len(ids)), "the order within a queue"
+        for job in jobs:
+            row = self.jobs[job.id]
+            assert (job.attempt, job.fence, job.loss) == (row.attempt + 1, row.fence + 1, None)
+            assert job.claimed_at == self.now
+
+    def _handed_out(self, job: Claim) -> None:
+        """I3: a fence is given to one worker."""
+        assert self._holders.setdefault(self._word(job), job.worker) == job.worker
+
+    def settled(self, outcomes: Sequence[Outcome], answers: Sequence[Settled], events: Iterable[Event]) -> None:
+        """I6, and I3's other half: only the word of the running claim is accepted, and once."""
+        self._events = {*events, "cancel"}
+        for outcome, answer in zip(outcomes, answers, strict=True):
+            key, word = self._word(outcome)[:2], (outcome.fence, outcome.worker)
+            row, last = self.jobs.get(outcome.id), self._settled.get(self._word(outcome)[:2])
+            if row is None:
+                assert answer == Settled(Answer.GONE)
+            elif outcome.id not in self._written and (row.fence, row.worker) == word:
+                written = _as_written(outcome, row)
+                assert answer == Settled(Answer.ACCEPTED, written.state)
+                assert self._word(outcome) not in self._accepted
+                self._accepted.add(self._word(outcome))
+                self._settled[key] = (*word, written.state)
+                self._written[outcome.id] = written
+            elif last is not None and last[:2] == word:
+                assert answer == Settled(Answer.REPLAYED, last[2])
+            else:
+                assert answer == Settled(Answer.STALE)
+
+    # --- janitors
+
+    def reclaimed(self, sweeper: UUID, claims: Sequence[Claim]) -> None:
+        self._events = set()
+        assert {job.id for job in claims} == {row.id for row in self._takable(sweeper)}
+        for job in claims:
+            row = self.jobs[job.id]
+            assert (job.worker, job.attempt, job.claimed_at) == (sweeper, row.attempt, row.started_at)
+            assert job.loss is not None
+            if row.worker is not None and row.worker != sweeper:
+                assert job.fence == row.fence + 1
+                self.robbed.add((row.worker, row.id, row.fence))
+                self._swept.add(self._word(job))
+            self._handed_out(job)
+
+    def _takable(self, sweeper: UUID) -> list[Record]:
+        """Cuts leases, as a steady sweeper does, and tells what it must get."""
+        me = self.lives.get(sweeper)
+        if me is None or not me.live(self.now):
+            return []
+        steady = me.steady(self.now)
+        if steady:
+            for life in self.lives.values():
+                life.lease_until = min(life.lease_until, self.now + LEASE)
+        return [row for row in self.running() if self._may_take(row, sweeper, steady=steady)]
+
+    def _may_take(self, row: Record, sweeper: UUID, *, steady: bool) -> bool:
+        if row.worker == sweeper:
+            return self._word(row) in self._swept
+        holder = None if row.worker is None else self.lives.get(row.worker)
+        assert holder is not None, "a worker's row was pruned while a job ran under it"
+        return holder.retired_at is not None or (steady and not holder.live(self.now))
+
+    def promoted(self, limit: int, answer: Promoted) -> None:
+        self._events = {"promote"}
+        scheduled = sorted(row.due_at for row in self.jobs.values() if row.state is State.SCHEDULED)
+        moved = min(limit, sum(due_at <= self.now for due_at in scheduled))
+        left = scheduled[moved:]
+        assert answer == Promoted(moved, max(0, left[0] - self.now) if left else None)
+
+    def pruned(self, count: int) -> None:
+        """I1: what is pruned had ended, and its time was over."""
+        self._events = set()
+        over = [row for row in self.jobs.values() if self._is_over(row)]
+        assert count == len(over)
+        for row in over:
+            del self._drafts[row.id], self.jobs[row.id]
+        held = {row.worker for row in self.running()}
+        for worker in [worker for worker, life in self.lives.items() if life.over(self.now) and worker not in held]:
+            del self.lives[worker]
+
+    def _is_over(self, row: Record) -> bool:
+        if row.finished_at is None or row.state is State.DEAD:
+            return False
+        return self.now >= row.finished_at + max(row.terms.keep, TOMBSTONE)
+
+    # --- what must hold after every step
+
+    def hears(self, lines: Sequence[Line]) -> None:
+        """What a worker must be told, it is told, and nothing about claims that are over or still held."""
+        held = {(row.worker, row.id, row.fence): row for row in self.running()}
+        flagged = {word for word, row in held.items() if row.cancel_requested_at is not None}
+        cancels = {(line.worker, line.job, line.fence) for line in lines if line.kind == "cancel"}
+        lost = {(line.worker, line.job, line.fence) for line in lines if line.kind == "lost"}
+        assert len(lines) == len(cancels) + len(lost)
+        assert cancels <= flagged, "told to cancel what is over, or what nobody wants cancelled"
+        by_sweepers = {(row.worker, row.id, row.fence) for row in self.running() if self._word(row) in self._swept}
+        assert flagged - cancels <= by_sweepers, "not told of a cancel"
+        assert lost == {word for word in self.robbed if self._listens(word[0])}
+
+    def _listens(self, worker: UUID) -> bool:
+        return worker in self.lives and self.lives[worker].retired_at is None
+
+    def sees(self, records: Sequence[Record]) -> None:
+        """All jobs, read back after a step."""
+        order = [(record.enqueued_at, record.id) for record in records]
+        assert order == sorted(order, reverse=True)
+        assert {record.id for record in records} == self._drafts.keys(), "I1, I2: lost, or from nowhere"
+        for record in records:
+            self._check_step(self.jobs.get(record.id), record)
+            self._check_record(record)
+        self.jobs = {record.id: record for record in records}
+        self._events, self._written = set(), {}
+
+    def _check_step(self, old: Record | None, new: Record) -> None:
+        if old is None or old.state is not new.state:
+            steps = {Transition(event, old and old.state, new.state) for event in self._events}
+            assert steps & TRANSITIONS, f"{old and old.state} -> {new.state} by {self._events}"
+        if old is None:
+            draft = self._drafts[new.id]
+            due_at = self.now + draft.delay if draft.at is None else draft.at
+            assert (new.enqueued_at, new.due_at, new.fence) == (self.now, due_at, 0)
+            assert new.state == (State.QUEUED if due_at <= self.now else State.SCHEDULED)
+        elif new.id in self._written:
+            assert new == _after(old, self._written[new.id], self.now)
+        else:
+            assert new.history == old.history
+            assert new.life - old.life == (old.state in FINAL and new.state is State.QUEUED)
+            if old.state in FINAL and new.state in FINAL:  # I4
+                assert old == new
+        assert old is None or new.fence - old.fence in (0, 1)
+
+    def _check_record(self, record: Record) -> None:
+        draft = self._drafts[record.id]
+        for name in ("task", "queue", "payload", "terms", "priority", "tags", "line"):
+            assert getattr(record, name) == getattr(draft, name), name
+        assert (record.worker is not None) == (record.state is State.RUNNING)
+        assert (record.finished_at is not None) == (record.state in FINAL)
+        assert record.cancel_requested_at is None or record.state is State.RUNNING
+        assert record.result is None or record.state is State.SUCCEEDED
+        assert record.attempt <= record.terms.max_attempts  # I5
+        assert record.crashes <= max(1, record.terms.max_crashes)
+        assert record.losses <= COMPANY_LOSSES
+        fences = [attempt.fence for attempt in record.history]
+        assert fences == sorted(set(fences))
+        last = self._settled.get(self._word(record)[:2])
+        assert (record.settled_fence, record.settled_by, record.settled_state) == (last or (None, None, None))
+
+
+def _as_written(outcome: Outcome, row: Record) -> Outcome:
+    """The branch that must be written, with the reason that must stand."""
+    if row.cancel_requested_at is None or outcome.state is State.SUCCEEDED:
+        return outcome
+    outcome = outcome.if_cancelled or outcome
+    assert outcome.state is State.CANCELLED, "policy gave no branch for a cancel"
+    return outcome._replace(reason=row.reason or outcome.reason)
+
+
+def _after(old: Record, written: Outcome, now: Instant) -> Record:
+    """A running job once `written` is."""
+    assert old.started_at is not None
+    due_at = old.due_at if written.state in FINAL or written.delay is None else now + written.delay
+    history = list(old.history)
+    if written.ended != "succeeded":
+        what = (old.attempt, written.fence, written.worker, old.started_at, now)
+        history.append(Attempt(*what, written.ended, written.error, written.reason))
+    too_many = len(history) > ERRORS_FIRST + ERRORS_LAST
+    if too_many:
+        del history[ERRORS_FIRST]
+    return replace(
+        old,
+        state=written.state,
+        attempt=written.attempt,
+        releases=written.releases,
+        losses=written.losses,
+        crashes=written.crashes,
+        alone=written.alone,
+        due_at=due_at,
+        finished_at=now if written.state in FINAL else None,
+        worker=None,
+        cancel_requested_at=None,
+        settled_fence=written.fence,
+        settled_by=written.worker,
+        settled_state=written.state,
+        result=written.result,
+        reason=written.reason,
+        history=tuple(history),
+        omitted=old.omitted + too_many,
+    )
