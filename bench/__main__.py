@@ -27,7 +27,6 @@ def say(name: str, value: str, aim: str = "") -> None:
 
 def imports(folder: Path) -> None:
     """Import time, beside an empty interpreter."""
-
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
     def run(code: str) -> float:

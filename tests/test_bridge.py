@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast import Holdfast
 from holdfast import bridge as bridges
 from holdfast.bridge import Bridge, run_here
 
@@ -412,6 +413,38 @@ def test_what_was_enqueued_last_is_stored_though_nobody_closed(tmp_path: Path) -
         "import sys; from holdfast import Holdfast; print(len(list(Holdfast(sys.argv[1]).find(queue='default'))))", url
     )
     assert count.stdout.strip() == "50", count.stderr
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_a_last_enqueue_of_a_program_that_ends_is_stored(tmp_path: Path, order: str) -> None:
+    """`before`: the program's own last words come after the app has closed; `after`: before it, as a first use."""
+    pytest.importorskip("holdfast.stores.sqlite")
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    done = program(
+        """
+        import atexit, sys
+        url, order = sys.argv[1:]
+        if order == "before":
+            atexit.register(lambda: send.enqueue(2))
+        from holdfast import Holdfast
+
+        jobs = Holdfast(url)
+
+        @jobs.task(name="shop.send")
+        def send(n: int) -> int:
+            return n
+
+        if order == "before":
+            send.enqueue(1)
+        else:
+            atexit.register(lambda: [send.enqueue(1), send.enqueue(2)])
+        """,
+        url,
+        order,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    with Holdfast(url) as jobs:
+        assert len(list(jobs.find(task="shop.send"))) == 2
 
 
 def test_an_app_that_nobody_holds_is_collected() -> None:

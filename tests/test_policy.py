@@ -146,6 +146,19 @@ def test_every_end_but_a_success_says_what_is_written_if_a_cancel_was_asked_for(
     assert branch.reason
 
 
+@pytest.mark.parametrize(
+    "verdict",
+    [Snoozed(5, "closed"), Released("given back at shutdown"), Lost(Loss("killed by signal 9")), Failed(BOOM)],
+)
+def test_a_cancel_without_a_reason_is_not_given_that_of_the_end_it_replaced(verdict: Verdict) -> None:
+    branch = decide(claim(), verdict).if_cancelled
+    assert branch is not None
+    assert branch.reason == "cancelled while running"
+    own = decide(claim(), Cancelled("already paid")).if_cancelled
+    assert own is not None
+    assert own.reason == "already paid"
+
+
 @given(claims, verdicts)
 def test_only_a_failure_uses_up_an_attempt(job: Claim, verdict: Verdict) -> None:
     outcome = decide(job, verdict)

@@ -153,7 +153,7 @@ def _if_cancelled(job: Claim, outcome: Outcome) -> Outcome:
         keep=job.terms.keep,
         losses=job.losses,
         crashes=job.crashes,
-        reason=outcome.reason or "cancelled while running",
+        reason=outcome.reason if outcome.ended == "cancelled" and outcome.reason else "cancelled while running",
     )
 
 

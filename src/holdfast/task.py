@@ -245,7 +245,9 @@ class Job(Generic[R_co]):
     def cancel(self, reason: str = "") -> bool:
         """Cancels the job: at once if it is not running, else by asking its worker, within about a second.
 
-        True if it is or will be stopped, False if it had ended already. Raises JobNotFound.
+        An async handler is cancelled then; a plain function stops only where it looks (`current_job().check()`), and
+        one that returns all the same has succeeded. True if the job is cancelled or was asked to stop, False if it
+        had ended already. Raises JobNotFound.
         """
         return self._client.cancel_one(self.id, reason)
 

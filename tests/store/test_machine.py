@@ -504,7 +504,7 @@ def test_the_table_of_transitions_is_the_one_that_was_decided() -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_random_histories(backend: str) -> None:
-    run_state_machine_as_test(lambda: History(BACKENDS[backend]), settings=settings(CALM, max_examples=200))
+    run_state_machine_as_test(lambda: History(BACKENDS[backend]), settings=settings(CALM, max_examples=120))
 
 
 @pytest.mark.soak

@@ -58,7 +58,7 @@ class Life:
 
 
 class Witness:
-    """What was acknowledged, who holds what, which words were accepted. Each method is told of one call and its answer."""
+    """What was acknowledged, who holds what, which words were accepted. Each method hears of one call."""
 
     def __init__(self, now: Instant) -> None:
         self.now = now

@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,10 +17,11 @@ import holdfast.worker.fetcher as fetchers
 import holdfast.worker.loop as loops
 from holdfast import Cancel, ConfigError, Holdfast, Job, JobFailed, Permanent, Retry, Snooze, Stop, current_job
 from holdfast.clock import MINUTE, SECOND, FakeClock
-from holdfast.errors import StoreAway
+from holdfast.errors import StoreAway, StoreError
 from holdfast.job import Loss, State, Terms
 from holdfast.store import LEASE, LEASE_RAN_OUT, Line
 from holdfast.worker import Worker
+from holdfast.worker.slots import Slots
 from tests.store.acts import draft, hand, keep_beating, stored
 from tests.worker.rig import PATIENCE, Shop, events, fields, levels, soon, until
 
@@ -62,6 +66,15 @@ def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """What gets two and five seconds in life gets a twentieth of a second here."""
     monkeypatch.setattr(workers, "GRACE", 0.05)
     monkeypatch.setattr(workers, "FLUSH", 0.05)
+
+
+async def prefetch(shop: Shop, worker: Worker) -> None:
+    """Claims one job ahead, as the fetcher does where jobs end fast."""
+    claims = await shop.store.claim(worker.identity.id, worker.identity.ticket + 1, None, 1)
+    assert len(claims.jobs) == 1
+    worker.identity.ticket += 1
+    worker._slots.add(claims.jobs)  # noqa: SLF001
+    assert len(worker._slots.waiting) == 1  # noqa: SLF001
 
 
 # --- what a worker is made with
@@ -335,7 +348,9 @@ async def test_a_timeout_that_shall_not_be_retried_is_dead(shop: Shop) -> None:
     assert failed.value.error.attempt == 1
 
 
-async def test_a_plain_handler_past_its_timeout_is_settled_when_its_code_has_ended(shop: Shop, gate: Gate) -> None:
+async def test_a_plain_handler_past_its_timeout_is_told_and_settled_when_its_code_has_ended(
+    shop: Shop, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
     stopped = threading.Event()
 
     @shop.task(timeout=0.02)
@@ -354,9 +369,20 @@ async def test_a_plain_handler_past_its_timeout_is_settled_when_its_code_has_end
     await asyncio.sleep(0.05)
     assert (await job.astatus()).state == "running", "its code still runs: the next attempt would overlap"
     assert len(worker._slots.running) == 1  # noqa: SLF001  # and it keeps its slot
+    assert [told["job"] for told in fields(caplog, "timeout")] == [job.id]
     gate.opened.set()
+    assert await job.aresult(PATIENCE) == "too late", "what has returned is done, however late"
+
+
+async def test_a_plain_handler_that_looks_is_ended_by_its_timeout(shop: Shop) -> None:
+    @shop.task(timeout=0.02)
+    def hang() -> None:
+        while True:
+            current_job().check()
+
+    await shop.started(concurrency=1)
     with pytest.raises(JobFailed, match="TimeoutError"):
-        await job.aresult(PATIENCE)
+        await (await hang.aenqueue()).aresult(PATIENCE)
 
 
 async def test_a_handler_that_ends_in_time_is_not_hit_by_its_timer_later(shop: Shop, gate: Gate) -> None:
@@ -734,6 +760,13 @@ async def test_a_second_signal_skips_to_the_deadline(shop: Shop, gate: Gate) -> 
     assert (await shop.state(job, State.QUEUED)).attempt == 0
 
 
+@pytest.fixture
+def room_for_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more job is claimed than there are slots, as when jobs end quickly."""
+    monkeypatch.setattr(Slots, "room", lambda slots: 2 - len(slots.running) - len(slots.waiting))
+
+
+@pytest.mark.usefixtures("room_for_two")
 async def test_prefetched_jobs_are_given_back_uncharged_and_never_begun(shop: Shop, gate: Gate) -> None:
     begun: list[str] = []
 
@@ -742,13 +775,10 @@ async def test_prefetched_jobs_are_given_back_uncharged_and_never_begun(shop: Sh
         begun.append(str(current_job().id))
         await gate.apass()
 
-    # The second must run alone, so it waits for the first in the worker.
     ids = await stored(
-        shop.store.inner,
-        draft(payload=b"{}", priority=1, terms=Terms()),
-        draft(payload=b"{}", alone=True, terms=Terms()),
+        shop.store.inner, draft(payload=b"{}", priority=1, terms=Terms()), draft(payload=b"{}", terms=Terms())
     )
-    worker = await shop.started(concurrency=2)
+    worker = await shop.started(concurrency=1)
     await gate.arrival()
     await until(lambda: len(worker._slots.waiting) == 1, "the second job is not claimed")  # noqa: SLF001
     stopping = asyncio.create_task(worker.astop(60))
@@ -759,6 +789,25 @@ async def test_prefetched_jobs_are_given_back_uncharged_and_never_begun(shop: Sh
     assert begun == [str(ids[0])]
 
 
+async def test_jobs_that_must_run_alone_never_wait_in_a_worker(shop: Shop) -> None:
+    begun: list[str] = []
+    together: list[int] = []
+
+    @shop.task(name="shop.send")
+    async def send() -> None:
+        begun.append(str(current_job().id))
+        together.append(len(worker._slots.running) + len(worker._slots.waiting))  # noqa: SLF001
+        assert not worker._finisher.pending, "what ended before is on record"  # noqa: SLF001
+        await asyncio.sleep(0)
+
+    ids = await stored(shop.store.inner, *(draft(payload=b"{}", alone=True, terms=Terms()) for _ in range(4)))
+    worker = await shop.started(concurrency=4)
+    for id in ids:  # noqa: A001
+        await shop.state(shop.jobs.job(id), State.SUCCEEDED)
+    assert sorted(begun) == sorted(map(str, ids))
+    assert together in ([0, 0, 0, 0], [1, 1, 1, 1]), "nothing was held beside the one that ran"
+
+
 async def test_jobs_that_a_claim_brings_while_the_worker_stops_are_given_back(shop: Shop) -> None:
     begun: list[str] = []
     task = shop.task(name="shop.send")(lambda: begun.append("it ran"))
@@ -766,7 +815,7 @@ async def test_jobs_that_a_claim_brings_while_the_worker_stops_are_given_back(sh
     made, go = shop.store.hold("claim")
     worker = await shop.started()
     await soon(made.wait(), "it does not claim")
-    stopping = asyncio.create_task(worker.astop(0))
+    stopping = asyncio.create_task(worker.astop(60))
     await asyncio.sleep(0.01)
     go.set()
     await soon(stopping, "it does not stop")
@@ -936,6 +985,51 @@ def test_a_stop_with_a_nonsense_deadline_is_refused_and_the_worker_goes_on(deadl
     jobs.close()
 
 
+@pytest.mark.usefixtures("short_grace")
+def test_a_handler_that_ignores_its_cancel_does_not_hold_up_the_stop() -> None:
+    jobs = Holdfast("memory://")
+    begun, go = threading.Event(), threading.Event()
+
+    @jobs.task(name="stubborn")
+    async def stubborn() -> None:
+        begun.set()
+        while not go.is_set():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+
+    worker = jobs.worker()
+    worker.start()
+    stubborn.enqueue()
+    assert begun.wait(PATIENCE)
+    stopping = threading.Thread(target=worker.stop, args=(0,))
+    stopping.start()
+    stopping.join(PATIENCE / 3)
+    stopped = not stopping.is_alive()
+    go.set()
+    stopping.join(PATIENCE)
+    jobs.close()
+    assert stopped, "deadline and grace are over, and stop() still waits"
+
+
+def test_a_program_that_never_stops_its_worker_still_ends() -> None:
+    program = """
+from holdfast import Holdfast
+
+jobs = Holdfast("memory://")
+
+@jobs.task(name="shop.send")
+def send() -> int:
+    return 5
+
+jobs.worker().start()
+print(send.enqueue().result(30))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "5\n", "")
+
+
 def test_an_exception_inside_with_stops_the_worker_and_goes_on() -> None:
     jobs = Holdfast("memory://")
     with pytest.raises(KeyError, match="mine"), jobs.worker():
@@ -990,12 +1084,14 @@ async def test_a_keeper_that_hears_late_of_the_old_incarnation_leaves_the_new_on
     assert keeper is not None
     await until(lambda: shop.store.done.count("beat"), "it does not beat")
     first = worker.identity.id
+    listener = keeper.keeper.kept[first]
     await shop.store.retire(first)
     await (await ok.aenqueue()).aresult(PATIENCE)  # by now the fetcher has noticed, and the worker begun anew
     second = worker.identity
     job = await slow.aenqueue()
     await gate.arrival()
     await keeper.keeper.beat_step()
+    listener.gone()  # as a beat says that was under way
     await asyncio.sleep(0.01)
     assert worker.identity is second, "the beat of the first one has ended the second"
     gate.opened.set()
@@ -1021,12 +1117,13 @@ async def test_a_beat_of_the_old_incarnation_says_nothing_about_the_new_one(shop
     assert await (await ok.aenqueue()).aresult(PATIENCE) == 5
 
 
-async def test_a_new_incarnation_is_registered_however_long_the_store_takes(shop: Shop) -> None:
+@pytest.mark.parametrize("error", [StoreAway("away"), StoreError("refused"), KeyError("a bug of ours")])
+async def test_a_new_incarnation_is_registered_however_long_the_store_takes(shop: Shop, error: Exception) -> None:
     ok = shop.task(name="ok")(lambda: 5)
     worker = await shop.started()
     told: list[object] = []
     worker.renamed = told.append
-    shop.store.fail("register", times=3)
+    shop.store.fail("register", error, times=3)
     await shop.store.retire(worker.identity.id)
     assert await (await ok.aenqueue()).aresult(PATIENCE) == 5
     assert told == [worker.identity.id]
@@ -1085,6 +1182,7 @@ async def test_a_late_outcome_is_refused_and_told(shop: Shop, gate: Gate, caplog
     assert (found.fence, found.worker, found.result) == (2, sweeper.id, None)
 
 
+@pytest.mark.usefixtures("room_for_two")
 async def test_while_its_lease_is_in_doubt_a_worker_starts_nothing_it_had_prefetched(gate: Gate) -> None:
     clock = FakeClock()
     shop = Shop(clock)
@@ -1097,11 +1195,9 @@ async def test_while_its_lease_is_in_doubt_a_worker_starts_nothing_it_had_prefet
             await gate.apass()
 
     ids = await stored(
-        shop.store.inner,
-        draft(payload=b"{}", priority=1, terms=Terms()),
-        draft(payload=b"{}", alone=True, terms=Terms()),
+        shop.store.inner, draft(payload=b"{}", priority=1, terms=Terms()), draft(payload=b"{}", terms=Terms())
     )
-    worker = await shop.started(concurrency=2)
+    worker = await shop.started(concurrency=1)
     try:
         await gate.arrival()
         await until(lambda: len(worker._slots.waiting) == 1, "the second job is not claimed")  # noqa: SLF001

@@ -31,7 +31,7 @@ from holdfast.worker.janitor import Janitor
 from holdfast.worker.keeper import KeeperThread
 from holdfast.worker.keeper import OnLoop as ToLoop
 from holdfast.worker.loop import Signal, Trouble, repeat
-from holdfast.worker.runner import Run, begun, waited
+from holdfast.worker.runner import Run, begun, timed_out, waited
 from holdfast.worker.slots import Slots
 
 GRACE = 2.0  # seconds between asking running jobs to end at the deadline and leaving without them
@@ -296,7 +296,15 @@ class Worker:
         """Starts an attempt; None if the task is not known here, which is an end in itself."""
         task = self._tasks.get(claim.task)
         if task is None:
-            tell(jobs, logging.WARNING, "unknown-task", task=claim.task, job=claim.id, queue=claim.queue)
+            tell(
+                jobs,
+                logging.WARNING,
+                "unknown-task",
+                task=claim.task,
+                job=claim.id,
+                queue=claim.queue,
+                message="given back for later; is its module imported by the app, or named in Holdfast(modules=[...])?",
+            )
             self._finisher.add(decide(claim, Released(f"no task {claim.task!r} in this worker", unknown=True)))
             return None
         run = begun(claim, task, self.identity.held, self._clock.monotonic())
@@ -304,7 +312,7 @@ class Worker:
             self._tell(logging.INFO, "started", run, waited=waited(claim) / SECOND)
         (self._on_loop if task.is_async else self._in_threads).start(run)
         if claim.terms.timeout is not None:
-            run.timer = asyncio.get_running_loop().call_later(claim.terms.timeout / SECOND, run.stop, "timeout")
+            run.timer = asyncio.get_running_loop().call_later(claim.terms.timeout / SECOND, timed_out, run)
         return run
 
     def _ended(self, run: Run, verdict: Verdict | None) -> None:
@@ -325,10 +333,12 @@ class Worker:
     def _tell_end(self, run: Run, verdict: Verdict, outcome: Outcome) -> None:
         ran = self._clock.monotonic() - run.started
         match verdict:
+            case Succeeded() if run.job.stopped == "timeout":
+                self._tell(logging.WARNING, "succeeded", run, ran=ran, message="after its timeout")
             case Succeeded():
                 if jobs.isEnabledFor(logging.INFO):
                     self._tell(logging.INFO, "succeeded", run, ran=ran)
-            case Failed(error):
+            case Failed(error, final):
                 dead = outcome.state is State.DEAD
                 again = None if outcome.delay is None else outcome.delay / SECOND
                 self._tell(
@@ -340,7 +350,7 @@ class Worker:
                     message=error.message,
                     at=place(error.traceback),
                     retry_in=None if dead else again,
-                    hint="no retry= set" if dead and run.claim.terms.max_attempts == 1 else None,
+                    hint="no retry= set" if dead and not final and run.claim.terms.max_attempts == 1 else None,
                 )
             case _:
                 self._tell(logging.INFO, outcome.ended, run, ran=ran, reason=outcome.reason)
@@ -401,7 +411,7 @@ class Worker:
         while not self._claiming:
             try:
                 await self._register()
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001  # without a registered life the worker does nothing
                 await self._claiming.wait(trouble.again(error))
             else:
                 trouble.over()
@@ -435,6 +445,7 @@ class Worker:
         if self._thread is not None:
             raise ConfigError("this worker runs already")
         ready: Future[None] = Future()
+        self._left: Future[bool] = Future()  # True: code of ours still runs in the thread
         self._thread = threading.Thread(target=self._serve, args=(ready,), name="holdfast-worker", daemon=True)
         self._thread.start()
         try:
@@ -454,7 +465,8 @@ class Worker:
             return
         self._deadline = span(deadline, "deadline") / SECOND
         self._leave()
-        self._thread.join()
+        if not self._left.result():
+            self._thread.join()
         self._thread = None
 
     def _serve(self, ready: Future[None]) -> None:
@@ -471,7 +483,14 @@ class Worker:
             return
         ready.set_result(None)
         await leaving.wait(None)
-        await self.astop()
+        handles: list[asyncio.Task[None]] = []
+        try:
+            departure = await self.astop()
+            handles = [run.handle for run in departure.forced if run.handle is not None]
+        finally:
+            self._left.set_result(bool(handles))
+        if handles:  # they run on this loop, and the keeper keeps their jobs until they end
+            await asyncio.wait(handles)
 
 
 class Heard:

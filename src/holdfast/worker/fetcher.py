@@ -48,7 +48,7 @@ class Fetcher:
         identity = self._identity()
         if identity.held():
             self._slots.fill()
-        room = 0 if self._finisher.full or not identity.held() else self._slots.room()
+        room = self._room(identity)
         if room <= 0:
             await self._slots.changed.wait(WAIT_MOST / 4)
             return 0
@@ -60,10 +60,32 @@ class Fetcher:
             if identity.lost or self._stopping:
                 self.give_back(claims.jobs, "claimed by a worker that was leaving")
             else:
-                self._slots.add(claims.jobs)
+                self._admit(claims.jobs)
             return 0
         await unless(self._stopping, self._store.wait(self._queues, IDLE_MOST * random.uniform(0.8, 1)))
         return 0
+
+    def _room(self, identity: Identity) -> int:
+        if self._finisher.full or not identity.held():
+            return 0
+        if self._slots.quiet and self._finisher.pending:  # what has ended must be on record before the next may crash
+            return 0
+        return self._slots.room()
+
+    def _admit(self, claims: Sequence[Claim]) -> None:
+        lone = self._slots.admit(claims)
+        self.give_back(lone, "it must run alone, and this worker is busy")
+        for claim in lone:
+            tell(
+                workers,
+                logging.WARNING,
+                "quiet",
+                job=claim.id,
+                task=claim.task,
+                losses=claim.losses,
+                running=len(self._slots.running),
+                message="it must run alone after its losses: nothing else is claimed until what runs here has ended",
+            )
 
     def give_back(self, claims: Sequence[Claim], reason: str) -> None:
         """Releases claims that were never begun."""

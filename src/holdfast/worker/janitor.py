@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from holdfast.clock import SECOND
-from holdfast.job import Claim, Loss, Lost
+from holdfast.job import Claim, Loss, Lost, State
 from holdfast.observe.logging import jobs, tell
 from holdfast.policy import decide
 from holdfast.store import Answer, Store
@@ -49,10 +49,11 @@ class Janitor:
         answers = await self._store.finish(outcomes)
         for claim, outcome, answer in zip(claims, outcomes, answers, strict=True):
             if answer.answer is Answer.ACCEPTED:
+                dead = answer.state is State.DEAD
                 tell(
                     jobs,
-                    logging.WARNING,
-                    "rescued",
+                    logging.ERROR if dead else logging.WARNING,
+                    "dead" if dead else "rescued",
                     task=claim.task,
                     job=claim.id,
                     queue=claim.queue,

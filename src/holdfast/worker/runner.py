@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from holdfast.clock import SECOND, Instant, short
 from holdfast.context import CurrentJob, current
 from holdfast.errors import ArgumentsChanged, Stop, StopReason
 from holdfast.job import Cancelled, Claim, Failed, Failure, Released, Succeeded, Verdict
+from holdfast.observe.logging import jobs, tell
 from holdfast.policy import failure, verdict_of
 from holdfast.task import Task
 
@@ -49,6 +51,22 @@ class Run:
             self.timer.cancel()
 
 
+def timed_out(run: Run) -> None:
+    """The attempt's time is over. A plain function cannot be stopped from outside: it is told, and so is the reader."""
+    run.stop("timeout")
+    if run.handle is None and run.job.stopped == "timeout":
+        tell(
+            jobs,
+            logging.WARNING,
+            "timeout",
+            task=run.claim.task,
+            job=run.claim.id,
+            fence=run.claim.fence,
+            after=(run.claim.terms.timeout or 0) / SECOND,
+            message="still running: a plain function ends only where it looks, at current_job().check()",
+        )
+
+
 async def run_async(run: Run) -> Verdict | None:
     """Runs an async handler in the current asyncio task. None: the claim was lost, nothing may be written."""
     try:
@@ -78,9 +96,10 @@ def _returned(run: Run, value: object) -> Verdict | None:
     why = run.job.stopped
     if why == "lost":
         return None
-    if why == "timeout":
-        return _timed_out(run, "")
-    return Succeeded(run.task.signature.encode_result(value))
+    try:
+        return Succeeded(run.task.signature.encode_result(value))
+    except Exception as error:  # noqa: BLE001  # the work is done; to do it again would not make its result fit
+        return Failed(failure(error), final=True)
 
 
 def _raised(run: Run, error: BaseException) -> Verdict | None:

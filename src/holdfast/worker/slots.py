@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
 from holdfast.clock import Clock
@@ -27,8 +27,21 @@ class Slots:
         self.changed = Signal()
         self._start = start
         self._clock = clock
+        self.quiet = False  # a job that must run alone is queued: nothing more is claimed until this worker is idle
         self._alone = False
         self._ended, self._mark, self._rate = 0, clock.monotonic(), 0.0
+
+    def admit(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """Starts or keeps claims; returns those that are to be given back.
+
+        A job that must run alone is kept only if it was claimed in quiet, when nothing else was held: a job that
+        waits here behind another would be charged with the other's crash.
+        """
+        lone = [claim for claim in claims if claim.alone]
+        fits = self.quiet and len(claims) == 1
+        self.quiet = bool(lone) and not fits
+        self.add(claims if fits else [claim for claim in claims if not claim.alone])
+        return [] if fits else lone
 
     def add(self, claims: Iterable[Claim]) -> None:
         """Starts what there is a slot for; the rest waits."""
@@ -59,7 +72,11 @@ class Slots:
 
     def room(self) -> int:
         """How many jobs the fetcher may claim now: for free slots, and ahead of the present rate of ends."""
-        free = 0 if self._alone else self.concurrency - len(self.running)
+        if self._alone:
+            return 0
+        if self.quiet:
+            return 0 if self.running or self.waiting else 1
+        free = self.concurrency - len(self.running)
         ahead = self._ahead()
         if len(self.waiting) > ahead // 2:
             return 0

@@ -39,6 +39,7 @@ YOUNG = 10.0  # seconds: a child that dies younger is restarted later and later
 RESTART_FIRST, RESTART_MOST = 0.1, 30.0
 LEAVE = 3.0  # seconds beyond deadline, grace and flush that a draining child has to be gone
 GROUP_GONE = 5.0
+ECHO = 0.3  # seconds: who signals a process and its group sends the same signal twice
 LAST_WORDS = 1.0  # seconds after its death in which what a child sent is still read
 SPAWN_FAILED, STORE_FAILED = 2, 3  # exit codes of a child that could not start: a restart would not help
 
@@ -62,7 +63,7 @@ class Child:
         """What reclaim shall write on the jobs that this child held."""
         if self.killed or self.forced:
             return Loss("ended by its supervisor at the shutdown deadline", on_purpose=True)
-        return Loss(ending(code))
+        return Loss(f"its process (pid {self.process.pid}) ended: {ending(code)}")
 
 
 class Supervisor:
@@ -92,6 +93,7 @@ class Supervisor:
         self._store: Store | None = None
         self._keeper: Keeper | None = None
         self._opened = asyncio.Lock()
+        self._asked = 0.0
         self._code = 0
         self._roles: list[asyncio.Task[None]] = []
 
@@ -269,6 +271,10 @@ class Supervisor:
     # --- signals
 
     def _signalled(self, name: str) -> None:
+        now = self._clock.monotonic()
+        if self._stopping and now - self._asked < ECHO:
+            return
+        self._asked = now
         word = "hurry" if self._stopping else "drain"
         tell(workers, logging.INFO, "signal", signal=name, processes=len(self._children), then=word)
         if not self._stopping:

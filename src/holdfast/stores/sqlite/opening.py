@@ -38,7 +38,9 @@ def connect(path: str, durability: Durability, cache_mib: int, timeout: float = 
 
     Waits itself for whoever is making the file's first tables, or its log anew after a crash.
     """
-    connection = sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection = sqlite3.connect(
+        path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
     try:
         for pragma in (
             "wal_autocheckpoint = 0",
