@@ -31,6 +31,4 @@ def no_thread_left_behind() -> Iterator[None]:
     for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("holdfast") and not thread.daemon:
             thread.join(max(0.0, patience - time.monotonic()))
-            assert not thread.is_alive(), (
-                f"thread {thread.name!r} still runs 5 s after its test; close what started it"
-            )
+            assert not thread.is_alive(), f"thread {thread.name!r} still runs 5 s after its test; close what started it"

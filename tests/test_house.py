@@ -119,9 +119,7 @@ def test_public_methods_of_exported_classes_have_a_docstring() -> None:
 
 def test_import_pulls_in_no_driver_and_no_command_line() -> None:
     program = f"import sys, holdfast; print(*[name for name in {HEAVY!r} if name in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.split() == []
 
 

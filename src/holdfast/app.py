@@ -19,7 +19,7 @@ from typing import Any, Never, ParamSpec, Self, TypedDict, TypeVar, Unpack, cast
 from uuid import UUID
 
 from holdfast.bridge import Bridge, at_exit, run_here
-from holdfast.clock import Clock, Duration, SystemClock, instant, moment, span
+from holdfast.clock import Clock, Duration, SystemClock, instant, moment, short, span
 from holdfast.config import store_url
 from holdfast.errors import ConfigError, IdConflict, JobCancelled, JobFailed, JobNotFound, StoreError
 from holdfast.job import FINAL, Draft, JobError, Record, State
@@ -100,6 +100,7 @@ class Holdfast:
         self._bridge = Bridge(self._forget)
         self._opening: asyncio.Task[Batcher[Draft, Receipt]] | None = None
         self._warned: set[str] = set()
+        self.creates = True  # whether a store that is not there yet is made at first use; operators only look
         self._workers = 0
         at_exit(self.close)
 
@@ -154,7 +155,7 @@ class Holdfast:
 
     async def _open(self) -> Batcher[Draft, Receipt]:
         place = self.place
-        await place.open()
+        await place.open(create=self.creates)
         return Batcher(place.enqueue, CHUNK)
 
     def _forget(self) -> object:
@@ -346,7 +347,9 @@ class Holdfast:
         pause = POLL_FIRST
         while (record := await self._read(id)).state not in FINAL:
             if end is not None and time.monotonic() >= end:
-                raise TimeoutError(f"job {id} of {record.task} is still {record.state} after {timeout!r}")
+                raise TimeoutError(
+                    f"job {id} of {record.task} is still {record.state} after {short(span(timeout or 0, 'timeout'))}"
+                )
             left = pause if end is None else min(pause, max(0.0, end - time.monotonic()))
             await asyncio.sleep(left)
             pause = min(pause * 1.5, POLL_MOST)

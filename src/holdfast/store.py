@@ -158,10 +158,11 @@ class Store(Protocol):
         """The same store for another event loop or thread: not open yet, sees and writes the same jobs."""
         ...
 
-    async def open(self) -> None:
+    async def open(self, *, create: bool = True) -> None:
         """Connects and checks the schema: code opens any schema whose `oldest_code` it meets.
 
-        A store without any schema where making one is safe (an empty SQLite file, memory) gets it here. StoreError,
+        A store without any schema where making one is safe (an empty SQLite file, memory) gets it here, but with
+        create=False, as for those who only look, it is a StoreError that says so. StoreError,
         with nothing touched, when the place cannot be used; for an outdated or foreign schema it names the command.
         Opening twice is harmless.
         """

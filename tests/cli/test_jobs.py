@@ -171,7 +171,10 @@ def test_the_url_comes_from_the_flag_then_the_environment_then_the_file(
     (folder / "pyproject.toml").write_text(f'[tool.holdfast]\nurl = "{shop.url}"\n')
     assert run("jobs", "-q").stdout.split() == [str(job.id)]
     monkeypatch.setenv("HOLDFAST_URL", "sqlite:///other.db")
-    assert run("jobs", "-q").stdout == ""
+    mistaken = run("jobs", "-q", fails=True)
+    assert mistaken.exit_code == 3
+    assert "there is no such file" in mistaken.stderr
+    assert not (folder / "other.db").exists(), "a look makes no database"
     assert run("jobs", "-q", "--url", shop.url).stdout.split() == [str(job.id)]
 
 

@@ -26,7 +26,7 @@ from holdfast.store import Where
 from holdfast.stores.sqlite import SqliteStore, checkpoint, opening
 from holdfast.stores.sqlite import store as store_module
 from holdfast.stores.sqlite.checkpoint import Checkpoint
-from holdfast.stores.sqlite.opening import Migration, connect, prepare
+from holdfast.stores.sqlite.opening import Migration, connect, patiently, prepare
 from holdfast.stores.sqlite.statements import Sql, statement
 from holdfast.stores.sqlite.writer import Pen, Work, Writer
 
@@ -827,6 +827,7 @@ async def consume(store, total, ran):
         assert all(s.answer == "accepted" for s in settled), settled
 
 async def main(path, number, total):
+    asyncio.get_running_loop().slow_callback_duration = 60  # a busy machine is no finding
     store = SqliteStore(path, clock=SystemClock())
     await store.open()
     ran = []
@@ -871,3 +872,27 @@ def _until_all_succeeded(file: Path, total: int, children: list[subprocess.Popen
                 return
             assert time.monotonic() < end, f"{done} of {total} jobs had run after {PATIENCE} s"
             time.sleep(0.05)
+
+
+async def test_who_only_looks_makes_no_file_and_no_tables(tmp_path: Path) -> None:
+    path = tmp_path / "missing.db"
+    with pytest.raises(StoreError, match="no such file"):
+        await sqlite_store(path).open(create=False)
+    assert not path.exists()
+    sqlite3.connect(path).execute("CREATE TABLE mine (x)").connection.close()
+    with pytest.raises(StoreError, match="holdfast migrate"):
+        await sqlite_store(path).open(create=False)
+
+
+async def test_tables_that_cannot_be_made_within_a_transaction_name_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.stores.sqlite.opening.OPEN_PATIENCE", 0.05)
+    monkeypatch.setattr(patiently, "__defaults__", (0.05,))
+    path = tmp_path / "new.db"
+    mine = sqlite3.connect(path, isolation_level=None)
+    mine.execute("CREATE TABLE orders (id)")
+    mine.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreAway, match="holdfast migrate"):
+        await sqlite_store(path).open()
+    mine.close()

@@ -53,11 +53,7 @@ def basedpyright(file: Path) -> Findings:
     output = _run(file.parent, "basedpyright", "--outputjson", "--pythonpath", sys.executable, file.name)
     found: list[dict[str, Any]] = json.loads(output)["generalDiagnostics"]
     return _collected(
-        [
-            (one["range"]["start"]["line"] + 1, one.get("rule", "syntax"))
-            for one in found
-            if one["severity"] == "error"
-        ]
+        [(one["range"]["start"]["line"] + 1, one.get("rule", "syntax")) for one in found if one["severity"] == "error"]
     )
 
 
@@ -84,9 +80,7 @@ def test_checker_accepts_the_contract(checker: Any, suppression: re.Pattern[str]
 
 
 @pytest.mark.parametrize(("checker", "suppression"), CHECKERS)
-def test_checker_refuses_every_suppressed_line(
-    checker: Any, suppression: re.Pattern[str], tmp_path: Path
-) -> None:
+def test_checker_refuses_every_suppressed_line(checker: Any, suppression: re.Pattern[str], tmp_path: Path) -> None:
     text = CONTRACT.read_text()
     expected = suppressed(text, suppression)
     assert len(expected) >= 10, "the contract has lost its refusals"

@@ -222,3 +222,40 @@ def test_an_end_that_is_told_twice_frees_one_slot() -> None:
     desk.slots.add(claims(2))
     desk.end(run)
     assert len(desk.running) == 1
+
+
+# --- what the fetcher brings
+
+
+def test_a_job_that_must_run_alone_is_given_back_where_others_are_held_and_asks_for_quiet() -> None:
+    desk = Desk(3)
+    ordinary, alone = claims(2), claim(alone=True)
+    assert desk.slots.admit([ordinary[0], alone, ordinary[1]]) == [alone]
+    assert [run.claim for run in desk.running] == ordinary
+    assert desk.slots.room() == 0, "nothing more is claimed until what runs here has ended"
+    desk.end(desk.running[0])
+    assert desk.slots.room() == 0
+    desk.end(desk.running[0])
+    assert desk.slots.room() == 1, "and then that one job"
+    assert desk.slots.admit([alone]) == []
+    assert [run.claim for run in desk.running] == [alone]
+    assert desk.slots.room() == 0
+    desk.end(desk.running[0])
+    assert desk.slots.room() == 3
+
+
+def test_an_idle_worker_too_takes_a_job_that_must_run_alone_only_in_quiet() -> None:
+    desk = Desk(3)
+    alone = claim(alone=True)
+    assert desk.slots.admit([alone]) == [alone], "what was claimed before it may not be on record yet"
+    assert desk.slots.room() == 1
+    assert desk.slots.admit([alone]) == []
+
+
+def test_if_another_worker_took_it_the_quiet_is_over() -> None:
+    desk = Desk(3)
+    desk.slots.admit([claim(alone=True)])
+    ordinary = claim()
+    assert desk.slots.admit([ordinary]) == []
+    assert [run.claim for run in desk.running] == [ordinary]
+    assert desk.slots.room() == 2

@@ -68,15 +68,6 @@ def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "FLUSH", 0.05)
 
 
-async def prefetch(shop: Shop, worker: Worker) -> None:
-    """Claims one job ahead, as the fetcher does where jobs end fast."""
-    claims = await shop.store.claim(worker.identity.id, worker.identity.ticket + 1, None, 1)
-    assert len(claims.jobs) == 1
-    worker.identity.ticket += 1
-    worker._slots.add(claims.jobs)  # noqa: SLF001
-    assert len(worker._slots.waiting) == 1  # noqa: SLF001
-
-
 # --- what a worker is made with
 
 
@@ -998,15 +989,18 @@ def test_a_handler_that_ignores_its_cancel_does_not_hold_up_the_stop() -> None:
                 await asyncio.sleep(0.01)
 
     worker = jobs.worker()
+    stubborn.enqueue()  # the app's own thread stays until it is closed
+    before = set(threading.enumerate())
     worker.start()
-    stubborn.enqueue()
     assert begun.wait(PATIENCE)
     stopping = threading.Thread(target=worker.stop, args=(0,))
     stopping.start()
     stopping.join(PATIENCE / 3)
     stopped = not stopping.is_alive()
     go.set()
-    stopping.join(PATIENCE)
+    for thread in [stopping, *(set(threading.enumerate()) - before)]:
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), f"{thread.name} lives on after the handler has ended"
     jobs.close()
     assert stopped, "deadline and grace are over, and stop() still waits"
 

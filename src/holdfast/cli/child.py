@@ -13,7 +13,7 @@ from uuid import UUID
 from holdfast.app import Holdfast
 from holdfast.cli.load import load_app
 from holdfast.errors import ConfigError, HoldfastError, StoreError
-from holdfast.observe.logging import configure
+from holdfast.observe.logging import adopt_root, configure
 from holdfast.worker.supervised import serve
 from holdfast.worker.supervisor import SPAWN_FAILED, STORE_FAILED
 
@@ -26,6 +26,7 @@ def main() -> int:
     configure(options["style"], options["level"])
     try:
         app = load_app(options["app"])
+        adopt_root(options["level"])
         return asyncio.run(_serve(app, end, options))
     except StoreError as error:
         return _failed(error, STORE_FAILED)

@@ -25,10 +25,10 @@ def url_option(command: C) -> C:
 def operated(url: str | None) -> Holdfast:
     """An app over the store to operate on: --url, HOLDFAST_URL, [tool.holdfast] url, else the app's own."""
     named = url or setting("url")
-    if named:
-        return _shared(Holdfast(named))
-    if setting("app"):
-        return _shared(load_app(None))
+    if named or setting("app"):
+        app = _shared(Holdfast(named) if named else load_app(None))
+        app.creates = False
+        return app
     raise ConfigError(
         "no store is chosen: give --url, set HOLDFAST_URL, or write url (or app) under [tool.holdfast] "
         "in pyproject.toml; for example --url sqlite:///jobs.db"

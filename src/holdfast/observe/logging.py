@@ -303,6 +303,15 @@ def configure(style: Style | None, level: str) -> None:
     ours.propagate = False
 
 
+def adopt_root(level: str) -> None:
+    """In a process of ours alone: the app's own loggers speak the same way, unless it has seen to that itself."""
+    root = logging.getLogger()
+    if not root.handlers:
+        for handler in ours.handlers:
+            root.addHandler(handler)
+        root.setLevel(level.upper())
+
+
 _LIBRARIES = (os.path.dirname(os.__file__) + os.sep, __file__.removesuffix("observe/logging.py"), "<")  # noqa: PTH120
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 

@@ -202,7 +202,7 @@ class MemoryStore:
     def twin(self) -> Store:
         return self
 
-    async def open(self) -> None:
+    async def open(self, *, create: bool = True) -> None:
         pass
 
     async def migrate(self, *, dry_run: bool = False) -> Sequence[str]:  # noqa: ARG002  # there is no schema

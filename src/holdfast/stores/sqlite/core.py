@@ -49,11 +49,11 @@ class Core:
     def now(self) -> Instant:
         return self._clock.now() + self.shift
 
-    def open(self) -> Hands:
+    def open(self, *, create: bool = True) -> Hands:
         """Blocks while the file is being looked at."""
         with self._lock:
             if self._hands is None:
-                prepare(self.path)
+                prepare(self.path, create=create)
                 self._hands = Hands(self)
                 _open.add(self)
             self._users += 1

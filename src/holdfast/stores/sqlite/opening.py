@@ -61,18 +61,32 @@ def _run(connection: sqlite3.Connection, text: str) -> None:
     connection.execute(text).close()
 
 
-def prepare(path: str) -> None:
+def prepare(path: str, *, create: bool = True) -> None:
     """Makes sure that the file is there and has tables that this code can serve. Touches nothing if it must refuse.
 
     A file without any table of ours gets them, whatever else is in it: that is how an application's own database
-    gets its jobs. It is put into WAL mode.
+    gets its jobs; with create=False that is refused. It is put into WAL mode.
     """
     _refuse_place(path)
+    if not create and not Path(path).exists():
+        raise StoreError(
+            f"{path}: there is no such file; is the path right? A producer, a worker or `migrate` makes it"
+        )
     with _brief(path) as sql:
         version = _served_version(sql, path)
-        patiently(path, lambda: _use_wal(sql, path))
-        if version is None:
-            _run_missing(sql, path)
+        if version is None and not create:
+            raise StoreError(f"{path}: has no tables of Holdfast; is the path right? `holdfast migrate` makes them")
+        try:
+            patiently(path, lambda: _use_wal(sql, path))
+            if version is None:
+                _run_missing(sql, path)
+        except StoreAway as error:
+            if version is not None:
+                raise
+            raise StoreAway(
+                f"{path}: has no tables of Holdfast yet, and they cannot be made while a write transaction is open "
+                "(your own, if you enqueue within one): run `holdfast migrate` first, or open the app before it"
+            ) from error
 
 
 def migrate(path: str, *, dry_run: bool) -> Sequence[str]:

@@ -95,11 +95,11 @@ class SqliteStore:
 
     # --- open and close
 
-    async def open(self) -> None:
+    async def open(self, *, create: bool = True) -> None:
         """Raises StoreError, with nothing touched, where the file cannot be used; StoreAway where it is locked."""
         async with self._opening:
             if self._hands is None:
-                self._hands = await asyncio.to_thread(self._core.open)
+                self._hands = await asyncio.to_thread(self._core.open, create=create)
 
     async def migrate(self, *, dry_run: bool = False) -> Sequence[str]:
         """Each statement is whole, with its semicolon; they may be run by hand, in one transaction."""
