@@ -247,6 +247,7 @@ async def test_the_flag_outlives_a_robbery_and_the_job_ends_cancelled(store: Sto
     await worker.retire(LOSS)
     [claim] = (await sweeper.reclaim()).values()
     assert (await record(store, job.id)).cancel_requested_at is not None
+    assert await _lines(store, worker, sweeper) == [], "there is no code left that could be told"
     assert (await finish(store, claim, Lost(LOSS))).state == State.CANCELLED
     found = await record(store, job.id)
     assert (found.state, found.reason, found.crashes, found.losses) == ("cancelled", "customer left", 0, 0)
