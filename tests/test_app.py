@@ -121,7 +121,7 @@ def test_the_url_may_be_set_after_construction_until_the_store_is_in_use() -> No
     assert jobs.url == "memory://"
     with jobs:
         task.enqueue()
-        with pytest.raises(ConfigError, match=r"configure\(url='sqlite:///x\.db'\): the store is open already"):
+        with pytest.raises(ConfigError, match=r"configure\(\): the store is in use already"):
             jobs.configure(url="sqlite:///x.db")
     jobs.configure(url="sqlite:///x.db")
     assert jobs.url == "sqlite:///x.db", "a closed app may be configured again"

@@ -183,3 +183,11 @@ def test_a_fake_clock_stands_still_until_it_is_moved() -> None:
     assert (clock.now(), clock.monotonic()) == (2505, 2.5)
     clock.step(-1000)  # as NTP does: the wall clock alone
     assert (clock.now(), clock.monotonic()) == (1505, 2.5)
+
+
+def test_an_instant_that_no_utc_datetime_can_show_is_refused_and_a_stored_one_is_shown_at_the_edge() -> None:
+    beyond = datetime.max.replace(tzinfo=timezone(-timedelta(hours=14)))
+    with pytest.raises(ConfigError, match="years 1 to 9999"):
+        instant(beyond, "at")
+    assert moment(10**18).year == 9999
+    assert moment(-(10**18)).year == 1

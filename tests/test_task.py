@@ -160,12 +160,25 @@ def test_two_tasks_of_one_name_are_refused(app: Holdfast) -> None:
 
 def test_a_function_loaded_once_more_takes_its_tasks_place(app: Holdfast) -> None:
     namespace: dict[str, Any] = {"__name__": "shop"}
-    code = compile("def send(): return 1", "shop.py", "exec")
-    exec(code, namespace)
+    source = "def send(): return 1"
+    exec(compile(source, "shop.py", "exec"), namespace)
     app.task(namespace["send"])
-    exec(code, namespace)  # as importlib.reload does
+    exec(compile(source, "shop.py", "exec"), namespace)  # as importlib.reload does
     again = app.task(namespace["send"])
     assert app.tasks == {"shop.send": again}
+
+
+def test_a_factory_that_defines_two_tasks_of_one_name_is_refused(app: Holdfast) -> None:
+    def make(country: str) -> Task[[], str]:
+        @app.task(name="shop.send")
+        def send() -> str:
+            return country
+
+        return send
+
+    make("eu")
+    with pytest.raises(ConfigError, match=r"two tasks are named 'shop\.send'"):
+        make("us")
 
 
 def test_one_function_may_be_a_task_of_two_apps(app: Holdfast) -> None:

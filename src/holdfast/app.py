@@ -22,7 +22,7 @@ from holdfast.bridge import Bridge, at_exit, run_here
 from holdfast.clock import Clock, Duration, SystemClock, instant, moment, short, span
 from holdfast.config import store_url
 from holdfast.errors import ConfigError, IdConflict, JobCancelled, JobFailed, JobNotFound, StoreError
-from holdfast.job import FINAL, Draft, JobError, Record, State
+from holdfast.job import FINAL, REASON_LIMIT, Draft, JobError, Record, State, cut
 from holdfast.observe import logging as observed
 from holdfast.policy import Retry
 from holdfast.store import Cursor, Receipt, Store, Where
@@ -95,7 +95,7 @@ class Holdfast:
         self._clock = clock or SystemClock()
         self._tasks: dict[str, Task[..., Any]] = {}
         self._names: dict[str, Task[..., Any]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._place: Store | None = None
         self._bridge = Bridge(self._forget)
         self._opening: asyncio.Task[Batcher[Draft, Receipt]] | None = None
@@ -109,9 +109,9 @@ class Holdfast:
     def configure(self, url: str | None = None) -> None:
         """Sets the store's URL after construction, as app factories need. ConfigError once the store is in use."""
         with self._lock:
-            if self._place is not None:
-                raise ConfigError(f"configure(url={url!r}): the store is open already ({self._place.url})")
-            self._url = url
+            if self._place is not None and (self._opening is not None or self._workers):
+                raise ConfigError(f"configure(): the store is in use already ({self._place.url}); configure before")
+            self._url, self._place = url, None
 
     @property
     def place(self) -> Store:
@@ -128,8 +128,10 @@ class Holdfast:
 
     def close(self) -> None:
         """Gives calls in flight a moment and closes the store; a later call opens it again."""
-        place, self._place, self._opening = self._place, None, None
+        place, self._opening = self._place, None
         if place is not None:
+            if place.shared:  # one that lives in this process keeps its jobs
+                self._place = None
             self._bridge.close(place.close)
 
     def __enter__(self) -> Self:
@@ -160,7 +162,7 @@ class Holdfast:
 
     def _forget(self) -> object:
         left = (self._place, self._opening)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._place = self._opening = None
         self._workers = 0
         return left
@@ -356,6 +358,9 @@ class Holdfast:
         return record
 
     async def _cancel_one(self, id: UUID, reason: str) -> bool:
+        if not isinstance(reason, str):
+            raise ConfigError(f"reason={reason!r}: a text")
+        reason = cut(reason, REASON_LIMIT)
         await self._opened()
         (answer,) = await self.place.cancel([id], reason)
         return _missing(id) if answer == "missing" else answer in ("cancelled", "requested")
@@ -582,7 +587,7 @@ def _on_a_loop() -> bool:
 
 def _redefinition(old: Callable[..., Any], new: Callable[..., Any]) -> bool:
     """Whether `new` is `old` loaded once more, as by importlib.reload or as __main__ and by its name."""
-    return _origin(old) == _origin(new)
+    return _origin(old) == _origin(new) and getattr(old, "__code__", None) is not getattr(new, "__code__", None)
 
 
 def _origin(fn: Callable[..., Any]) -> tuple[object, ...]:

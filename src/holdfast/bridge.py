@@ -28,7 +28,7 @@ class Bridge:
     """Runs coroutines on a loop of its own. `forgotten` is called in a forked child, to drop what lived on the loop."""
 
     def __init__(self, forgotten: Callable[[], object]) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may enqueue in the middle of an enqueue
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._calls: set[Future[Any]] = set()
@@ -79,7 +79,7 @@ class Bridge:
     def forget(self) -> None:
         """In a forked child: drop everything that lived on the parent's thread, closing nothing."""
         _left_by_fork.append((self._loop, self._thread, self._calls, self._forgotten()))
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._loop = self._thread = None
         self._calls = set()
 

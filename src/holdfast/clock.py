@@ -24,6 +24,10 @@ HOUR: Span = 60 * MINUTE
 DAY: Span = 24 * HOUR
 LONGEST: Span = 100 * 365 * DAY
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST = (datetime.min.replace(tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
+LATEST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
+
 _UNITS = {"ms": 1, "s": SECOND, "m": MINUTE, "min": MINUTE, "h": HOUR, "d": DAY}
 _TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d)\s*")
 
@@ -111,12 +115,15 @@ def instant(moment: datetime, parameter: str) -> Instant:
         raise ConfigError(
             f"{parameter}={moment!r}: has no time zone; give an aware datetime, such as datetime.now(UTC)"
         )
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    at = (moment - EPOCH) // timedelta(milliseconds=1)
+    if not EARLIEST <= at <= LATEST:
+        raise ConfigError(f"{parameter}={moment!r}: lies outside of the years 1 to 9999 in UTC")
+    return at
 
 
 def moment(instant: Instant) -> datetime:
     """The aware UTC datetime of a stored instant."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=instant)
+    return EPOCH + timedelta(milliseconds=min(max(instant, EARLIEST), LATEST))
 
 
 def short(length: Span) -> str:

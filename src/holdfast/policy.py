@@ -114,6 +114,13 @@ def decide(job: Claim, verdict: Verdict) -> Outcome:
     return outcome._replace(if_cancelled=_if_cancelled(job, outcome))
 
 
+def unrecordable(outcome: Outcome, error: Exception) -> Outcome:
+    """What is written instead of an outcome that the store cannot take: dead, with the reason as its error."""
+    return outcome._replace(
+        ended="failed", state=State.DEAD, keep=None, delay=None, result=None, reason="", error=failure(error)
+    )
+
+
 def _after_failure(job: Claim, verdict: Failed) -> Outcome:
     if verdict.final or job.attempt >= job.terms.max_attempts:
         return _outcome(job, "failed", State.DEAD, error=verdict.error)
@@ -259,7 +266,7 @@ def failure(error: BaseException) -> Failure:
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
+        return str.__str__(str(error))  # an exact str, whatever subclass of it came
     except BaseException as broken:  # noqa: BLE001  # a user's __str__ may raise anything
         return f"<its __str__ raised {type(broken).__name__}>"
 
@@ -285,4 +292,4 @@ def _exceptions(name: str, classes: Any) -> None:
 
 
 def _is_exception(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, BaseException)
+    return isinstance(value, type) and issubclass(value, Exception)

@@ -19,6 +19,12 @@ from tests.store.acts import BOOM, Hand, draft, hand, steady_hand, stored
 from tests.worker.rig import Flaky, claim, events, fields, memory, record, soon
 
 
+@pytest.fixture(autouse=True)
+def refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outcomes that the store refuses are recorded as failures the first time."""
+    monkeypatch.setattr("holdfast.worker.finisher.REFUSALS", 1)
+
+
 class Desk:
     """A finisher on a flaky memory store, with a worker's hand that claims."""
 
@@ -364,3 +370,26 @@ async def test_a_failure_and_a_success_go_in_one_batch(desk: Desk) -> None:
     await desk.step()
     assert desk.batches == [2]
     assert await desk.states(claims) == [State.SCHEDULED, State.SUCCEEDED]
+
+
+async def test_a_refusal_that_passes_costs_no_success(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("holdfast.worker.finisher.REFUSALS", 5)
+    (job,) = await desk.claims(1)
+    finish, refusals = desk.store.inner.finish, 0
+
+    async def refuses_thrice(outcomes: Sequence[Outcome]) -> Sequence[Settled]:
+        nonlocal refusals
+        refusals += 1
+        if refusals <= 3:
+            raise StoreError("out of memory, say")
+        return await finish(outcomes)
+
+    monkeypatch.setattr(desk.store.inner, "finish", refuses_thrice)
+    desk.done(job)
+    with caplog.at_level(logging.ERROR, "holdfast"):
+        pauses = [await desk.step() for _ in range(4)]
+    assert await desk.states([job]) == ["succeeded"]
+    assert all(pause > 0 for pause in pauses[:3]), "it is not asked again at once"
+    assert len(fields(caplog, "outcome-refused")) == 1

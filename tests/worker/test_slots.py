@@ -230,14 +230,14 @@ def test_an_end_that_is_told_twice_frees_one_slot() -> None:
 def test_a_job_that_must_run_alone_is_given_back_where_others_are_held_and_asks_for_quiet() -> None:
     desk = Desk(3)
     ordinary, alone = claims(2), claim(alone=True)
-    assert desk.slots.admit([ordinary[0], alone, ordinary[1]]) == [alone]
+    assert desk.slots.admit([ordinary[0], alone, ordinary[1]]) == ([alone], False)
     assert [run.claim for run in desk.running] == ordinary
     assert desk.slots.room() == 0, "nothing more is claimed until what runs here has ended"
     desk.end(desk.running[0])
     assert desk.slots.room() == 0
     desk.end(desk.running[0])
     assert desk.slots.room() == 1, "and then that one job"
-    assert desk.slots.admit([alone]) == []
+    assert desk.slots.admit([alone]) == ([], False)
     assert [run.claim for run in desk.running] == [alone]
     assert desk.slots.room() == 0
     desk.end(desk.running[0])
@@ -247,15 +247,35 @@ def test_a_job_that_must_run_alone_is_given_back_where_others_are_held_and_asks_
 def test_an_idle_worker_too_takes_a_job_that_must_run_alone_only_in_quiet() -> None:
     desk = Desk(3)
     alone = claim(alone=True)
-    assert desk.slots.admit([alone]) == [alone], "what was claimed before it may not be on record yet"
+    assert desk.slots.admit([alone]) == ([alone], False), "what was claimed before it may not be on record yet"
     assert desk.slots.room() == 1
-    assert desk.slots.admit([alone]) == []
+    assert desk.slots.admit([alone]) == ([], False)
 
 
 def test_if_another_worker_took_it_the_quiet_is_over() -> None:
     desk = Desk(3)
     desk.slots.admit([claim(alone=True)])
-    ordinary = claim()
-    assert desk.slots.admit([ordinary]) == []
-    assert [run.claim for run in desk.running] == [ordinary]
-    assert desk.slots.room() == 2
+    assert desk.slots.room() == 1
+    desk.slots.found_nothing()
+    assert desk.slots.room() == 3
+
+
+def test_a_worker_that_does_not_become_idle_works_on_as_usual_and_is_quiet_longer_next_time() -> None:
+    desk = Desk(3)
+    alone = claim(alone=True)
+    lengths: list[float] = []
+    desk.slots.add(claims(1))
+    for _ in range(3):
+        assert desk.slots.admit([alone]) == ([alone], False)
+        assert desk.slots.room() == 0
+        quiet = 0.0
+        while desk.slots.room() == 0:
+            desk.clock.advance(SECOND)
+            quiet += 1
+            assert quiet < 100, "it is quiet for ever"
+        assert desk.slots.room() == 2, "the others do not wait for one long job"
+        assert desk.slots.admit([alone]) == ([alone], True), "it comes back later, not at once"
+        assert desk.slots.room() == 2
+        lengths.append(quiet)
+        desk.clock.advance(round(quiet) * SECOND)
+    assert lengths == [5.0, 10.0, 20.0]

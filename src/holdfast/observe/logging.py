@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Literal, TypeAlias
 
 from holdfast.clock import SECOND, short
@@ -38,6 +39,12 @@ class Told:
         self.event = event
         self.fields = fields
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(str(self), name)  # an application's filter takes a record's msg for a text
+
+    def __contains__(self, part: str) -> bool:
+        return part in str(self)
+
     def __str__(self) -> str:
         return " ".join([f"event={self.event}", *[f"{k}={quoted(v)}" for k, v in self.fields.items() if v is not None]])
 
@@ -49,7 +56,9 @@ def tell(logger: logging.Logger, level: int, event: str, /, **fields: Any) -> No
     """
     if logger.isEnabledFor(level):
         # Not logger.log(): finding the calling line costs a third of the whole, and says nothing here.
-        logger.handle(logger.makeRecord(logger.name, level, __file__, 0, Told(event, fields), (), None))
+        record = logger.makeRecord(logger.name, level, __file__, 0, Told(event, fields), (), None)
+        with suppress(Exception):  # an application's filter or handler may raise; no job shall hang on a log line
+            logger.handle(record)
 
 
 _bare = re.compile(r"[!#-<>-\[\]-~]{1,100}").fullmatch  # ASCII that reads the same without quotes, the usual case

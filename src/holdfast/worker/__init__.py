@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -18,7 +18,7 @@ from uuid import UUID
 from holdfast.bridge import at_exit
 from holdfast.clock import SECOND, Clock, Duration, Span, span
 from holdfast.errors import ConfigError, StoreError
-from holdfast.job import Claim, Failed, Outcome, Released, State, Succeeded, Verdict
+from holdfast.job import Claim, Failed, Loss, Outcome, Released, State, Succeeded, Verdict
 from holdfast.observe.logging import jobs, place, tell, workers
 from holdfast.policy import decide
 from holdfast.store import Line, Store
@@ -83,6 +83,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._leave: Callable[[], object] | None = None
         self._again: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[Departure] | None = None
         self.renamed: Callable[[UUID], object] | None = None  # told the id of a new incarnation
 
     # --- the life of a worker, on its loop
@@ -102,7 +103,7 @@ class Worker:
             raise
         if self._supervisor is None:
             self.keep()
-        self._main = asyncio.create_task(self._run())
+        self._main, self._stopping = asyncio.create_task(self._run()), None
         tell(
             workers,
             logging.INFO,
@@ -195,12 +196,23 @@ class Worker:
             self._deadline = span(deadline, "deadline") / SECOND
         self._claiming.set()
         self._slots.changed.poke()
-        await self._main
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(self._main))
+        return await asyncio.shield(self._stopping)  # who no longer waits for it has not stopped the stop
+
+    async def _stop(self, main: asyncio.Task[None]) -> Departure:
+        try:
+            await main
+            if self._again is not None:
+                await self._again
+        except BaseException:  # the roles were cut, as when the loop ends: what runs keeps its jobs until it is over
+            self._departure.forced = list(self._slots.running.values())
+            self._linger()
+            raise
         self._main = None
-        if self._again is not None:
-            await self._again
         if self._departure.forced:
             self._linger()
+            await self._let_go(self._store.close())
         else:
             await self._retire()
         return self._departure
@@ -276,10 +288,14 @@ class Worker:
         self._in_threads.close()
         if self._keeper is not None:
             await self._keeper.stop()
+        loss = Loss("left with outcomes not recorded", on_purpose=True) if self._departure.unsettled else None
+        await self._let_go(self._store.retire(self.identity.id, loss))
+        await self._let_go(self._store.close())
+
+    async def _let_go(self, last: Coroutine[Any, Any, None]) -> None:
         try:
             async with asyncio.timeout(FLUSH):
-                await self._store.retire(self.identity.id)
-                await self._store.close()
+                await last
         except (StoreError, TimeoutError) as error:
             text = f"its lease ends by itself; {error}"
             tell(workers, logging.WARNING, "not-retired", worker=self.identity.id, message=text)
@@ -310,7 +326,12 @@ class Worker:
         run = begun(claim, task, self.identity.held, self._clock.monotonic())
         if jobs.isEnabledFor(logging.INFO):
             self._tell(logging.INFO, "started", run, waited=waited(claim) / SECOND)
-        (self._on_loop if task.is_async else self._in_threads).start(run)
+        try:
+            (self._on_loop if task.is_async else self._in_threads).start(run)
+        except RuntimeError as error:
+            self._tell(logging.ERROR, "not-started", run, message=f"{error}; given back for later")
+            self._finisher.add(decide(claim, Released(f"could not be started: {error}", unknown=True)))
+            return None
         if claim.terms.timeout is not None:
             run.timer = asyncio.get_running_loop().call_later(claim.terms.timeout / SECOND, timed_out, run)
         return run
@@ -451,7 +472,10 @@ class Worker:
         try:
             ready.result()
         except BaseException:
-            self._thread.join()
+            if ready.done():
+                self._thread.join()
+            else:  # Ctrl-C while it starts
+                ready.add_done_callback(lambda _: self._leave and self._leave())
             self._thread = None
             raise
         at_exit(self._stop_at_exit)
@@ -470,7 +494,15 @@ class Worker:
         self._thread = None
 
     def _serve(self, ready: Future[None]) -> None:
-        asyncio.run(self._serve_until_stopped(ready))
+        try:
+            asyncio.run(self._serve_until_stopped(ready))
+        finally:
+            if (
+                ready.done() and not ready.exception() and not self._left.done()
+            ):  # a handler ended the loop, by sys.exit() in a task of its own
+                tell(workers, logging.ERROR, "loop-ended", worker=self.identity.id, message="its jobs are given back")
+                self._linger()
+                self._left.set_result(False)
 
     async def _serve_until_stopped(self, ready: Future[None]) -> None:
         leaving = Signal()

@@ -56,9 +56,10 @@ class InThreads:
 
     def start(self, run: Run) -> None:
         self._loop = asyncio.get_running_loop()
-        self._busy += 1
-        if self._busy > len(self._threads) and len(self._threads) < self._most:
+        """Raises RuntimeError if the system has no thread to give and there is none yet."""
+        if self._busy >= len(self._threads) and len(self._threads) < self._most:
             self._add_thread()
+        self._busy += 1
         self._todo.put((contextvars.copy_context(), run))
 
     def close(self) -> None:
@@ -74,8 +75,13 @@ class InThreads:
     def _add_thread(self) -> None:
         name = f"holdfast-job-{len(self._threads)}"
         thread = threading.Thread(target=self._serve, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._threads:
+                raise
+        else:
+            self._threads.append(thread)
 
     def _serve(self) -> None:
         while (item := self._todo.get()) is not None:

@@ -62,6 +62,7 @@ class Fetcher:
             else:
                 self._admit(claims.jobs)
             return 0
+        self._slots.found_nothing()
         await unless(self._stopping, self._store.wait(self._queues, IDLE_MOST * random.uniform(0.8, 1)))
         return 0
 
@@ -73,9 +74,9 @@ class Fetcher:
         return self._slots.room()
 
     def _admit(self, claims: Sequence[Claim]) -> None:
-        lone = self._slots.admit(claims)
-        self.give_back(lone, "it must run alone, and this worker is busy")
-        for claim in lone:
+        lone, later = self._slots.admit(claims)
+        self.give_back(lone, "it must run alone, and this worker is busy", later=later)
+        for claim in () if later else lone:
             tell(
                 workers,
                 logging.WARNING,
@@ -84,13 +85,13 @@ class Fetcher:
                 task=claim.task,
                 losses=claim.losses,
                 running=len(self._slots.running),
-                message="it must run alone after its losses: nothing else is claimed until what runs here has ended",
+                message="it must run alone after its losses: nothing else is claimed for a while, to get idle",
             )
 
-    def give_back(self, claims: Sequence[Claim], reason: str) -> None:
-        """Releases claims that were never begun."""
+    def give_back(self, claims: Sequence[Claim], reason: str, *, later: bool = False) -> None:
+        """Releases claims that were never begun; `later`: they shall not come back at once."""
         for claim in claims:
-            self._finisher.add(decide(claim, Released(reason)))
+            self._finisher.add(decide(claim, Released(reason, unknown=later)))
 
     def _refused(self, identity: Identity, claims: Claims) -> float:
         if claims.refused == "expired":  # the next beat revives the lease

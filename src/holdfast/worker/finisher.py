@@ -8,15 +8,16 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from holdfast.errors import StoreAway
-from holdfast.job import Outcome, State
+from holdfast.job import Outcome
 from holdfast.observe.logging import jobs, tell
-from holdfast.policy import failure
+from holdfast.policy import unrecordable
 from holdfast.store import Answer, Settled, Store
 from holdfast.worker.loop import Signal
 
 BATCH_MOST = 500
 PENDING_MOST = 2 * BATCH_MOST
 IDLE = 60.0
+REFUSALS = 5  # of one outcome, before it is recorded as a failure instead
 BUSY_PAUSE = 0.1  # seconds before rows that another transaction has locked are tried again
 
 
@@ -28,6 +29,7 @@ class Finisher:
         self._refused = refused
         self._outcomes: deque[Outcome] = deque()
         self._writing: Sequence[Outcome] = ()
+        self._refusals: dict[UUID, int] = {}
         self.arrived = Signal()
         self.written = Signal()
 
@@ -72,29 +74,27 @@ class Finisher:
             raise
         except Exception as error:  # noqa: BLE001  # whatever a store cannot take, the others must not wait for
             if len(batch) == 1:
-                return [await self._write_spoilt(batch[0], error)]
+                return [await self._refused_by_store(batch[0], error)]
         return [(await self._write([outcome]))[0] for outcome in batch]
 
-    async def _write_spoilt(self, outcome: Outcome, error: Exception) -> Settled:
-        """The store cannot take this outcome; it takes a failure that says so instead."""
-        tell(jobs, logging.ERROR, "outcome-refused", job=outcome.id, fence=outcome.fence, error=str(error))
-        spoilt = outcome._replace(
-            ended="failed",
-            state=State.DEAD,
-            keep=None,
-            delay=None,
-            result=None,
-            reason="",
-            error=failure(error),
-        )
+    async def _refused_by_store(self, outcome: Outcome, error: Exception) -> Settled:
+        """Asks again a few times; what the store can never take is then recorded as a failure that says so."""
+        refusals = self._refusals[outcome.id] = self._refusals.get(outcome.id, 0) + 1
+        if refusals == 1:
+            text = f"{type(error).__name__}: {error}"
+            tell(jobs, logging.ERROR, "outcome-refused", job=outcome.id, fence=outcome.fence, error=text)
+        if refusals % REFUSALS:
+            return Settled(Answer.BUSY)
         try:
-            return (await self._store.finish([spoilt]))[0]
+            return (await self._store.finish([unrecordable(outcome, error)]))[0]
         except StoreAway:
             raise
         except Exception:  # noqa: BLE001  # this one job stays as it is and is asked for again; the others go on
             return Settled(Answer.BUSY)
 
     def _settle(self, outcome: Outcome, answer: Settled) -> None:
+        if answer.answer is not Answer.BUSY:
+            self._refusals.pop(outcome.id, None)
         if answer.answer is Answer.BUSY:
             self._outcomes.append(outcome)
         elif answer.answer is Answer.STALE:

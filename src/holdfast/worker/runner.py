@@ -74,7 +74,7 @@ async def run_async(run: Run) -> Verdict | None:
         args, kwargs = run.task.signature.decode(run.claim.payload)
         return _returned(run, await run.task.fn(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001  # whatever leaves a handler is its verdict
-        return _raised(run, error)
+        return _judged(run, error)
     finally:
         run.over = True
 
@@ -87,7 +87,7 @@ def run_plain(run: Run) -> Verdict | None:
         args, kwargs = run.task.signature.decode(run.claim.payload)
         return _returned(run, run.task.fn(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001  # whatever leaves a handler is its verdict
-        return _raised(run, error)
+        return _judged(run, error)
     finally:
         run.over = True
 
@@ -100,6 +100,15 @@ def _returned(run: Run, value: object) -> Verdict | None:
         return Succeeded(run.task.signature.encode_result(value))
     except Exception as error:  # noqa: BLE001  # the work is done; to do it again would not make its result fit
         return Failed(failure(error), final=True)
+
+
+def _judged(run: Run, error: BaseException) -> Verdict | None:
+    """As `_raised`, whatever the exception's own `__class__` or `__str__` do: an attempt always ends."""
+    try:
+        return _raised(run, error)
+    except BaseException as broken:  # noqa: BLE001  # see above
+        text = f"the error cannot be read: reading it raised {type(broken).__name__}"
+        return Failed(Failure(type(error).__name__, text, ""))
 
 
 def _raised(run: Run, error: BaseException) -> Verdict | None:

@@ -15,6 +15,7 @@ PREFETCH_MOST = 500
 PREFETCH_AHEAD = 0.1  # seconds: prefetch only what will start within this time
 WAIT_MOST = 1.0  # seconds: a prefetched job that has not started by then is given back
 RATE_WINDOW = 0.02  # seconds
+QUIET_FIRST, QUIET_MOST = 5.0, 600.0  # seconds that nothing is claimed, for a job that must run alone
 
 
 class Slots:
@@ -27,21 +28,44 @@ class Slots:
         self.changed = Signal()
         self._start = start
         self._clock = clock
-        self.quiet = False  # a job that must run alone is queued: nothing more is claimed until this worker is idle
+        self._quiet_until = self._restless_until = 0.0  # monotonic seconds
+        self._patience = QUIET_FIRST
         self._alone = False
         self._ended, self._mark, self._rate = 0, clock.monotonic(), 0.0
 
-    def admit(self, claims: Sequence[Claim]) -> Sequence[Claim]:
-        """Starts or keeps claims; returns those that are to be given back.
+    def admit(self, claims: Sequence[Claim]) -> tuple[Sequence[Claim], bool]:
+        """Starts or keeps claims; returns those that are to be given back, and whether for later.
 
         A job that must run alone is kept only if it was claimed in quiet, when nothing else was held: a job that
-        waits here behind another would be charged with the other's crash.
+        waits here behind another would be charged with the other's crash. Meeting one, the worker goes quiet for a
+        while. If it does not become idle in that time it works on as usual for as long, and is quiet longer then.
         """
         lone = [claim for claim in claims if claim.alone]
-        fits = self.quiet and len(claims) == 1
-        self.quiet = bool(lone) and not fits
-        self.add(claims if fits else [claim for claim in claims if not claim.alone])
-        return [] if fits else lone
+        if lone and self.quiet and len(claims) == 1:
+            self._quiet_until, self._patience = 0.0, QUIET_FIRST
+            self.add(claims)
+            return [], False
+        now = self._clock.monotonic()
+        restless = bool(lone) and now < self._restless_until
+        if lone and not self.quiet and not restless:
+            self._quiet_until = now + self._patience
+        self.add([claim for claim in claims if not claim.alone])
+        return lone, restless
+
+    @property
+    def quiet(self) -> bool:
+        """Whether a job that must run alone was met: nothing more is claimed until this worker is idle."""
+        return self._quiet_until > 0
+
+    def found_nothing(self) -> None:
+        """A claim found nothing: the job that must run alone is somebody else's by now."""
+        self._quiet_until = 0.0
+
+    def _end_quiet(self) -> None:
+        now = self._clock.monotonic()
+        if 0 < self._quiet_until <= now and self.running:
+            self._quiet_until, self._restless_until = 0.0, now + self._patience
+            self._patience = min(2 * self._patience, QUIET_MOST)
 
     def add(self, claims: Iterable[Claim]) -> None:
         """Starts what there is a slot for; the rest waits."""
@@ -74,6 +98,7 @@ class Slots:
         """How many jobs the fetcher may claim now: for free slots, and ahead of the present rate of ends."""
         if self._alone:
             return 0
+        self._end_quiet()
         if self.quiet:
             return 0 if self.running or self.waiting else 1
         free = self.concurrency - len(self.running)

@@ -11,6 +11,7 @@ from holdfast.stores.sqlite.opening import Durability, connect, prepare
 from holdfast.stores.sqlite.reader import Reader
 from holdfast.stores.sqlite.statements import Sql
 from holdfast.stores.sqlite.trouble import stated
+from holdfast.stores.sqlite.unreadable import Told
 from holdfast.stores.sqlite.watcher import Watcher
 from holdfast.stores.sqlite.writer import Pen, Writer
 
@@ -41,6 +42,7 @@ class Core:
         self.path = path
         self.durability: Durability = durability
         self.shift: Span = 0
+        self.told = Told()
         self._clock = clock
         self._lock = threading.Lock()
         self._users = 0

@@ -5,27 +5,54 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from holdfast.job import Record, State
 from holdfast.store import Cursor, Where
 from holdfast.stores.sqlite.rows import record_of, texts_of
 from holdfast.stores.sqlite.statements import Row, Sql, statement
+from holdfast.stores.sqlite.unreadable import Unreadable, decoded
 
 Condition: TypeAlias = tuple[str, tuple[Any, ...]]
 
+_SEQ, _ID, _FENCE, _ENQUEUED_AT = 0, 2, 13, 18  # where find.sql returns them
 _NEWEST_ERROR = (
     "(SELECT error_type FROM holdfast_attempts WHERE job = job.seq AND error_type IS NOT NULL"
     " ORDER BY number DESC LIMIT 1)"
 )
+_TAGS = "iif(json_valid(job.tags), job.tags, '[]')"
 
 
-def find(sql: Sql, where: Where, after: Cursor | None, limit: int) -> list[Record]:
-    conditions = [*_conditions(where), *_behind(after)]
+class Found(NamedTuple):
+    """A page, and the rows that are missing in it."""
+
+    records: list[Record]
+    unreadable: list[Unreadable]
+
+
+def find(sql: Sql, where: Where, after: Cursor | None, limit: int) -> Found:
+    """A page is short only at the end of the listing: others come in the place of rows that cannot be read."""
+    found = Found([], [])
+    behind = None if after is None else (after[0], str(after[1]))
+    while (wanted := limit - len(found.records)) > 0:
+        rows = _rows(sql, [*_conditions(where), *_behind(behind)], wanted)
+        history = _history(sql, [row[0] for row in rows if row[1]])
+        records, unreadable = decoded(rows, lambda row: record_of(row, history.get(row[0], ())), _place_of)  # noqa: B023
+        found.records.extend(records)
+        found.unreadable.extend(unreadable)
+        if len(rows) < wanted or not unreadable:
+            break
+        behind = (rows[-1][_ENQUEUED_AT], rows[-1][_ID])
+    return found
+
+
+def _rows(sql: Sql, conditions: Sequence[Condition], limit: int) -> list[Row]:
     text = statement("find").replace("{conditions}", " AND ".join(text for text, _ in conditions) or "true")
-    rows = sql.listing(text, [*(value for _, values in conditions for value in values), max(0, limit)])
-    history = _history(sql, [row[0] for row in rows if row[1]])
-    return [record_of(row, history.get(row[0], ())) for row in rows]
+    return sql.listing(text, [*(value for _, values in conditions for value in values), limit])
+
+
+def _place_of(row: Row) -> tuple[int, int, str]:
+    return row[_SEQ], row[_FENCE], row[_ID]
 
 
 def _conditions(where: Where) -> Iterator[Condition]:
@@ -37,7 +64,7 @@ def _conditions(where: Where) -> Iterator[Condition]:
     for text, value in (
         ("job.queue = ?", where.queue),
         ("job.task = ?", where.task),
-        ("EXISTS (SELECT 1 FROM json_each(job.tags) WHERE value = ?)", where.tag),
+        (f"EXISTS (SELECT 1 FROM json_each({_TAGS}) WHERE value = ?)", where.tag),
         (f"{_NEWEST_ERROR} = ?", where.error),
         ("job.enqueued_at >= ?", where.since),
         ("job.enqueued_at < ?", where.before),
@@ -63,9 +90,9 @@ def _in_states(states: Sequence[State]) -> Condition:
     return "job.state IN (SELECT value FROM json_each(?))", (json.dumps([State(state).value for state in states]),)
 
 
-def _behind(after: Cursor | None) -> Iterator[Condition]:
+def _behind(after: tuple[int, str] | None) -> Iterator[Condition]:
     if after is not None:
-        yield "(job.enqueued_at, job.id) < (?, ?)", (after[0], str(after[1]))
+        yield "(job.enqueued_at, job.id) < (?, ?)", after
 
 
 def _history(sql: Sql, jobs: Sequence[int]) -> dict[int, list[Row]]:

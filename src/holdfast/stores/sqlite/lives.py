@@ -10,8 +10,9 @@ from uuid import UUID
 from holdfast.clock import Instant, Span
 from holdfast.job import Loss
 from holdfast.store import Beat, Line, Registered
-from holdfast.stores.sqlite.rows import text_of_loss, texts_of, uuid_of
-from holdfast.stores.sqlite.statements import Sql
+from holdfast.stores.sqlite.rows import id_of, text_of_loss, texts_of, uuid_of
+from holdfast.stores.sqlite.statements import Row, Sql
+from holdfast.stores.sqlite.unreadable import decoded
 
 
 class Life(NamedTuple):
@@ -73,4 +74,10 @@ def retire(sql: Sql, worker: UUID, loss: Loss | None) -> bool:
 
 def mail(sql: Sql, workers: Sequence[UUID]) -> list[Line]:
     ids = texts_of(workers)
-    return [Line(uuid_of(worker), kind, uuid_of(job), fence) for worker, kind, job, fence in sql.rows("mail", ids, ids)]
+    lines, _ = decoded(sql.rows("mail", ids, ids), _line_of, lambda row: (0, row[3], row[2]))
+    return lines
+
+
+def _line_of(row: Row) -> Line:
+    worker, kind, job, fence = row
+    return Line(uuid_of(worker), kind, id_of(job), fence)

@@ -13,12 +13,23 @@ from holdfast.job import Attempt, Claim, Draft, Failure, Loss, Record, State, Te
 from holdfast.stores.sqlite.statements import Row
 
 
+_LONGEST = 1 << 53  # milliseconds, and all else that a job's terms hold
+
+
 def uuid_of(text: str) -> UUID:
     """As UUID(text), in two thirds of the time; only for text that this store wrote."""
     return UUID(int=int(text.replace("-", ""), 16))
 
 
 text_of = lru_cache(maxsize=1024)(str)  # for ids that repeat: those of workers
+
+
+def id_of(text: str) -> UUID:
+    """A job's id as this store writes it: by another spelling it would not be found again."""
+    job = uuid_of(text)
+    if str(job) != text:
+        raise ValueError(f"id {text!r} is not a UUID in lower case")
+    return job
 
 
 def texts_of(ids: Iterable[UUID]) -> str:
@@ -33,7 +44,18 @@ def text_of_terms(terms: Terms) -> str:
 
 @lru_cache(maxsize=1024)
 def terms_of(text: str) -> Terms:
-    return Terms._make(json.loads(text))
+    fields = json.loads(text)
+    if not isinstance(fields, list) or len(fields) != len(Terms._fields):
+        raise ValueError(f"terms {text!r} are not an array of {len(Terms._fields)}")
+    terms = Terms._make(fields)
+    spans = (terms.max_attempts, terms.base_delay, terms.max_delay, terms.max_crashes, terms.timeout or 0, terms.keep)
+    if not (all(type(span) is int and abs(span) <= _LONGEST for span in spans) and _number(terms.jitter)):
+        raise ValueError(f"terms {text!r} are not all numbers that a job can have")
+    return terms
+
+
+def _number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) <= _LONGEST  # type: ignore[arg-type]  # NaN is not
 
 
 def text_of_loss(loss: Loss | None) -> str | None:
@@ -42,6 +64,8 @@ def text_of_loss(loss: Loss | None) -> str | None:
 
 def _loss_of(text: str) -> Loss:
     cause, *flags = json.loads(text)
+    if not isinstance(cause, str):
+        raise ValueError(f"loss {text!r} has no cause")  # noqa: TRY004  # of a row, not of an argument
     return Loss(cause, *map(bool, flags))
 
 
@@ -76,8 +100,10 @@ def row_of(draft: Draft, now: Instant) -> Row:
 
 def claim_of(row: Row, worker: UUID) -> Claim:
     """What held.sql returns, of this worker: the fields of a Claim in their order, which is the quickest way."""
-    fields = list(row)
-    fields[0], fields[2] = uuid_of(fields[0]), worker
+    *fields, _ = row
+    if fields[15] is None:
+        raise ValueError("started_at is NULL")
+    fields[0], fields[2] = id_of(fields[0]), worker
     fields[6], fields[12] = terms_of(fields[6]), fields[12] == 1
     if fields[16] is not None:
         fields[16] = _loss_of(fields[16])
@@ -89,6 +115,11 @@ def running_order(row: Row) -> tuple[int, int, str]:
     return (-row[7], row[14], row[0])
 
 
+def place_of(row: Row) -> tuple[int, int, str]:
+    """Seq, fence and id of what held.sql returns."""
+    return row[-1], row[1], row[0]
+
+
 def record_of(row: Row, history: Sequence[Row]) -> Record:
     """What find.sql returns, with what history.sql returned for this job."""
     (
@@ -97,7 +128,7 @@ def record_of(row: Row, history: Sequence[Row]) -> Record:
         settled_fence, settled_by, settled_state, result, reason,
     ) = row  # fmt: skip
     return Record(
-        id=uuid_of(job),
+        id=id_of(job),
         task=task,
         queue=queue,
         line=line,
@@ -105,7 +136,7 @@ def record_of(row: Row, history: Sequence[Row]) -> Record:
         payload=payload,
         terms=terms_of(terms),
         priority=priority,
-        tags=tuple(json.loads(tags)),
+        tags=_tags_of(tags),
         life=life,
         attempt=attempt,
         fence=fence,
@@ -127,6 +158,13 @@ def record_of(row: Row, history: Sequence[Row]) -> Record:
         history=tuple(_attempt_of(ended) for ended in history),
         omitted=attempts - len(history),
     )
+
+
+def _tags_of(text: str) -> tuple[str, ...]:
+    tags = json.loads(text)
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise ValueError(f"tags {text!r} are not an array of texts")
+    return tuple(tags)
 
 
 def _attempt_of(row: Row) -> Attempt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -32,8 +33,10 @@ from holdfast.stores.sqlite.enqueue import enqueue
 from holdfast.stores.sqlite.find import find
 from holdfast.stores.sqlite.finish import Finishing
 from holdfast.stores.sqlite.opening import Durability, migrate
-from holdfast.stores.sqlite.rows import claim_of, running_order
-from holdfast.stores.sqlite.statements import Sql
+from holdfast.stores.sqlite.rows import claim_of, place_of, running_order
+from holdfast.stores.sqlite.statements import Row, Sql
+from holdfast.stores.sqlite.threads import aside
+from holdfast.stores.sqlite.unreadable import bury, decoded
 from holdfast.stores.sqlite.watcher import Waiting, any_queued
 from holdfast.stores.sqlite.within import enqueue_within
 from holdfast.stores.sqlite.writer import Work
@@ -99,11 +102,11 @@ class SqliteStore:
         """Raises StoreError, with nothing touched, where the file cannot be used; StoreAway where it is locked."""
         async with self._opening:
             if self._hands is None:
-                self._hands = await asyncio.to_thread(self._core.open, create=create)
+                self._hands = await aside(partial(self._core.open, create=create))
 
     async def migrate(self, *, dry_run: bool = False) -> Sequence[str]:
         """Each statement is whole, with its semicolon; they may be run by hand, in one transaction."""
-        return await asyncio.to_thread(migrate, self._core.path, dry_run=dry_run)
+        return await aside(partial(migrate, self._core.path, dry_run=dry_run))
 
     async def close(self) -> None:
         """Ends `wait` at once; all other calls in flight are waited for."""
@@ -116,7 +119,7 @@ class SqliteStore:
             while self._in_flight:
                 self._landed.clear()
                 await self._landed.wait()
-            await asyncio.to_thread(self._core.close)
+            await aside(self._core.close)
 
     def _opened(self) -> Hands:
         if self._hands is None:
@@ -159,7 +162,14 @@ class SqliteStore:
         """As the seam says. A claim that finds nothing writes nothing."""
         claiming = Claiming(worker, ticket, queues, limit)
         taken = await self._write(Work(claiming.write, claiming.look, claiming.read))
-        return Claims([claim_of(row, worker) for row in sorted(taken.rows, key=running_order)], taken.refused)
+        return Claims(await self._claims(sorted(taken.rows, key=running_order), worker), taken.refused)
+
+    async def _claims(self, rows: Sequence[Row], worker: UUID) -> list[Claim]:
+        """The jobs of these rows; what cannot be read is settled as dead, so that it is in nobody's way any more."""
+        claims, unreadable = decoded(rows, lambda row: claim_of(row, worker), place_of)
+        if unreadable:
+            self._core.told.buried(await self._write(Work(lambda sql: bury(sql, unreadable))))
+        return claims
 
     async def finish(self, outcomes: Sequence[Outcome]) -> Sequence[Settled]:
         """As the seam says; never `busy`, because there is one writer."""
@@ -207,7 +217,7 @@ class SqliteStore:
     async def reclaim(self, sweeper: UUID, limit: int) -> Sequence[Claim]:
         """As the seam says. Writes nothing where nobody's jobs are to be taken over."""
         work = Work(lambda sql: sweep.reclaim(sql, sweeper, limit), lambda sql: sweep.nothing_lost(sql, sweeper, limit))
-        return [claim_of(row, sweeper) for row in await self._write(work)]
+        return await self._claims(await self._write(work), sweeper)
 
     async def prune(self, limit: int) -> int:
         """As the seam says. Writes nothing where nothing is over."""
@@ -216,8 +226,10 @@ class SqliteStore:
     # --- the operator's side
 
     async def find(self, where: Where, after: Cursor | None = None, limit: int = 50) -> Sequence[Record]:
-        """As the seam says; read from one state of the file."""
-        return await self._read(lambda sql: find(sql, where, after, limit))
+        """As the seam says; read from one state of the file. Rows that cannot be read are left out, and logged once."""
+        found = await self._read(lambda sql: find(sql, where, after, limit))
+        self._core.told.left_out(found.unreadable)
+        return found.records
 
     async def cancel(self, ids: Sequence[UUID], reason: str = "") -> Sequence[Cancelling]:
         """As the seam says."""

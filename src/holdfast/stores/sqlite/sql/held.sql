@@ -1,9 +1,10 @@
 -- The jobs that a worker holds under a ticket, in no order; under NULL: those that it took over as a sweeper.
 -- Parameters: worker, ticket, limit
--- Returns the fields of a Claim, in their order
+-- Returns the fields of a Claim, in their order, and seq
 SELECT
     id, fence, worker, task, queue, payload, terms, priority, attempt, releases, losses, crashes, alone,
-    enqueued_at, due_at, started_at, loss
+    enqueued_at, due_at, started_at, loss,
+    seq
 FROM holdfast_jobs INDEXED BY holdfast_held
 WHERE state = 'running' AND worker = ? AND ticket IS ?
 LIMIT ?;
