@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -119,23 +120,50 @@ async def test_a_caller_that_leaves_takes_its_call_along(bridge: Bridge) -> None
     assert await asyncio.to_thread(ended.wait, PATIENCE), "the cancelled call goes on on the bridge"
 
 
-def test_an_interrupt_ends_the_wait_and_the_call(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
-    ended = threading.Event()
+def test_an_interrupt_ends_the_wait_and_the_call(bridge: Bridge) -> None:
+    begun, ended = threading.Event(), threading.Event()
 
     async def endless() -> None:
+        begun.set()
         try:
             await asyncio.Event().wait()
         finally:
             ended.set()
 
-    def interrupted(self: object, timeout: float | None = None) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr("concurrent.futures.Future.result", interrupted)
+    def press() -> None:
+        begun.wait(PATIENCE)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        threading.Thread(target=press).start()
         with pytest.raises(KeyboardInterrupt):
             bridge.run(endless())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
     assert ended.wait(PATIENCE), "the interrupted call goes on on the bridge"
+
+
+def test_a_signal_handler_may_call_in_the_middle_of_a_call(bridge: Bridge) -> None:
+    calls = 0
+
+    def handler(*_: object) -> None:
+        nonlocal calls
+        bridge.run(where())
+        calls += 1
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        for number in range(2_000):
+            if number % 4 == 0:
+                threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1)).start()
+            bridge.run(where())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert calls > 0
 
 
 # --- closing

@@ -13,8 +13,9 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -31,22 +32,38 @@ class Bridge:
         self._lock = threading.RLock()  # a signal handler may enqueue in the middle of an enqueue
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._calls: set[Future[Any]] = set()
+        self._calls: set[asyncio.Task[Any]] = set()  # the loop's own
         self._forgotten = forgotten
         _bridges.add(self)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs it there and waits for the result here. KeyboardInterrupt cancels it."""
-        call = self._submit(coroutine)
+        """Runs it there and waits for the result here. KeyboardInterrupt cancels it.
+
+        No lock is held while it waits, nor taken by the answer: a signal handler may enqueue in the middle of this.
+        """
+        loop = self._running()
+        call = self._tracked(coroutine)
+        ended: SimpleQueue[asyncio.Task[T]] = SimpleQueue()
+        begun: list[asyncio.Task[T]] = []
+
+        def begin() -> None:
+            begun.append(loop.create_task(call))
+            begun[0].add_done_callback(ended.put)
+
+        loop.call_soon_threadsafe(begin)
         try:
-            return call.result()
+            task = ended.get()
         except BaseException:
-            call.cancel()
+            loop.call_soon_threadsafe(lambda: [task.cancel() for task in begun])
             raise
+        if task.cancelled():
+            raise CancelledError("the app was closed before this call could end")
+        return task.result()
 
     async def arun(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Runs it there and awaits the result on the caller's loop."""
-        return await asyncio.wrap_future(self._submit(coroutine))
+        loop = self._running()
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._tracked(coroutine), loop))
 
     def close(self, last: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Gives calls in flight EXIT_GRACE seconds, runs `last()` and ends the thread. Without a thread: nothing."""
@@ -55,20 +72,31 @@ class Bridge:
             self._loop = self._thread = None
         if loop is None or thread is None:
             return
-        for late in wait(list(self._calls), EXIT_GRACE).not_done:
-            late.cancel()
         with suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(_swallowed(last()), loop).result(EXIT_GRACE)
+            asyncio.run_coroutine_threadsafe(self._finish(last), loop).result(2 * EXIT_GRACE)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(EXIT_GRACE)
 
-    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+    async def _finish(self, last: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        if self._calls:
+            _, late = await asyncio.wait(set(self._calls), timeout=EXIT_GRACE)
+            for call in late:
+                call.cancel()
+        with suppress(Exception):
+            await last()
+
+    async def _tracked(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        call = asyncio.current_task()
+        assert call is not None  # noqa: S101  # a coroutine that runs on a loop is a task's
+        self._calls.add(call)
+        try:
+            return await coroutine
+        finally:
+            self._calls.discard(call)
+
+    def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            loop = self._loop or self._start()
-            call = asyncio.run_coroutine_threadsafe(coroutine, loop)
-            self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
-        return call
+            return self._loop or self._start()
 
     def _start(self) -> asyncio.AbstractEventLoop:
         loop = self._loop = asyncio.new_event_loop()
@@ -90,11 +118,6 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_forever()
     finally:
         loop.close()
-
-
-async def _swallowed(last: Coroutine[Any, Any, object]) -> None:
-    with suppress(Exception):
-        await last
 
 
 def run_here(coroutine: Coroutine[Any, Any, T]) -> T:

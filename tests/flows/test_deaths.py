@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -171,3 +174,134 @@ def test_a_child_that_cannot_start_ends_the_service_and_says_why(serve: Callable
     service = serve("--queues", "no such name")
     assert service.process.wait(30) == 2
     assert "no such name" in service.text()
+
+
+# --- apps of other shapes
+
+
+class Guest:
+    """A `holdfast worker` of an app that a test writes, started in its folder."""
+
+    def __init__(self, folder: Path, source: str, *options: str) -> None:
+        self.folder = folder
+        folder.joinpath("guest.py").write_text(source)
+        self.log = folder / "guest.log"
+        command = [sys.executable, "-m", "holdfast", "worker", "guest:jobs", "--log", "kv", *options]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, stderr=log, cwd=folder)
+
+    def text(self) -> str:
+        return self.log.read_text()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Callable[..., Guest]]:
+    """Starts guests; whatever still runs at the end is stopped."""
+    started: list[Guest] = []
+
+    def start(source: str, *options: str) -> Guest:
+        started.append(Guest(tmp_path, source, "--deadline", "0.5", *options))
+        return started[-1]
+
+    yield start
+    for guest in started:
+        if guest.process.poll() is None:
+            guest.process.terminate()
+            try:
+                guest.process.wait(20)
+            finally:
+                guest.process.kill()
+
+
+@pytest.mark.timeout(120)
+def test_a_store_of_one_process_is_refused(host: Callable[..., Guest]) -> None:
+    guest = host("from holdfast import Holdfast\njobs = Holdfast('memory://')\n")
+    assert guest.process.wait(30) == 2
+    assert "memory://" in guest.text()
+
+
+@pytest.mark.timeout(120)
+def test_the_supervisor_opens_the_file_that_the_app_means(host: Callable[..., Guest], tmp_path: Path) -> None:
+    name = "my jobs%41.db"
+    tmp_path.joinpath("data").mkdir()
+    guest = host(
+        "import os\nfrom holdfast import Holdfast\nos.chdir('data')\n"
+        "jobs = Holdfast('sqlite:///my%20jobs%2541.db?durability=normal')\n"
+    )
+    until(lambda: "ready in" in guest.text(), "the banner")
+    guest.process.terminate()
+    assert guest.process.wait(30) == 0, guest.text()
+    assert [path.name for path in tmp_path.rglob("*.db")] == [name]
+    assert tmp_path.joinpath("data", name).exists()
+
+
+@pytest.mark.timeout(120)
+def test_the_banner_counts_the_tasks_of_all_modules(host: Callable[..., Guest], tmp_path: Path) -> None:
+    tmp_path.joinpath("more.py").write_text("from guest import jobs\n@jobs.task(name='late')\ndef late(): ...\n")
+    guest = host("from holdfast import Holdfast\njobs = Holdfast('sqlite:///jobs.db', modules=['more'])\n")
+    until(lambda: "ready in" in guest.text(), "the banner")
+    assert "tasks    1: late" in guest.text()
+
+
+@pytest.mark.timeout(120)
+def test_the_banner_of_an_app_without_tasks_says_why_that_may_be(host: Callable[..., Guest]) -> None:
+    guest = host("from holdfast import Holdfast\njobs = Holdfast('sqlite:///jobs.db')\n")
+    until(lambda: "ready in" in guest.text(), "the banner")
+    assert "tasks    0: none; is the module that defines them imported, or named in modules=[...]?" in guest.text()
+
+
+_WITH_GRANDCHILD = """
+import os, subprocess, sys
+from holdfast import Holdfast
+
+jobs = Holdfast("sqlite:///{folder}/jobs.db")
+
+@jobs.task(name="parent")
+def parent(folder: str) -> int:
+    if not os.path.exists(folder + "/grandchild"):
+        process = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
+        with open(folder + "/pids", "w") as pids:
+            pids.write(f"{{os.getpid()}} {{process.pid}}")
+        os.rename(folder + "/pids", folder + "/grandchild")
+        process.wait()
+    grandchild = open(folder + "/grandchild").read().split()[1]
+    try:
+        with open(f"/proc/{{grandchild}}/stat") as stat:
+            return 0 if stat.read().rpartition(")")[2].split()[0] in "ZX" else 1
+    except OSError:
+        return 0
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_nothing_of_a_dead_childs_group_runs_when_its_job_starts_again(
+    host: Callable[..., Guest], tmp_path: Path
+) -> None:
+    guest = host(_WITH_GRANDCHILD.format(folder=tmp_path))
+    producer = Holdfast(f"sqlite:///{tmp_path}/jobs.db")
+
+    @producer.task(name="parent")
+    def parent(folder: str) -> int:
+        raise AssertionError(folder)
+
+    with producer:
+        job = parent.enqueue(str(tmp_path))
+        grandchild = tmp_path / "grandchild"
+        until(grandchild.exists, "the grandchild")
+        os.kill(int(grandchild.read_text().split()[0]), signal.SIGKILL)
+        assert job.result(timeout=40) == 0, "the grandchild of the first run still ran beside the second"
+    assert "event=group-stays" not in guest.text()
+
+
+@pytest.mark.timeout(120)
+def test_a_drain_waits_for_the_jobs_of_every_child(
+    app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+) -> None:
+    service = serve("--processes", "2", "--concurrency", "1")
+    until(lambda: len(service.children()) == 2 and service.text().count("event=started worker=") == 2, "two children")
+    jobs = app.enqueue_many(work.bind(n, seconds=3) for n in range(2))
+    until(lambda: len({line["pid"] for line in ledger.lines("begin")}) == 2, "a job running in each child")
+    assert service.stop() == 0, service.text()[-3000:]
+    assert [job.status().state for job in jobs] == ["succeeded"] * 2
+    assert ledger.count("begin") == 2

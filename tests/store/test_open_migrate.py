@@ -32,6 +32,13 @@ async def test_opening_twice_is_harmless(store: Store) -> None:
     assert await exists(store, job_id)
 
 
+async def test_a_migrated_store_opens_for_those_who_only_look(unopened: Store) -> None:
+    await unopened.migrate()
+    await unopened.open(create=False)
+    assert not await exists(unopened, draft().id)
+    await unopened.close()
+
+
 async def test_closing_twice_is_harmless(unopened: Store) -> None:
     await unopened.migrate()
     await unopened.open()

@@ -556,6 +556,61 @@ async def test_when_the_transaction_is_gone_only_the_call_that_broke_it_fails(fi
     assert _sizes(file) == [10, 30, 40]
 
 
+async def test_an_undo_that_fails_is_told_and_the_next_call_is_served(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(sql: Sql) -> int:
+        raise ValueError("no")
+
+    run = Sql.run
+    left = [3]
+
+    def deaf(self: Sql, text: str) -> Any:
+        if text == "ROLLBACK" and left[0]:
+            left[0] -= 1
+            raise sqlite3.OperationalError("disk I/O error")
+        return run(self, text)
+
+    async with a_writer(file) as writer, asyncio.timeout(PATIENCE):
+        monkeypatch.setattr(Sql, "run", deaf)
+        with pytest.raises(ValueError, match="no"):
+            await writer.submit(Work(fail))
+        assert await writer.submit(_insert(10)) == 1
+    assert _sizes(file) == [10]
+    assert left == [2], "no undo was tried, or too many"
+
+
+async def test_a_bell_that_fails_does_not_keep_the_answer(file: Path) -> None:
+    async with a_writer(file) as writer, asyncio.timeout(PATIENCE):
+
+        def fail() -> None:
+            raise OSError("no bell")
+
+        writer._woken = fail  # noqa: SLF001
+        assert await writer.submit(Work(_insert(10).write, wakes=True)) == 1
+        assert await writer.submit(_insert(20)) == 1
+    assert _sizes(file) == [10, 20]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(24, "Too many open files")])
+async def test_what_the_system_lacks_for_a_moment_is_no_fault_of_the_call(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(self: Sql, *_: Any) -> Any:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sql, "spread", fail)
+        with pytest.raises(StoreAway):
+            await store.enqueue([draft()])
+    with monkeypatch.context() as patch:
+        patch.setattr(Sql, "listing", fail)
+        with pytest.raises(StoreAway):
+            await store.find(Where())
+    await store.enqueue([job := draft()])
+    assert await ids(store) == {job.id}
+
+
 async def test_calls_that_pile_up_are_committed_together(store: SqliteStore, file: Path) -> None:
     with database(file) as other:
         before = other.execute("PRAGMA data_version").fetchone()
@@ -718,6 +773,62 @@ async def test_the_log_stays_short_although_someone_always_reads(store: SqliteSt
             reader.join(PATIENCE)
     assert longest > opening.WAL_LIMIT, "the test has not written enough to say anything"
     assert longest < 6 * opening.WAL_LIMIT, f"the log grew to {longest / 1e6:.1f} MB"
+
+
+async def test_a_reader_that_stays_is_not_waited_for_again_and_again(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(str(file))
+    monkeypatch.setattr(checkpoint, "WAL_LIMIT", 1)
+    sleeps: list[float] = []
+    now = [1000.0]
+    monkeypatch.setattr(checkpoint.time, "sleep", sleeps.append)
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    with (
+        closing(connect(str(file), "normal", 4)) as first,
+        closing(connect(str(file), "normal", 4)) as second,
+        database(file, isolation_level=None) as reader,
+    ):
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM holdfast_jobs").fetchall()
+        first.execute("CREATE TABLE t (x)")
+        step = Checkpoint(str(file), first, lambda: second)
+
+        def graces() -> int:
+            sleeps.clear()
+            for _ in range(10):
+                first.execute("INSERT INTO t VALUES (zeroblob(9000))")
+                step.after_commit()
+            return len(sleeps)
+
+        assert graces() == 4, "two graces of two sleeps each, then none"
+        assert graces() == 0
+        now[0] += checkpoint.REST + 1
+        assert graces() == 4
+        reader.execute("COMMIT")
+        now[0] += checkpoint.REST + 1
+        assert graces() == 1, "a whole checkpoint, and the log is started anew"
+
+
+async def test_the_log_stays_short_where_only_others_transactions_write(store: SqliteStore, file: Path) -> None:
+    log = Path(f"{file}-wal")
+
+    async def enqueue(jobs: int) -> None:
+        with database(file, isolation_level=None) as shop:
+            shop.execute("PRAGMA wal_autocheckpoint = 0")
+            shop.execute("BEGIN IMMEDIATE")
+            await store.enqueue([draft(payload=b"x" * 100_000) for _ in range(jobs)], shop)
+            shop.execute("COMMIT")
+
+    with database(file) as _keeps_the_log:
+        await enqueue(60)
+        assert size(log) > opening.WAL_LIMIT
+        before = 0
+        async with asyncio.timeout(PATIENCE):
+            while size(log) != before:  # until one is written without a longer log: it was started anew
+                before = size(log)
+                await asyncio.sleep(0.02)
+                await enqueue(1)
 
 
 async def test_no_connection_of_ours_checkpoints_by_itself(file: Path) -> None:
@@ -896,3 +1007,145 @@ async def test_tables_that_cannot_be_made_within_a_transaction_name_the_command(
     with pytest.raises(StoreAway, match="holdfast migrate"):
         await sqlite_store(path).open()
     mine.close()
+
+
+# --- rows that cannot be read
+
+BROKEN = [
+    "id = 'order-3'",
+    "id = upper(id)",
+    "terms = '{broken'",
+    "terms = '[1]'",
+    """terms = '["a", "b", 1, 1, 1, 1, "x"]'""",
+    "terms = '[1, 2, 3, NaN, 5, 6, 7]'",
+]
+
+
+def _break(file: Path, change: str, where: str) -> None:
+    with database(file) as other:
+        assert other.execute(f"UPDATE holdfast_jobs SET {change} WHERE {where}").rowcount == 1
+        other.commit()
+
+
+def _told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [str(record.msg) for record in caplog.records if "unreadable-row" in str(record.msg)]
+
+
+@pytest.mark.parametrize("change", BROKEN)
+async def test_a_row_that_cannot_be_read_is_dead_and_the_others_are_claimed(
+    store: SqliteStore, file: Path, caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    jobs = [draft() for _ in range(5)]
+    await store.enqueue(jobs)
+    _break(file, change, "seq = 3")
+    worker = await a_worker(store)
+    claims = await store.claim(worker, 1, None, 10)
+    assert {claim.id for claim in claims.jobs} == {job.id for job in jobs if job is not jobs[2]}
+    with database(file) as other:
+        [row] = other.execute("SELECT state, worker, ticket, finished_at > 0, reason FROM holdfast_jobs WHERE seq = 3")
+    assert row[:4] == ("dead", None, None, 1)
+    assert row[4].startswith("row cannot be read: ")
+    assert len((await store.claim(worker, 1, None, 10)).jobs) == 4, "the repeat"
+    assert len(await store.find(Where(worker=worker))) == 4
+    assert len(await store.find(Where(), None, 4)) == 4, "a page is as long as it may be"
+    assert len(_told(caplog)) == 1
+
+
+@pytest.mark.parametrize("change", [*BROKEN, "loss = '7'", "started_at = NULL"])
+async def test_a_row_that_cannot_be_read_is_dead_and_the_others_are_reclaimed(
+    store: SqliteStore, file: Path, caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    worker, sweeper = await a_worker(store), await a_worker(store)
+    jobs = [draft() for _ in range(5)]
+    await store.enqueue(jobs)
+    assert len((await store.claim(worker, 1, None, 10)).jobs) == 5
+    _break(file, change, "seq = 3")
+    await store.retire(worker)
+    claims = await store.reclaim(sweeper, 10)
+    assert {claim.id for claim in claims} == {job.id for job in jobs if job is not jobs[2]}
+    with database(file) as other:
+        assert other.execute("SELECT state, worker FROM holdfast_jobs WHERE seq = 3").fetchall() == [("dead", None)]
+    assert len(await store.reclaim(sweeper, 10)) == 4
+    assert len(_told(caplog)) == 1
+
+
+@pytest.mark.parametrize("change", [*BROKEN, "state = 'bogus'", "tags = '{no'", "tags = '7'", "settled_by = 'me'"])
+async def test_a_listing_leaves_out_what_cannot_be_read(
+    store: SqliteStore, file: Path, caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    jobs = [draft(tags=("a",)) for _ in range(5)]
+    await store.enqueue(jobs)
+    _break(file, change, "seq = 3")
+    others = {job.id for job in jobs if job is not jobs[2]}
+    assert await ids(store) == others
+    assert {record.id for record in await store.find(Where(tag="a"))} == others
+    assert {record.id for record in await store.find(Where(), None, 4)} == others, "a page is as long as it may be"
+    assert len(_told(caplog)) == 1
+
+
+# --- a process that lacks something
+
+
+def _program(text: str, file: Path) -> subprocess.CompletedProcess[str]:
+    begin = f"""
+import asyncio, atexit, sys
+{text}
+from holdfast.clock import SystemClock
+from holdfast.job import Draft, Terms, new_id
+from holdfast.store import Where
+from holdfast.stores.sqlite import SqliteStore
+
+store = SqliteStore(sys.argv[1], durability="normal", clock=SystemClock())
+draft = lambda: Draft(id=new_id(), task="a", queue="a", payload=b"1", terms=Terms())
+""".lstrip()
+    text = begin + PROGRAMS[text]
+    return subprocess.run(
+        [sys.executable, "-c", text, str(file)], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+
+USES_ALL = """
+async def main():
+    await store.open()
+    await store.enqueue([draft()])
+    print(len(await store.find(Where())))
+    await store.close()
+"""
+AT_EXIT = "# at exit"
+NO_THREADS = "# at exit, as Python 3.12 has it"
+NO_FILES = "# files that are gone"
+NO_POLL = "import select; del select.poll; sys.modules['ctypes'] = None"
+PROGRAMS = {
+    AT_EXIT: USES_ALL + "atexit.register(lambda: asyncio.run(main()))",
+    NO_THREADS: USES_ALL
+    + """
+import threading
+def start(self): raise RuntimeError("can't create new thread at interpreter shutdown")
+threading.Thread.start = start
+asyncio.run(main())
+""",
+    NO_FILES: USES_ALL
+    + """
+from importlib import resources
+asyncio.run(store.migrate())
+def files(*_): raise OSError("Too many open files")
+resources.files = files
+asyncio.run(main())
+""",
+    NO_POLL: """
+async def main():
+    await store.open()
+    waiting = asyncio.ensure_future(store.wait(None, 20))
+    await asyncio.sleep(0.01)
+    await store.enqueue([draft()])
+    print(int(await waiting))
+    await store.close()
+asyncio.run(main())
+""",
+}
+
+
+@pytest.mark.parametrize("lacks", PROGRAMS)
+def test_a_process_that_lacks_something_is_served(file: Path, lacks: str) -> None:
+    done = _program(lacks, file)
+    assert (done.stdout.strip(), done.stderr) == ("1", "")

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import traceback
+from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 from holdfast.app import Holdfast
@@ -44,9 +45,19 @@ async def _serve(app: Holdfast, end: socket.socket, options: dict[str, object]) 
             f"{place.url} lives in one process: `holdfast worker` would see none of its jobs; "
             "use jobs.worker() in the process that enqueues, or a store such as sqlite:///jobs.db"
         )
+    app.load()
     worker = app.supervised_worker(options, UUID(str(options["supervisor"])))
     facts: dict[str, object] = {"tasks": sorted(app.tasks), "pid": os.getpid(), "store": place.url}
-    return await serve(worker, end, app.url, facts)
+    return await serve(worker, end, _resolved(app), facts)
+
+
+def _resolved(app: Holdfast) -> str:
+    """The store's URL as another process must write it, whose working directory may be another."""
+    url = urlsplit(app.url)
+    if url.netloc:
+        return app.url
+    scheme, _, path = app.place.url.partition("://")
+    return f"{scheme}://{quote(path)}" + (f"?{url.query}" if url.query else "")
 
 
 def _failed(error: Exception, code: int) -> int:

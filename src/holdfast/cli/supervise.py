@@ -18,6 +18,8 @@ from holdfast.store import Store
 from holdfast.stores import open_store
 from holdfast.worker.supervisor import Supervisor
 
+NO_TASKS = "none; is the module that defines them imported, or named in modules=[...]?"
+
 
 def run(
     *,
@@ -66,7 +68,7 @@ def banner(facts: dict[str, Any], options: dict[str, Any], processes: int, took:
     from holdfast import __version__
 
     tasks = facts["tasks"]
-    shown = "  ".join(tasks[:8]) + ("  …" if len(tasks) > 8 else "")
+    shown = "  ".join(tasks[:8]) + ("  …" if len(tasks) > 8 else "") if tasks else NO_TASKS
     slots = processes * options["concurrency"]
     return [
         (

@@ -29,6 +29,11 @@ class Channel:
         with suppress(OSError, RuntimeError):
             self._writer.write(to_json({"word": word, **values}) + b"\n")
 
+    @property
+    def unread(self) -> int:
+        """Bytes sent that wait here because the other end does not read."""
+        return self._writer.transport.get_write_buffer_size()
+
     async def receive(self) -> dict[str, Any] | None:
         """The next message, or None when there will be no more."""
         try:

@@ -73,6 +73,7 @@ async def _leave(channel: Channel, departure: Departure) -> None:
     """Running code cannot be ended from inside: the process goes, and says what it held."""
     if departure.forced:
         channel.send("forced", jobs=[{"job": run.claim.id, "fence": run.claim.fence} for run in departure.forced])
+    channel.send("leaving", code=departure.exit_code)
     await channel.drain()
     logging.shutdown()
     sys.stdout.flush()

@@ -26,7 +26,11 @@ class Hands:
     def __init__(self, core: Core) -> None:
         self.reader = Reader(core.path, core.other)
         self.watcher = Watcher(core.path, core.other)
-        self.writer = Writer(core.path, core.pen, self.watcher.ring)
+        try:
+            self.writer = Writer(core.path, core.pen, self.watcher.ring)
+        except BaseException:
+            self.watcher.close()
+            raise
 
     def close(self) -> None:
         """Waits for the calls that were submitted, then lets go of the file."""
@@ -56,7 +60,10 @@ class Core:
         with self._lock:
             if self._hands is None:
                 prepare(self.path, create=create)
-                self._hands = Hands(self)
+                try:
+                    self._hands = Hands(self)
+                except (MemoryError, OSError) as error:
+                    raise stated(error, self.path) from error
                 _open.add(self)
             self._users += 1
             return self._hands
@@ -70,10 +77,16 @@ class Core:
                 self._hands = None
                 _open.discard(self)
 
+    def tend(self) -> None:
+        """A transaction that is not ours writes: sees to it that the log stays short, if the store is open."""
+        hands = self._hands
+        if hands is not None:
+            hands.writer.tend()
+
     def connect(self, cache_mib: int, timeout: float = 5.0) -> sqlite3.Connection:
         try:
             return connect(self.path, self.durability, cache_mib, timeout)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError, OSError) as error:
             raise stated(error, self.path) from error
 
     def pen(self) -> Pen:

@@ -20,7 +20,7 @@ _NEWEST_ERROR = (
     "(SELECT error_type FROM holdfast_attempts WHERE job = job.seq AND error_type IS NOT NULL"
     " ORDER BY number DESC LIMIT 1)"
 )
-_TAGS = "iif(json_valid(job.tags), job.tags, '[]')"
+_HAS_TAG = "EXISTS (SELECT 1 FROM json_each(iif(json_valid(job.tags), job.tags, '[]')) WHERE value = ?)"
 
 
 class Found(NamedTuple):
@@ -64,7 +64,7 @@ def _conditions(where: Where) -> Iterator[Condition]:
     for text, value in (
         ("job.queue = ?", where.queue),
         ("job.task = ?", where.task),
-        (f"EXISTS (SELECT 1 FROM json_each({_TAGS}) WHERE value = ?)", where.tag),
+        (_HAS_TAG, where.tag),
         (f"{_NEWEST_ERROR} = ?", where.error),
         ("job.enqueued_at >= ?", where.since),
         ("job.enqueued_at < ?", where.before),

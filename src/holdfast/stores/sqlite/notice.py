@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 _IN_MODIFY = 0x2
@@ -13,7 +12,12 @@ def noticing(path: str) -> int | None:
 
     The file must exist. Writes through a memory map are not seen.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        import ctypes  # some systems have none
+
+        libc = ctypes.CDLL(None, use_errno=True)
+    except (ImportError, OSError, TypeError):  # TypeError: Windows has no library without a name
+        return None
     if not hasattr(libc, "inotify_init1"):
         return None
     descriptor = int(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))

@@ -147,7 +147,7 @@ def _brief(path: str) -> Generator[Sql]:
     try:
         with closing(connect(path, "full", cache_mib=2)) as connection:
             yield Sql(connection, lambda: 0)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, MemoryError, OSError) as error:
         raise stated(error, path) from error
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import queue
-import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from holdfast.stores.sqlite.calls import Call, answer
 from holdfast.stores.sqlite.statements import Sql
+from holdfast.stores.sqlite.threads import started
 from holdfast.stores.sqlite.trouble import stated
 from holdfast.stores.sqlite.turns import Turns
 
@@ -40,8 +41,10 @@ class Reader:
         self._arrivals.put(call)
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="holdfast-sqlite-reader", daemon=True)
-                self._thread.start()
+                self._thread = started(self._run, "holdfast-sqlite-reader")
+            if self._thread is None:
+                self._arrivals.put(None)
+                self._run()
         return await call.future
 
     def close(self) -> None:
@@ -59,7 +62,10 @@ class Reader:
                 with self._turns.turn() as sql:
                     call.result = _read(sql, call.work)
             except Exception as error:  # noqa: BLE001  # it is the caller's
-                call.error = stated(error, self._path) if isinstance(error, sqlite3.Error) else error
+                call.error = stated(error, self._path)
+                if call.error is not error:  # the transaction may still be open
+                    with suppress(Exception):
+                        self._turns.close()
             answer([call])
 
 

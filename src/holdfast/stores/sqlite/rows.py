@@ -12,7 +12,6 @@ from holdfast.clock import Instant
 from holdfast.job import Attempt, Claim, Draft, Failure, Loss, Record, State, Terms
 from holdfast.stores.sqlite.statements import Row
 
-
 _LONGEST = 1 << 53  # milliseconds, and all else that a job's terms hold
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any, TypeAlias
 
 from holdfast.clock import Instant
@@ -67,11 +68,22 @@ class Sql:
         return self._cursor.execute(text, parameters).fetchall()
 
 
-@cache
 def statement(name: str) -> str:
     """The statement of `sql/<name>.sql`, without the comments above it."""
-    text = (resources.files("holdfast.stores.sqlite") / "sql" / f"{name}.sql").read_text("utf-8")
+    return _statements[name]
+
+
+def _read(file: Traversable) -> str:
+    text = file.read_text("utf-8")
     return "\n".join(line for line in text.splitlines() if not line.startswith("--")).strip().rstrip(";")
+
+
+# All at once: later the process may have no descriptor left, or an upgrade may have put other files here.
+_statements = {
+    file.name.removesuffix(".sql"): _read(file)
+    for file in (resources.files("holdfast.stores.sqlite") / "sql").iterdir()
+    if file.name.endswith(".sql")
+}
 
 
 def _parts(name: str, rows: Sequence[Row]) -> Iterator[tuple[str, Sequence[Row]]]:

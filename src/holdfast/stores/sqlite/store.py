@@ -151,7 +151,9 @@ class SqliteStore:
         Where one job conflicts, none is stored with `connection`, and no receipt says `created`.
         """
         if connection is not None:
-            return enqueue_within(connection, self._core.path, self._core.now, jobs)
+            receipts = enqueue_within(connection, self._core.path, self._core.now, jobs)
+            self._core.tend()
+            return receipts
         if not jobs:
             return []
         return await self._write(Work(lambda sql: enqueue(sql, jobs), wakes=True, patience=OWN_LOCK_PATIENCE))

@@ -42,7 +42,7 @@ class _Holder(NamedTuple):
     loss: str | None
 
 
-def nothing_lost(sql: Sql, sweeper: UUID, limit: int) -> list[Row] | None:
+def nothing_lost(sql: Sql, sweeper: UUID, limit: int) -> Sequence[Row] | None:
     """The rows that a reclaim returns where it has nothing to write."""
     life, now, length = life_of(sql, sweeper), sql.now(), lease(sql)
     if life is None or not life.live(now):
@@ -54,7 +54,7 @@ def nothing_lost(sql: Sql, sweeper: UUID, limit: int) -> list[Row] | None:
     return mine if len(mine) >= limit or not _lost(sql, sweeper, steady=steady) else None
 
 
-def reclaim(sql: Sql, sweeper: UUID, limit: int) -> list[Row]:
+def reclaim(sql: Sql, sweeper: UUID, limit: int) -> Sequence[Row]:
     """What held.sql returns of the jobs that the sweeper holds as such now."""
     life, now, length = life_of(sql, sweeper), sql.now(), lease(sql)
     if life is None or not life.live(now):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from holdfast.errors import StoreAway, StoreError
+from holdfast.errors import HoldfastError, StoreAway, StoreError
 
 _AWAY = {
     "BUSY": "another connection holds a lock that this call needs",
@@ -34,8 +34,18 @@ def stale_snapshot(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY_SNAPSHOT"
 
 
-def stated(error: sqlite3.Error, path: str) -> StoreError:
-    """The error that callers get, naming the file."""
+def stated(error: Exception, path: str) -> Exception:
+    """The error that callers get, naming the file, where it is one of SQLite's or of the system's; else itself."""
+    if isinstance(error, sqlite3.Error):
+        return _stated(error, path)
+    if isinstance(error, MemoryError):  # also where SQLite had none
+        return StoreAway(f"{path}: {_AWAY['NOMEM']}")
+    if isinstance(error, OSError) and not isinstance(error, HoldfastError):
+        return StoreAway(f"{path}: {_AWAY['IOERR']} ({error})")
+    return error
+
+
+def _stated(error: sqlite3.Error, path: str) -> StoreError:
     family = _family(error)
     if family in _AWAY:
         return StoreAway(f"{path}: {_AWAY[family]} ({error})")

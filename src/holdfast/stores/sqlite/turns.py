@@ -46,8 +46,8 @@ class Turns(Generic[T]):
 
     def _drop(self) -> None:
         if self._held is not None:
-            self._let_go(self._held)
-            self._held = None
+            held, self._held = self._held, None
+            self._let_go(held)
 
     def part(self) -> None:
         """Before a fork: waits for the end of the turn, lets go, and keeps others from taking it."""

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import json
 import os
-import select
-import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
+from holdfast.stores.sqlite.bell import HEARS_KERNEL, Bell
 from holdfast.stores.sqlite.calls import Call, answer
 from holdfast.stores.sqlite.notice import heard, noticing
 from holdfast.stores.sqlite.statements import Row, Sql
+from holdfast.stores.sqlite.threads import started
 from holdfast.stores.sqlite.trouble import stated
 from holdfast.stores.sqlite.turns import Turns
 
@@ -59,8 +58,7 @@ class Watcher:
         self._turns = Turns(self._start, Sql.close)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._bell, self._rope = os.pipe()
-        os.set_blocking(self._rope, False)
+        self._bell = Bell()
         self._arrivals: deque[Waiting] = deque()
         self._closing = False
         # the thread's own
@@ -75,45 +73,39 @@ class Watcher:
         self._arrivals.append(waiting)
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="holdfast-sqlite-watcher", daemon=True)
-                self._thread.start()
-        self._pull()
+                self._thread = started(self._run, "holdfast-sqlite-watcher")
+        self._bell.pull()
         return waiting
 
     def ring(self) -> None:
         """Our own writer has queued jobs."""
         if self._waiting:
-            self._pull()
+            self._bell.pull()
 
     def close(self) -> None:
         """Ends the thread; nobody may wait any more."""
         self._closing = True
-        self._pull()
+        self._bell.pull()
         if self._thread is not None:
             self._thread.join()
         self._turns.close()
         if self._kernel is not None:
             os.close(self._kernel)
-        os.close(self._bell)
-        os.close(self._rope)
-
-    def _pull(self) -> None:
-        with suppress(BlockingIOError):  # it rings already
-            os.write(self._rope, b".")
+        self._bell.close()
 
     def _run(self) -> None:
         while not self._closing:
             try:
                 self._step()
             except Exception as error:  # noqa: BLE001  # it is for those who wait
-                self._fail(stated(error, self._path) if isinstance(error, sqlite3.Error) else error)
+                self._fail(stated(error, self._path))
 
     def _start(self) -> Sql:
         sql = self._connect()
         sql.rows("any_queued")  # the log is there once a connection has read
         if self._kernel is not None:
             os.close(self._kernel)
-        self._kernel = noticing(f"{self._path}-wal")
+        self._kernel = noticing(f"{self._path}-wal") if HEARS_KERNEL else None
         self._version = None
         return sql
 
@@ -148,18 +140,13 @@ class Watcher:
         return self._listen(pause or CALM, None if rest else self._kernel)
 
     def _listen(self, seconds: float | None, kernel: int | None = None) -> bool:
-        sources = select.poll()  # not select(): descriptors may be greater than 1024
-        for source in (self._bell, kernel):
-            if source is not None:
-                sources.register(source, select.POLLIN)
-        ready = {source for source, _ in sources.poll(None if seconds is None else seconds * 1000)}
-        if kernel is not None and kernel in ready:
+        rung, written = self._bell.listen(seconds, kernel)
+        if written and kernel is not None:
             heard(kernel)
             self._pause = FIRST
-        if self._bell in ready:
-            os.read(self._bell, 4096)
+        if rung:
             self._receive()
-        return self._bell in ready
+        return rung
 
     def _receive(self) -> None:
         while self._arrivals:

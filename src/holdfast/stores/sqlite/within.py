@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 
 from holdfast.clock import Instant
-from holdfast.errors import ConfigError, HoldfastError, StoreAway, StoreError
+from holdfast.errors import ConfigError, StoreAway, StoreError
 from holdfast.job import Draft
 from holdfast.store import Receipt
 from holdfast.stores.sqlite.enqueue import enqueue
@@ -35,7 +35,7 @@ def enqueue_within(
     except BaseException as error:
         if sql.connection.in_transaction:
             _leave(sql, began=began, undo=True)
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, (sqlite3.Error, MemoryError)):
             raise _stated(error, path) from error
         raise
     return receipts
@@ -90,8 +90,8 @@ def _leave(sql: Sql, *, began: bool, undo: bool) -> None:
     sql.run("RELEASE holdfast")
 
 
-def _stated(error: sqlite3.Error, path: str) -> HoldfastError:
-    if busy(error):
+def _stated(error: Exception, path: str) -> Exception:
+    if isinstance(error, sqlite3.Error) and busy(error):
         return StoreAway(
             f"{path}: the transaction on connection= could not get the write lock ({error}). One that begins by "
             "reading cannot write once others have written: open it with BEGIN IMMEDIATE, so that it waits its turn"

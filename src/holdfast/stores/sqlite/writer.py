@@ -21,8 +21,9 @@ from typing import Any, Generic, TypeVar
 
 from holdfast.stores.sqlite.calls import Call, answer
 from holdfast.stores.sqlite.checkpoint import Checkpoint
-from holdfast.stores.sqlite.opening import locked_out, pause
+from holdfast.stores.sqlite.opening import WAL_LIMIT, locked_out, pause
 from holdfast.stores.sqlite.statements import Sql
+from holdfast.stores.sqlite.threads import started
 from holdfast.stores.sqlite.trouble import busy, stated
 from holdfast.stores.sqlite.turns import Turns
 
@@ -56,6 +57,10 @@ class _Writing(Call[R]):
         self.work = work
 
 
+class _Wake:
+    """Nothing to write, but something to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pen:
     """What the writer writes with: its connection, and the step that keeps the log short."""
@@ -77,38 +82,55 @@ class Writer:
         self._woken = woken
         with self._turns.turn() as self._pen:  # what keeps us from writing is told now
             pass
-        self._arrivals: queue.SimpleQueue[_Writing[Any] | None] = queue.SimpleQueue()
+        self._arrivals: queue.SimpleQueue[_Writing[Any] | _Wake | None] = queue.SimpleQueue()
         self._calls: deque[_Writing[Any]] = deque()  # taken from the arrivals, not answered yet
+        self._taken: list[_Writing[Any]] = []  # into a transaction, not answered yet
+        self._tending = False
         self._singly = 0  # so many of the next calls get a transaction of their own
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="holdfast-sqlite-writer", daemon=True)
-        self._thread.start()
+        self._alone = threading.Lock()  # where there is no thread
+        self._thread = started(self._run, "holdfast-sqlite-writer")
 
     async def submit(self, work: Work[R]) -> R:
         """Has it done; the answer comes after the commit."""
         call = _Writing(work)
         self._arrivals.put(call)
+        if self._thread is None:
+            self._run_here()
         return await call.future
 
     def close(self) -> None:
         """Ends the thread after all calls that were submitted."""
         self._arrivals.put(None)
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self._turns.close()
 
     def _run(self) -> None:
         while self._gather():
             try:
                 self._round()
-            except Exception as error:  # noqa: BLE001  # a thread that dies would leave its callers waiting for ever
+            except BaseException as error:  # noqa: BLE001  # a thread that dies would leave its callers waiting for ever
                 self._give_up(error)
 
+    def tend(self) -> None:
+        """Someone else's transaction writes: if the log is long, it is checkpointed after its end."""
+        if self._thread is not None and not self._tending and self._pen.checkpoint.length() > WAL_LIMIT:
+            self._tending = True
+            self._arrivals.put(_Wake())
+
+    def _run_here(self) -> None:
+        with self._alone:
+            self._arrivals.put(None)
+            self._run()
+            self._closing = False
+
     def _gather(self) -> bool:
-        """Waits until there is something to do; False when nothing will come any more."""
-        if not self._calls and not self._closing:
+        """Waits until there may be something to do; False when nothing will come any more."""
+        if not self._calls and not self._closing and not self._tending:
             self._receive(self._arrivals.get())
         self._receive_more()
-        return bool(self._calls)
+        return bool(self._calls) or not self._closing
 
     def _receive_more(self) -> None:
         while len(self._calls) < MOST_CALLS and not self._closing:
@@ -117,10 +139,10 @@ class Writer:
             except queue.Empty:
                 return
 
-    def _receive(self, call: _Writing[Any] | None) -> None:
+    def _receive(self, call: _Writing[Any] | _Wake | None) -> None:
         if call is None:
             self._closing = True
-        else:
+        elif isinstance(call, _Writing):
             self._calls.append(call)
 
     def _round(self) -> None:
@@ -131,15 +153,33 @@ class Writer:
             self._dismiss()
             pause()
             self._receive_more()
+        if self._tending:
+            self._tend()
 
     def _written(self) -> bool:
         """Whether the write lock could be had, and the calls that wait were dealt with."""
         with self._turns.turn() as self._pen:
             if not self._locked():
                 return False
-            answer(self._transaction())
+            self._transaction()
+            self._answer_taken()
             self._pen.checkpoint.after_commit()
         return True
+
+    def _tend(self) -> None:
+        """Waits for the write lock as a call does, unless calls come: a checkpoint follows those anyway."""
+        start = time.monotonic()
+        try:
+            while not (self._calls or self._closing) and time.monotonic() - start < PATIENCE:
+                with self._turns.turn() as self._pen:
+                    if self._locked():
+                        self._sql.run("ROLLBACK")
+                        self._pen.checkpoint.after_commit()
+                        return
+                pause()
+                self._receive_more()
+        finally:
+            self._tending = False
 
     # --- look
 
@@ -167,6 +207,8 @@ class Writer:
 
     def _locked(self) -> bool:
         try:
+            if self._connection.in_transaction:  # its end failed
+                self._sql.run("ROLLBACK")
             self._sql.run("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             if not busy(error):
@@ -189,24 +231,23 @@ class Writer:
 
     # --- write and commit
 
-    def _transaction(self) -> Sequence[_Writing[Any]]:
-        """Writes what waits, as far as one transaction goes; returns the calls that are to be answered."""
-        taken: list[_Writing[Any]] = []
+    def _transaction(self) -> None:
+        """Writes what waits, as far as one transaction goes; `_taken` are the calls that are to be answered then."""
+        taken = self._taken
         try:
             self._write_into(taken)
             self._sql.run("COMMIT")
         except Exception as error:  # noqa: BLE001  # one call's, or the end of the transaction for all of them
+            for call in taken:
+                call.error = self._stated(error)
             if self._connection.in_transaction:
                 self._sql.run("ROLLBACK")
             if len(taken) > 1:  # nothing of it was stored; one by one, only those fail whose own fault it is
                 self._calls.extendleft(reversed(taken))
                 self._singly = len(taken)
-                return []
-            for call in taken:
-                call.error = self._stated(error)
+                taken.clear()
         else:
             self._after_commit(taken)
-        return taken
 
     def _write_into(self, taken: list[_Writing[Any]]) -> None:
         start = time.monotonic()
@@ -222,7 +263,8 @@ class Writer:
 
     def _after_commit(self, taken: Sequence[_Writing[Any]]) -> None:
         if any(call.work.wakes and call.error is None for call in taken):
-            self._woken()
+            with suppress(Exception):  # what is committed is answered; who waits looks by himself soon
+                self._woken()
         for call in taken:
             if call.result is None and call.error is None and call.work.read is not None:
                 try:
@@ -230,16 +272,23 @@ class Writer:
                 except Exception as error:  # noqa: BLE001  # it is the caller's
                     call.error = self._stated(error)
 
-    def _give_up(self, error: Exception) -> None:
-        """What stopped a whole round is told to all who wait."""
-        with suppress(Exception), self._turns.turn() as self._pen:
-            if self._connection.in_transaction:
-                self._sql.run("ROLLBACK")
-        failed = list(self._calls)
+    def _answer_taken(self) -> None:
+        taken, self._taken = self._taken, []
+        answer(taken)
+
+    def _give_up(self, error: BaseException) -> None:
+        """What stopped a whole round is told to all who wait. A transaction that may be open ends with its pen."""
+        told = self._stated(error) if isinstance(error, Exception) else RuntimeError(f"the writer met {error!r}")
+        with suppress(Exception):
+            self._turns.close()
+        for call in self._calls:
+            call.error = told
+        for call in self._taken:
+            call.error = call.error or told
+        self._taken.extend(self._calls)
         self._calls.clear()
-        for call in failed:
-            call.error = self._stated(error)
-        answer(failed)
+        self._singly, self._tending = 0, False
+        self._answer_taken()
 
     @property
     def _sql(self) -> Sql:
@@ -250,4 +299,4 @@ class Writer:
         return self._pen.sql.connection
 
     def _stated(self, error: Exception) -> Exception:
-        return stated(error, self._path) if isinstance(error, sqlite3.Error) else error
+        return stated(error, self._path)

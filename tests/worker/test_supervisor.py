@@ -1,0 +1,289 @@
+"""The supervisor, over children that are a few lines of script: what it does when something of its own fails."""
+# ruff: noqa: SLF001
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from holdfast.clock import SystemClock
+from holdfast.job import Loss, new_id
+from holdfast.store import Line
+from holdfast.stores import open_store
+from holdfast.worker import supervisor as module
+from holdfast.worker.supervisor import Child, Supervisor, reap_strangers
+from tests.worker.rig import Flaky, events, fields, soon, until
+
+CHILD = """
+import json, os, signal, socket, subprocess, sys, time
+end = socket.socket(fileno=int(sys.argv[1]))
+def say(**message): end.sendall(json.dumps(message).encode() + b"\\n")
+def heard(): return (json.loads(line)["word"] for line in end.makefile())
+say(word="ready", worker=sys.argv[2], url="any", pid=os.getpid())
+"""
+OBEYS = "next(word for word in heard() if word in ('drain', 'hurry'))"
+
+
+class Rig:
+    """A supervisor of scripted children, on a memory store that can fail."""
+
+    def __init__(self) -> None:
+        self.store = Flaky(open_store("memory://", SystemClock()))
+        self.ids: list[UUID] = []  # of the children's workers, in the order of their births
+        self.banners: list[dict[str, Any]] = []
+        self.opened: list[str] = []
+        self.ready: Callable[[dict[str, Any]], object] = self.banners.append
+        self.supervisor: Any = None
+        self.task: asyncio.Task[int] | None = None
+
+    def start(self, script: str = OBEYS, *, processes: int = 1, deadline: float = 5.0) -> None:
+        def command(channel: int, _: UUID) -> Sequence[str]:
+            self.ids.append(uuid4())
+            return [sys.executable, "-S", "-c", CHILD + script, str(channel), str(self.ids[-1])]
+
+        def store(url: str) -> Any:
+            self.opened.append(url)
+            return self.store
+
+        self.supervisor = Supervisor(
+            command,
+            store,
+            processes=processes,
+            deadline=deadline,
+            clock=SystemClock(),
+            ready=lambda facts: self.ready(facts),  # noqa: PLW0108  # it may be another by then
+        )
+        self.task = asyncio.create_task(self.supervisor.run())
+
+    @property
+    def children(self) -> list[Child]:
+        assert self.task is not None
+        assert not self.task.done(), "the supervisor has left"
+        return list(self.supervisor._children)
+
+    def beaten(self) -> set[UUID]:
+        """Whom the supervisor has beaten for."""
+        return {worker for name, (args) in self.store.calls if name == "beat" for worker in args[0]}
+
+    def retired(self) -> dict[UUID, Loss | None]:
+        found = [args for name, args in self.store.calls if name == "retire"]
+        return {args[0]: args[1] if len(args) > 1 else None for args in found}
+
+    def signal(self) -> None:
+        self.supervisor._asked = 0.0
+        self.supervisor._signalled("SIGTERM")
+
+    async def stop(self) -> int:
+        self.store.back()
+        assert self.task is not None
+        if not self.task.done():
+            self.signal()
+        return int(await soon(self.task, "the supervisor does not leave"))
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    it = Rig()
+    yield it
+    if it.task is not None and not it.task.done():
+        for child in it.supervisor._children:
+            child.kill_group()
+        await it.stop()
+
+
+async def test_while_the_store_is_away_it_insists_and_all_children_start(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.store.away("open", "register")
+    rig.start(processes=2)
+    await until(lambda: len(rig.children) == 2, "the other child waits for the supervisor's store")
+    await until(lambda: rig.store.times("open") > 1, "it does not try again")
+    assert events(caplog, "store-away")
+    rig.store.back()
+    await until(lambda: rig.beaten() >= set(rig.ids), "no beats for the children that were ready before the store")
+    assert len(rig.banners) == 1
+    assert await rig.stop() == 0
+
+
+async def test_a_banner_that_cannot_be_written_changes_nothing(rig: Rig) -> None:
+    def broken(_: dict[str, Any]) -> None:
+        raise BrokenPipeError("nobody reads")
+
+    rig.ready = broken
+    rig.start(processes=2)
+    await until(lambda: len(rig.children) == 2 and rig.beaten() >= set(rig.ids), "beats for both")
+    assert await rig.stop() == 0
+
+
+async def test_a_child_that_talks_nonsense_is_named_killed_and_buried(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.start("say(word='renamed')\n" + OBEYS)
+    await until(rig.retired, "the child is not buried")
+    (told, *_) = fields(caplog, "not-heard")
+    assert isinstance(told["pid"], int)
+    loss = rig.retired()[rig.ids[0]]
+    assert loss is not None
+    assert loss.on_purpose, "its jobs are not to blame"
+    await until(lambda: len(rig.ids) > 1, "no other child takes its place")
+
+
+async def test_a_spawn_that_fails_is_tried_again_and_harms_no_sibling(
+    rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.start(processes=2)
+    await until(lambda: len(rig.children) == 2 and rig.beaten() >= set(rig.ids), "two children")
+    first, second = rig.children
+    real, failures = subprocess.Popen, iter([BlockingIOError(11, "no more processes"), OSError(24, "too many files")])
+
+    def failing(*args: Any, **options: Any) -> Any:
+        error = next(failures, None)
+        if error is not None:
+            raise error
+        return real(*args, **options)
+
+    monkeypatch.setattr(module.subprocess, "Popen", failing)
+    first.kill_group()
+    await until(lambda: len(rig.ids) == 5 and len(rig.children) == 2, "the place is not filled again")
+    assert second in rig.children
+    assert second.process.poll() is None, "the healthy sibling must live"
+    pauses = [told["retry_in"] for told in fields(caplog, "spawn-failed")]
+    assert len(pauses) == 2
+    assert pauses[0] < pauses[1]
+    assert await rig.stop() == 0
+
+
+def test_a_child_that_never_stops_dying_is_restarted_at_the_longest_pause() -> None:
+    assert module._pause(0) == 0
+    assert module._pause(5000) == module.RESTART_MOST
+
+
+async def test_the_second_signal_counts_the_time_to_the_kill_anew(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("GRACE", "FLUSH", "LEAVE"):
+        monkeypatch.setattr(module, limit, 0.1)
+    rig.start("time.sleep(600)", deadline=600)
+    await until(lambda: rig.banners, "the child is not ready")
+    rig.signal()
+    await asyncio.sleep(0)
+    assert rig.children
+    rig.signal()
+    assert rig.task is not None
+    assert await soon(rig.task, "the deaf child is not killed after the second signal") == 1
+    loss = rig.retired()[rig.ids[0]]
+    assert loss is not None
+    assert loss.on_purpose
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_zombies_of_a_dead_childs_group_are_not_waited_for() -> None:
+    script = """
+import os, time
+if os.fork() == 0: os._exit(0)
+os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+print("a zombie and I", flush=True)
+time.sleep(600)
+"""
+    leader = subprocess.Popen([sys.executable, "-S", "-c", script], start_new_session=True, stdout=subprocess.PIPE)
+    assert leader.stdout is not None
+    with leader.stdout:
+        try:
+            assert leader.stdout.readline(), "no zombie"
+            assert module._runs(leader.pid), "its leader runs"
+        finally:
+            os.killpg(leader.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)
+    os.killpg(leader.pid, 0)  # unreaped: the group is still there
+    assert not any(module._runs_in(stat, leader.pid) for stat in Path("/proc").glob("[0-9]*/stat"))
+    assert leader.wait(15) == -signal.SIGKILL
+
+
+def test_a_group_that_cannot_be_looked_at_counts_as_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    leader = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"], start_new_session=True)
+
+    def blind(_: object) -> bytes:
+        raise OSError(24, "too many open files")
+
+    monkeypatch.setattr(Path, "read_bytes", blind)
+    try:
+        assert module._runs(leader.pid)
+    finally:
+        leader.kill()
+        leader.wait(15)
+    assert not module._runs(leader.pid)
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs waitid")
+def test_as_the_first_process_it_reaps_strangers_and_leaves_its_own() -> None:
+    stranger = subprocess.Popen([sys.executable, "-S", "-c", "raise SystemExit(4)"])
+    script = "import sys; sys.stdin.read(); raise SystemExit(5)"
+    own = subprocess.Popen([sys.executable, "-S", "-c", script], stdin=subprocess.PIPE)
+    os.waitid(os.P_PID, stranger.pid, os.WEXITED | os.WNOWAIT)
+    reap_strangers({own.pid})
+    with pytest.raises(ChildProcessError):
+        os.waitpid(stranger.pid, os.WNOHANG)
+    stranger.wait()
+    assert own.stdin is not None
+    own.stdin.close()
+    os.waitid(os.P_PID, own.pid, os.WEXITED | os.WNOWAIT)
+    reap_strangers({own.pid})
+    assert own.wait(15) == 5
+
+
+async def test_a_renamed_worker_is_kept_under_its_new_name_alone(rig: Rig) -> None:
+    fresh = uuid4()
+    rig.start(f"say(word='renamed', worker='{fresh}')\n" + OBEYS)
+    await until(lambda: fresh in rig.supervisor._keeper.kept if rig.supervisor._keeper else False, "its new name")
+    await until(lambda: rig.ids[0] in rig.retired(), "the old life is not buried")
+    assert rig.ids[0] not in rig.supervisor._keeper.kept
+    assert await rig.stop() == 0
+    assert fresh in rig.retired()
+
+
+async def test_a_supervisor_that_was_retired_begins_anew(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    await rig.store.open()
+    rig.start()
+    await until(lambda: rig.banners, "the child is not ready")
+    old = rig.supervisor._id
+    await rig.store.inner.retire(old)
+    rig.store.fail("register")
+    await rig.supervisor._keeper.beat_step()
+    await until(lambda: rig.supervisor._id != old, "it goes on under its retired name")
+    assert events(caplog, "supervisor-gone")
+    await until(lambda: rig.supervisor._id in rig.supervisor._keeper.kept, "it does not beat for itself")
+    assert rig.supervisor._id not in (await rig.store.inner.beat([rig.supervisor._id])).gone
+
+
+async def test_a_child_that_reads_nothing_gets_no_line_twice_and_is_killed_in_the_end(
+    rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.start("time.sleep(600)")
+    await until(lambda: rig.banners, "the child is not ready")
+    (child,) = rig.children
+    forward = module._Forward(child, rig.ids[0])
+    line = Line(rig.ids[0], "cancel", new_id(), 1)
+    for _ in range(20_000):
+        forward.line(line)
+    first = child.channel.unread
+    assert 0 < first < 1000, "only what is read is followed by more"
+    monkeypatch.setattr(module, "UNREAD_MOST", 5_000)
+    while child.sentence is None:
+        forward.beaten(0.0, 15_000)
+    await until(lambda: rig.ids[0] in rig.retired(), "the hung child is not buried")
+    assert events(caplog, "hung") == ["hung"]
+
+
+@pytest.mark.parametrize("says", [True, False])
+async def test_a_child_that_says_that_it_leaves_has_its_jobs_back_uncharged(rig: Rig, says: bool) -> None:
+    rig.start(OBEYS + f"\nif {says}: say(word='leaving', code=3)\nos._exit(3)")
+    await until(lambda: rig.banners, "the child is not ready")
+    assert await rig.stop() == 3
+    loss = rig.retired()[rig.ids[0]]
+    assert loss is not None
+    assert loss.on_purpose is says
