@@ -50,8 +50,8 @@ class Bridge:
             begun.append(loop.create_task(call))
             begun[0].add_done_callback(ended.put)
 
-        loop.call_soon_threadsafe(begin)
         try:
+            loop.call_soon_threadsafe(begin)
             task = ended.get()
         except BaseException:
             loop.call_soon_threadsafe(lambda: [task.cancel() for task in begun])
