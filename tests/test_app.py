@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import logging
+import re
 import subprocess
 import sys
 import textwrap
@@ -37,6 +38,7 @@ from holdfast import (
     current_job,
 )
 from holdfast.errors import PayloadError
+from holdfast.store import Receipt
 
 PATIENCE = 30
 
@@ -757,3 +759,23 @@ def test_a_connection_to_somewhere_else_is_refused(send: SyncTask[..., str], app
         send.using(connection=object()).enqueue("ann")
     with pytest.raises(ConfigError, match="connection="):
         app.enqueue_many([send.bind("ann")], connection=object())
+
+
+async def test_a_caller_that_leaves_is_told_which_job_may_have_been_stored() -> None:
+    jobs = Holdfast("memory://")
+    task = jobs.task(name="shop.send")(lambda: None)
+    held = asyncio.Event()
+
+    async def slow(*_: object) -> list[Receipt]:
+        await held.wait()
+        return []
+
+    jobs.place.enqueue = slow  # type: ignore[method-assign]
+    async with jobs:
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(0.05):
+                await task.aenqueue()
+        cause = caught.value.__cause__
+        assert cause is not None
+        assert "may have been" in cause.__notes__[0]
+        assert re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-7", cause.__notes__[0])

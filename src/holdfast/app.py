@@ -12,7 +12,8 @@ import inspect
 import threading
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from typing import Any, Never, ParamSpec, Self, TypedDict, TypeVar, Unpack, cast, overload
@@ -21,7 +22,7 @@ from uuid import UUID
 from holdfast.bridge import Bridge, at_exit, run_here
 from holdfast.clock import Clock, Duration, SystemClock, instant, moment, short, span
 from holdfast.config import store_url
-from holdfast.errors import ConfigError, IdConflict, JobCancelled, JobFailed, JobNotFound, StoreError
+from holdfast.errors import ConfigError, IdConflict, JobCancelled, JobFailed, JobNotFound, StoreAway, StoreError
 from holdfast.job import FINAL, REASON_LIMIT, Draft, JobError, Record, State, cut
 from holdfast.observe import logging as observed
 from holdfast.policy import Retry
@@ -231,7 +232,8 @@ class Holdfast:
             return self._within([_draft(job) for job in jobs], connection)
         source, stored, refused = iter(jobs), list[Job[R]](), list[UUID]()
         while chunk := [_draft(job) for job in islice(source, CHUNK)]:
-            self._collect(self._sync("aenqueue_many", self._put, chunk), stored, refused)
+            with _unclear(chunk, stored):
+                self._collect(self._sync("aenqueue_many", self._put, chunk), stored, refused)
         return self._complete(stored, refused)
 
     async def aenqueue_many(self, jobs: Iterable[NewJob[R]], *, connection: object = None) -> list[Job[R]]:
@@ -240,20 +242,23 @@ class Holdfast:
             return await self._awithin([_draft(job) for job in jobs], connection)
         source, stored, refused = iter(jobs), list[Job[R]](), list[UUID]()
         while chunk := [_draft(job) for job in islice(source, CHUNK)]:
-            self._collect(await self._async(self._put, chunk), stored, refused)
+            with _unclear(chunk, stored):
+                self._collect(await self._async(self._put, chunk), stored, refused)
         return self._complete(stored, refused)
 
     def store_one(self, job: NewJob[R], connection: object) -> Job[R]:
         """For Task.enqueue."""
         if connection is not None:
             return self._within([job.draft], connection)[0]
-        return self._one(self._sync("aenqueue", self._put, [job.draft]))
+        with _unclear([job.draft], ()):
+            return self._one(self._sync("aenqueue", self._put, [job.draft]))
 
     async def astore_one(self, job: NewJob[R], connection: object) -> Job[R]:
         """For Task.aenqueue."""
         if connection is not None:
             return (await self._awithin([job.draft], connection))[0]
-        return self._one(await self._async(self._put, [job.draft]))
+        with _unclear([job.draft], ()):
+            return self._one(await self._async(self._put, [job.draft]))
 
     async def _put(self, drafts: list[Draft]) -> Sequence[Receipt]:
         batcher = await self._opened()
@@ -500,6 +505,20 @@ class Holdfast:
 
 _RETRIED = frozenset({State.DEAD, State.CANCELLED})
 _CANCELLED = frozenset({State.SCHEDULED, State.QUEUED, State.RUNNING})
+
+
+@contextmanager
+def _unclear(drafts: Sequence[Draft], stored: Sequence[object]) -> Generator[None]:
+    """Notes on an error what may have become of the jobs, so that the caller can find out."""
+    try:
+        yield
+    except (StoreAway, asyncio.CancelledError) as error:
+        ids = ", ".join(str(draft.id) for draft in drafts[:3]) + (", …" if len(drafts) > 3 else "")
+        error.add_note(
+            f"{len(stored)} jobs were stored before; {len(drafts)} may have been or not: {ids}. Look with "
+            "jobs.job(id).status(), or enqueue the same bound jobs again: what is stored already is not stored twice"
+        )
+        raise
 
 
 def which(where: Filter) -> Where:

@@ -43,8 +43,8 @@ def text_of_terms(terms: Terms) -> str:
 
 @lru_cache(maxsize=1024)
 def terms_of(text: str) -> Terms:
-    fields = json.loads(text)
-    if not isinstance(fields, list) or len(fields) != len(Terms._fields):
+    fields = _array_of(text)
+    if len(fields) != len(Terms._fields):
         raise ValueError(f"terms {text!r} are not an array of {len(Terms._fields)}")
     terms = Terms._make(fields)
     spans = (terms.max_attempts, terms.base_delay, terms.max_delay, terms.max_crashes, terms.timeout or 0, terms.keep)
@@ -53,8 +53,15 @@ def terms_of(text: str) -> Terms:
     return terms
 
 
+def _array_of(text: str) -> list[Any]:
+    value: list[Any] | None = json.loads(text)
+    if not isinstance(value, list):
+        raise ValueError(f"{text!r} is not an array")  # noqa: TRY004  # of a row, not of an argument
+    return value
+
+
 def _number(value: object) -> bool:
-    return type(value) in (int, float) and abs(value) <= _LONGEST  # type: ignore[arg-type]  # NaN is not
+    return isinstance(value, (int, float)) and abs(value) <= _LONGEST  # NaN is not
 
 
 def text_of_loss(loss: Loss | None) -> str | None:
@@ -160,8 +167,8 @@ def record_of(row: Row, history: Sequence[Row]) -> Record:
 
 
 def _tags_of(text: str) -> tuple[str, ...]:
-    tags = json.loads(text)
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+    tags = _array_of(text)
+    if not all(isinstance(tag, str) for tag in tags):
         raise ValueError(f"tags {text!r} are not an array of texts")
     return tuple(tags)
 
