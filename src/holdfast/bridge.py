@@ -84,6 +84,10 @@ class Bridge:
                 call.cancel()
         with suppress(Exception):
             await last()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _tracked(self, coroutine: Coroutine[Any, Any, T]) -> T:
         call = asyncio.current_task()
