@@ -775,7 +775,7 @@ async def test_a_caller_that_leaves_is_told_which_job_may_have_been_stored() -> 
         with pytest.raises(TimeoutError) as caught:
             async with asyncio.timeout(0.05):
                 await task.aenqueue()
-        cause = caught.value.__cause__
+        cause = caught.value.__cause__ or caught.value.__context__
         assert cause is not None
         assert "may have been" in cause.__notes__[0]
         assert re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-7", cause.__notes__[0])
