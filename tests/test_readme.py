@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_every_python_block_runs(folder: Path) -> None:
         done = run(folder, "python", f"snippet{number}.py")
         assert done.returncode == 0, f"{snippet}\n{done.stderr}"
     assert "hello ann" in done.stdout
-    with sqlite3.connect(folder / "shop.db") as db:
+    with closing(sqlite3.connect(folder / "shop.db")) as db:
         assert db.execute("SELECT paid FROM orders WHERE id = 44").fetchone() == (1,)
         assert db.execute("SELECT count(*) FROM holdfast_jobs").fetchone() == (3,)
 
@@ -89,5 +90,5 @@ def _work_until_dead(folder: Path, command: str, job: str) -> None:
 
 
 def _state(folder: Path, job: str) -> str:
-    with sqlite3.connect(folder / "shop.db") as db:
+    with closing(sqlite3.connect(folder / "shop.db")) as db:
         return str(db.execute("SELECT state FROM holdfast_jobs WHERE id = ?", (job,)).fetchone()[0])
