@@ -540,3 +540,9 @@ def test_a_handle_is_known_by_its_id_and_asks_nothing(app: Holdfast) -> None:
     assert one != app.job(uuid4())
     assert one != known
     assert repr(one) == f"<Job {known}>"
+
+
+def test_a_task_of_a_program_read_from_stdin_is_named_after_main() -> None:
+    program = "from holdfast import Holdfast\njobs = Holdfast()\n@jobs.task\ndef send(): ...\nprint(send.name)\n"
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "__main__.send\n"

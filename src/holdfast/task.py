@@ -455,7 +455,7 @@ def _main_module() -> str:
     if spec is not None and spec.name:
         return str(spec.name).removesuffix(".__main__")
     file = getattr(main, "__file__", None)
-    return Path(file).stem if file else "__main__"
+    return Path(file).stem if file and not file.startswith("<") else "__main__"  # <stdin> is no module's name
 
 
 def as_id(id: UUID | str) -> UUID:

@@ -1257,3 +1257,84 @@ async def test_a_store_that_is_away_for_a_while_loses_nothing(shop: Shop) -> Non
     shop.store.back()
     assert [await job.aresult(PATIENCE) for job in jobs] == list(range(20))
     assert sorted(runs) == list(range(20))
+
+
+# --- what an application does to its worker
+
+
+async def test_a_log_filter_that_raises_leaks_no_slot(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(record: logging.LogRecord) -> bool:
+        raise RuntimeError(f"a filter of the application's: {record.name}")
+
+    ok = shop.task(name="ok")(lambda: 5)
+    logger = logging.getLogger("holdfast.job")
+    logger.addFilter(broken)
+    try:
+        with caplog.at_level(logging.INFO, "holdfast"):
+            worker = await shop.started(concurrency=1)
+            for _ in range(3):
+                assert await (await ok.aenqueue()).aresult(PATIENCE) == 5
+    finally:
+        logger.removeFilter(broken)
+    assert not worker._slots.running  # noqa: SLF001
+
+
+class _Hostile(Exception):
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
+        raise ValueError("no class")
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+async def test_an_exception_that_cannot_be_read_ends_its_attempt_all_the_same(shop: Shop, kind: str) -> None:
+    def plain() -> None:
+        raise _Hostile
+
+    async def asynchronous() -> None:
+        raise _Hostile
+
+    bad = shop.task(name="bad")(plain if kind == "plain" else asynchronous)
+    ok = shop.task(name="ok")(lambda: 5)
+    worker = await shop.started(concurrency=1)
+    with pytest.raises(JobFailed, match="cannot be read"):
+        await (await bad.aenqueue()).aresult(PATIENCE)
+    assert await (await ok.aenqueue()).aresult(PATIENCE) == 5
+    assert not worker._slots.running  # noqa: SLF001
+
+
+async def test_where_the_system_has_no_thread_to_give_the_job_comes_back_later(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start, refusals = threading.Thread.start, 2
+
+    def sparing(thread: threading.Thread) -> None:
+        nonlocal refusals
+        if thread.name.startswith("holdfast-job") and refusals:
+            refusals -= 1
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", sparing)
+    ok = shop.task(name="ok")(lambda: 5)
+    await shop.started(concurrency=2)
+    jobs = [await ok.aenqueue() for _ in range(3)]
+    assert [await job.aresult(PATIENCE) for job in jobs] == [5, 5, 5]
+    assert events(caplog, "not-started")
+
+
+async def test_who_stops_waiting_for_the_stop_does_not_stop_it(shop: Shop, gate: Gate) -> None:
+    @shop.task
+    async def slow() -> str:
+        await gate.apass()
+        return "done"
+
+    worker = await shop.started()
+    job = await slow.aenqueue()
+    await gate.arrival()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await worker.astop(60)
+    gate.opened.set()
+    departure = await soon(worker.astop(), "it does not stop")
+    assert departure.exit_code == 0
+    assert await job.aresult(PATIENCE) == "done"

@@ -8,19 +8,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Protocol
 
 from holdfast.context import current
 from holdfast.job import Verdict
 from holdfast.worker.runner import Run, run_async, run_plain
 
-Ended = Callable[[Run, Verdict | None], None]
-
-
-class Executor(Protocol):
-    """Starts attempts; calls `ended` on the loop, once for each, when its code has ended."""
-
-    def start(self, run: Run) -> None: ...
+Ended = Callable[[Run, Verdict | None], None]  # called on the loop, once for each attempt, when its code has ended
 
 
 class OnLoop:

@@ -29,11 +29,6 @@ def busy(error: sqlite3.Error) -> bool:
     return _family(error) in {"BUSY", "LOCKED"}
 
 
-def stale_snapshot(error: sqlite3.Error) -> bool:
-    """Whether a transaction that began by reading wants to write after others have written."""
-    return getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY_SNAPSHOT"
-
-
 def stated(error: Exception, path: str) -> Exception:
     """The error that callers get, naming the file, where it is one of SQLite's or of the system's; else itself."""
     if isinstance(error, sqlite3.Error):
