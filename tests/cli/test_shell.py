@@ -43,17 +43,20 @@ def _at_terminal(
     env = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), **more}
     process = subprocess.Popen([*HOLDFAST, *args], stdin=theirs, stdout=theirs, stderr=theirs, env=env)
     os.close(theirs)
-    screen, end = b"", time.monotonic() + PATIENCE
+    screen, end, asked = b"", time.monotonic() + PATIENCE, False
     try:
-        while select.select([ours], [], [], max(0.0, end - time.monotonic()))[0]:
-            try:
-                screen += os.read(ours, 65536)
-            except OSError:  # Linux: the other end is closed
-                break
-            if interrupts is not None and interrupts.encode() in screen:
-                interrupts = None
+        while True:
+            assert time.monotonic() < end, f"no end after {PATIENCE} s: {screen!r}"
+            news = bool(select.select([ours], [], [], 3.0)[0])
+            if news:
+                try:
+                    screen += os.read(ours, 65536)
+                except OSError:  # Linux: the other end is closed
+                    break
+            # Again if nothing follows: Python does not notice the one that comes just before it begins to read.
+            if interrupts is not None and interrupts.encode() in screen and not (asked and news):
+                asked = True
                 process.send_signal(signal.SIGINT)
-        assert time.monotonic() < end, f"no end after {PATIENCE} s: {screen!r}"
         return process.wait(PATIENCE), screen.decode()
     finally:
         process.kill()
