@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import pytest
@@ -93,7 +93,16 @@ claims = st.builds(
     crashes=st.integers(0, 5),
     alone=st.booleans(),
 )
-losses = st.builds(Loss, st.text(max_size=20), st.booleans(), st.booleans(), st.booleans())
+losses = st.builds(
+    Loss,
+    st.text(max_size=20),
+    on_purpose=st.booleans(),
+    begun=st.booleans(),
+    culprit=st.booleans(),
+    company=st.booleans(),
+    stack=st.text(max_size=5),
+    overdue=st.sampled_from(["", "", "retry", "final"]),
+)
 verdicts: st.SearchStrategy[Verdict] = st.one_of(
     st.builds(Succeeded, st.binary(max_size=5)),
     st.builds(Failed, st.just(BOOM), st.booleans(), st.none() | st.integers(0, HOUR)),
@@ -162,7 +171,7 @@ def test_a_cancel_without_a_reason_is_not_given_that_of_the_end_it_replaced(verd
 @given(claims, verdicts)
 def test_only_a_failure_uses_up_an_attempt(job: Claim, verdict: Verdict) -> None:
     outcome = decide(job, verdict)
-    given_back = isinstance(verdict, (Snoozed, Released, Lost)) and outcome.state is not State.DEAD
+    given_back = outcome.ended in ("snoozed", "released", "lost") and outcome.state is not State.DEAD
     if given_back:
         assert outcome.attempt == job.attempt - 1
     if isinstance(verdict, (Succeeded, Failed, Cancelled)):
@@ -339,9 +348,9 @@ def test_a_process_that_we_ended_on_purpose_charges_nothing() -> None:
 
 
 def test_even_a_job_that_ran_alone_is_not_charged_for_what_we_did_on_purpose() -> None:
-    job = claim(alone=True, crashes=2, terms=terms(max_crashes=0))
-    outcome = decide(job, Lost(Loss("deadline", on_purpose=True)))
-    assert (outcome.state, outcome.alone, counts(outcome)) == (State.QUEUED, True, (1, 0, 0, 2))
+    outcome = decide(claim(alone=True, losses=2, crashes=2), Lost(Loss("deadline", on_purpose=True)))
+    assert (outcome.state, outcome.alone, counts(outcome)) == (State.QUEUED, True, (1, 0, 2, 2))
+    assert outcome.error is None
 
 
 @pytest.mark.parametrize("max_crashes", [0, 3])
@@ -369,6 +378,24 @@ def test_two_losses_in_company_make_the_next_run_alone() -> None:
     assert (outcome.alone, counts(outcome)) == (True, (1, 0, 2, 0))
 
 
+def test_a_run_alone_is_not_charged_when_others_ran_in_the_process_that_died() -> None:
+    """It had a slot process of its own, but its worker's process died, and its slot with it."""
+    outcome = decide(claim(alone=True, losses=2, crashes=2), Lost(Loss("killed by signal 9", company=True)))
+    assert (outcome.state, outcome.alone, counts(outcome)) == (State.QUEUED, True, (1, 0, 3, 2))
+
+
+def test_a_job_that_was_born_alone_stays_alone_after_a_loss_in_company() -> None:
+    outcome = decide(claim(alone=True), Lost(Loss("killed by signal 9", company=True)))
+    assert (outcome.state, outcome.alone, counts(outcome)) == (State.QUEUED, True, (1, 0, 1, 0))
+
+
+@pytest.mark.parametrize("company", [False, True])
+@pytest.mark.parametrize("alone", [False, True])
+def test_the_named_culprit_is_charged_whatever_its_company(alone: bool, company: bool) -> None:
+    outcome = decide(claim(alone=alone, crashes=2), Lost(Loss("SIGSEGV", culprit=True, company=company)))
+    assert (outcome.state, outcome.alone, counts(outcome)) == (State.DEAD, True, (1, 0, 0, 3))
+
+
 def test_a_loss_alone_is_a_crash_whatever_the_cause() -> None:
     outcome = decide(claim(alone=True, losses=2), Lost(Loss("the worker's lease ran out")))
     assert (outcome.state, outcome.alone) == (State.QUEUED, True)
@@ -392,6 +419,16 @@ def test_without_a_crash_budget_the_first_loss_of_a_begun_run_is_the_last(alone:
     assert outcome.error is not None
 
 
+@pytest.mark.parametrize("company", [False, True])
+@pytest.mark.parametrize(("on_purpose", "crashes"), [(False, 1), (True, 0)])
+def test_at_most_once_holds_whoever_ended_the_process(on_purpose: bool, company: bool, crashes: int) -> None:
+    loss = Loss("ended at the shutdown deadline", on_purpose=on_purpose, company=company, stack="File …")
+    outcome = decide(claim(terms=terms(max_crashes=0)), Lost(loss))
+    assert (outcome.ended, outcome.state, outcome.keep) == ("lost", State.DEAD, None)
+    assert counts(outcome) == (2, 0, 0, crashes), "the attempt was made"
+    assert outcome.error == Failure("Lost", "ended at the shutdown deadline", "File …")
+
+
 def test_a_job_with_one_attempt_runs_again_after_a_crash() -> None:
     outcome = decide(claim(attempt=1, terms=Terms(max_attempts=1)), Lost(Loss("killed by signal 9")))
     assert outcome.state in (State.QUEUED, State.SCHEDULED)
@@ -410,7 +447,7 @@ def test_a_poison_job_takes_down_two_processes_with_company_then_three_alone() -
     assert (company, lone, outcome.state) == (2, 3, State.DEAD)
 
 
-@given(st.lists(st.builds(Loss, st.just("killed"), culprit=st.just(value=False), begun=st.booleans()), max_size=30))
+@given(st.lists(losses.map(lambda loss: loss._replace(culprit=False, overdue="")), max_size=30))
 def test_an_innocent_is_never_dead_by_company(company: list[Loss]) -> None:
     job = claim()
     for loss in company:
@@ -429,10 +466,58 @@ def test_a_lost_job_whose_cancel_was_asked_for_ends_cancelled_and_uncharged(job:
     assert (branch.state, branch.losses, branch.crashes) == (State.CANCELLED, job.losses, job.crashes)
 
 
-def test_a_huge_cause_is_cut() -> None:
-    error = decide(claim(), Lost(Loss("x" * 10_000_000))).error
+@pytest.mark.parametrize("overdue", ["", "retry"])
+def test_a_huge_cause_and_a_huge_stack_are_cut(overdue: Literal["", "retry"]) -> None:
+    error = decide(claim(), Lost(Loss("x" * 10_000_000, stack="y" * 10_000_000, overdue=overdue))).error
     assert error is not None
     assert len(error.message) < MESSAGE_LIMIT + 50
+    assert TRACEBACK_LIMIT < len(error.traceback) < TRACEBACK_LIMIT + 50
+
+
+@pytest.mark.parametrize(
+    ("job", "loss"),
+    [
+        (claim(), Loss("killed by signal 11", stack="Fatal Python error: …")),
+        (claim(alone=True), Loss("killed by signal 11", stack="Fatal Python error: …")),
+        (claim(), Loss("killed by signal 11", culprit=True, stack="Fatal Python error: …")),
+    ],
+)
+def test_the_last_stack_is_the_traceback_of_the_error(job: Claim, loss: Loss) -> None:
+    assert decide(job, Lost(loss)).error == Failure("Lost", "killed by signal 11", "Fatal Python error: …")
+
+
+# --- losses: a run past its timeout, whose process had to be ended
+
+
+def overdue(word: Literal["retry", "final"] = "retry", **changes: Any) -> Lost:
+    loss = Loss("ended by its supervisor", on_purpose=True, culprit=True, stack='File "shop.py", line 3', overdue=word)
+    return Lost(loss._replace(**changes))
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("max_crashes", [0, 3])
+def test_a_run_that_was_overdue_is_a_failed_attempt_and_no_crash(alone: bool, max_crashes: int) -> None:
+    job = claim(alone=alone, losses=1, crashes=2, terms=terms(timeout=30 * SECOND, max_crashes=max_crashes))
+    outcome = decide(job, overdue())
+    assert (outcome.ended, outcome.state, outcome.delay) == ("failed", State.SCHEDULED, backoff(job))
+    assert (outcome.alone, counts(outcome)) == (alone, (2, 0, 1, 2))
+    text = "ran longer than its timeout of 30.0 s; its process was ended"
+    assert outcome.error == Failure("TimeoutError", text, 'File "shop.py", line 3')
+
+
+def test_a_run_that_was_overdue_uses_up_the_last_attempt() -> None:
+    outcome = decide(claim(attempt=5), overdue())
+    assert (outcome.ended, outcome.state, outcome.keep, counts(outcome)) == ("failed", State.DEAD, None, (5, 0, 0, 0))
+
+
+def test_a_run_that_was_overdue_is_dead_where_a_timeout_is_not_retried() -> None:
+    outcome = decide(claim(), overdue("final"))
+    assert (outcome.ended, outcome.state, outcome.keep, counts(outcome)) == ("failed", State.DEAD, None, (2, 0, 0, 0))
+
+
+def test_what_was_never_begun_cannot_be_overdue() -> None:
+    outcome = decide(claim(), overdue("final", begun=False))
+    assert (outcome.ended, outcome.state, counts(outcome)) == ("lost", State.QUEUED, (1, 0, 0, 0))
 
 
 # --- Retry: what makes no sense is refused at definition

@@ -43,6 +43,7 @@ from holdfast.task import (
 )
 from holdfast.worker import Worker
 from holdfast.worker.batcher import Batcher
+from holdfast.worker.blackbox import BlackBox
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -486,8 +487,8 @@ class Holdfast:
         """
         return Worker(self._for_worker, queues=queues, concurrency=concurrency, deadline=deadline, clock=self._clock)
 
-    def supervised_worker(self, options: Mapping[str, Any], supervisor: UUID) -> Worker:
-        """A worker whose lease `supervisor` keeps; for the command line."""
+    def supervised_worker(self, options: Mapping[str, Any], supervisor: UUID, box: BlackBox) -> Worker:
+        """A worker whose lease `supervisor` keeps, which reads its black box; for the command line."""
         return Worker(
             self._for_worker,
             queues=options["queues"],
@@ -495,6 +496,9 @@ class Holdfast:
             deadline=options["deadline"],
             clock=self._clock,
             supervisor=supervisor,
+            box=box,
+            max_jobs=options["max_jobs"],
+            max_memory=options["max_memory"],
         )
 
     def _for_worker(self) -> tuple[Store, dict[str, Task[..., Any]]]:

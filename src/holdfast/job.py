@@ -110,13 +110,19 @@ class Loss(NamedTuple):
     """How a run was lost with its worker, as the one who noticed saw it; written on the job once.
 
     `on_purpose`: the process was ended by us. `begun` is False for a job that was claimed but never started.
-    `culprit`: this job is known to have ended the process.
+    `culprit`: this job is known to have ended the process. `company`: other runs were under way in the process that
+    died, so not even a job that ran alone is to blame. `stack`: what its code did last, as text; policy cuts it.
+    `overdue`: the process was ended because this very run had passed its timeout, which is a failed attempt;
+    "final": the task's Retry does not retry a TimeoutError.
     """
 
     cause: str
     on_purpose: bool = False
     begun: bool = True
     culprit: bool = False
+    company: bool = False
+    stack: str = ""
+    overdue: Literal["", "retry", "final"] = ""
 
 
 class Claim(NamedTuple):
@@ -306,10 +312,16 @@ def cut(text: str, limit: int) -> str:
 
     What no store can write as UTF-8 (half a surrogate pair, as in an undecodable file name) is spelt out.
     """
-    text = text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
     if len(text) <= limit:
+        text = _writable(text)
+    left_out, half = len(text) - limit, limit // 2
+    if left_out <= 0:
         return text
-    return f"{text[: limit // 2]}\n… {len(text) - limit} characters left out …\n{text[len(text) - limit // 2 :]}"
+    return f"{_writable(text[:half])[:half]}\n… {left_out} characters left out …\n{_writable(text[-half:])[-half:]}"
+
+
+def _writable(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 # --- ids

@@ -6,7 +6,6 @@ its exception classes are judged by `verdict_of`, in the worker, where the class
 
 from __future__ import annotations
 
-import traceback as tracebacks
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, cast
@@ -21,6 +20,7 @@ from holdfast.job import (
     Claim,
     Failed,
     Failure,
+    Loss,
     Lost,
     Outcome,
     Released,
@@ -31,6 +31,7 @@ from holdfast.job import (
     Verdict,
     cut,
 )
+from holdfast.observe.tracebacks import text_of, traceback_of
 
 COMPANY_LOSSES = 2  # losses in company before the job runs alone
 UNKNOWN_FIRST, UNKNOWN_MOST = 1 * SECOND, 60 * SECOND
@@ -109,8 +110,8 @@ def decide(job: Claim, verdict: Verdict) -> Outcome:
             outcome = _outcome(job, "cancelled", State.CANCELLED, reason=reason)
         case Released(reason, unknown):
             outcome = _after_release(job, reason, unknown=unknown)
-        case Lost():
-            outcome = _after_loss(job, verdict)
+        case Lost(loss):
+            outcome = _after_loss(job, loss)
     return outcome._replace(if_cancelled=_if_cancelled(job, outcome))
 
 
@@ -135,21 +136,31 @@ def _after_release(job: Claim, reason: str, *, unknown: bool) -> Outcome:
     return _back(job, "released", delay, reason)._replace(releases=job.releases + 1)
 
 
-def _after_loss(job: Claim, verdict: Lost) -> Outcome:
+def _after_loss(job: Claim, loss: Loss) -> Outcome:
     """Losses in company are not charged; two of them make the next run alone; a loss alone is a crash."""
-    loss = verdict.loss
     back = _back(job, "lost", None, loss.cause)
-    if loss.on_purpose or not loss.begun:
+    if not loss.begun:
         return back
-    back = back._replace(error=Failure("Lost", cut(loss.cause, MESSAGE_LIMIT), ""))
-    if job.terms.max_crashes == 0:
-        return back._replace(state=State.DEAD, keep=None, crashes=job.crashes + 1, attempt=job.attempt)
-    if job.alone or loss.culprit:
+    if loss.overdue:
+        return _after_failure(job, _overdue(job, loss))
+    evidence = Failure("Lost", cut(loss.cause, MESSAGE_LIMIT), cut(loss.stack, TRACEBACK_LIMIT))
+    if job.terms.max_crashes == 0:  # at most once, whoever ended it
+        crashes = job.crashes + (not loss.on_purpose)
+        return back._replace(state=State.DEAD, keep=None, crashes=crashes, attempt=job.attempt, error=evidence)
+    if loss.on_purpose:
+        return back
+    back = back._replace(error=evidence)
+    if loss.culprit or (job.alone and not loss.company):
         crashes = job.crashes + 1
         state = State.DEAD if crashes >= job.terms.max_crashes else State.QUEUED
         return back._replace(state=state, crashes=crashes, alone=True, keep=_keep(job, state))
     losses = job.losses + 1
-    return back._replace(losses=losses, alone=losses >= COMPANY_LOSSES)
+    return back._replace(losses=losses, alone=job.alone or losses >= COMPANY_LOSSES)
+
+
+def _overdue(job: Claim, loss: Loss) -> Failed:
+    text = f"ran longer than its timeout of {short(job.terms.timeout or 0)}; its process was ended"
+    return Failed(Failure("TimeoutError", text, cut(loss.stack, TRACEBACK_LIMIT)), final=loss.overdue == "final")
 
 
 def _if_cancelled(job: Claim, outcome: Outcome) -> Outcome:
@@ -257,25 +268,12 @@ def _said(error: BaseException, retry: Retry) -> Verdict:
 
 def failure(error: BaseException) -> Failure:
     """An exception as texts of bounded size; never raises, whatever the exception's own methods do."""
+    text = text_of(error)
     return Failure(
         cut(type(error).__qualname__, 200),
-        cut(_text(error), MESSAGE_LIMIT),
-        cut(_traceback(error), TRACEBACK_LIMIT),
+        cut(text, MESSAGE_LIMIT),
+        cut(traceback_of(error, text), TRACEBACK_LIMIT),
     )
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str.__str__(str(error))  # an exact str, whatever subclass of it came
-    except BaseException as broken:  # noqa: BLE001  # a user's __str__ may raise anything
-        return f"<its __str__ raised {type(broken).__name__}>"
-
-
-def _traceback(error: BaseException) -> str:
-    try:
-        return "".join(tracebacks.format_exception(error, limit=-50, chain=True))
-    except BaseException as broken:  # noqa: BLE001  # the same
-        return f"<the traceback could not be written: {type(broken).__name__}>"
 
 
 # --- checks at definition

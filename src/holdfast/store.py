@@ -244,11 +244,13 @@ class Store(Protocol):
         """
         ...
 
-    async def retire(self, worker: UUID, loss: Loss | None = None) -> None:
+    async def retire(self, worker: UUID, loss: Loss | None = None, jobs: Mapping[UUID, Loss] = {}) -> None:
         """Ends the worker's life: its lease is over now and for good, its jobs can be reclaimed at once by anyone.
 
-        `loss` is what reclaim writes on the jobs that it still holds. Retiring twice keeps the first word. An unknown
-        worker is no error. A worker's row goes when nothing is held under it and an hour has passed (prune).
+        `jobs` is written in the same atomic step, each loss on its job if that runs under this worker and has no loss
+        yet; others are left alone. `loss` is what reclaim writes on all other jobs that the worker still holds.
+        Retiring twice keeps the first word, for the jobs too. An unknown worker is no error.
+        A worker's row goes when nothing is held under it and an hour has passed (prune).
         """
         ...
 

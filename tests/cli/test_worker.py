@@ -29,6 +29,9 @@ def test_the_defaults(run: Run, started: list[dict[str, Any]]) -> None:
             "deadline": 10.0,
             "style": None,
             "level": "info",
+            "max_jobs": None,
+            "max_memory": None,
+            "stall_limit": 300.0,
         }
     ]
 

@@ -1,7 +1,7 @@
 """What the tests of the seam are made of: drafts, a worker's hand, verdicts, and reading a job back."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
@@ -73,8 +73,8 @@ class Hand:
         """True if the beat was accepted."""
         return self.id not in (await self.store.beat([self.id])).gone
 
-    async def retire(self, loss: Loss | None = None) -> None:
-        await self.store.retire(self.id, loss)
+    async def retire(self, loss: Loss | None = None, jobs: Mapping[UUID, Loss] | None = None) -> None:
+        await self.store.retire(self.id, loss, jobs or {})
 
     async def reclaim(self, limit: int = 100) -> dict[UUID, Claim]:
         return {job.id: job for job in await self.store.reclaim(self.id, limit)}

@@ -124,6 +124,9 @@ losses = st.builds(
     on_purpose=st.booleans(),
     begun=st.booleans(),
     culprit=st.booleans(),
+    company=st.booleans(),
+    stack=st.sampled_from(["", "…"]),
+    overdue=st.sampled_from(["", "", "retry", "final"]),
 )
 verdicts: st.SearchStrategy[Verdict] = st.one_of(
     st.builds(Succeeded, st.sampled_from([b"null", b"1"])),
@@ -335,14 +338,30 @@ class History(RuleBasedStateMachine):
     # --- janitors
 
     @precondition(lambda history: sum(life.retired_at is None for life in history.witness.lives.values()) > 1)
-    @rule(target=claims, worker=workers, queues=wanted, loss=st.none() | losses, sweeper=workers, dies=st.booleans())
+    @rule(
+        target=claims,
+        worker=workers,
+        queues=wanted,
+        loss=st.none() | losses,
+        named=st.lists(st.tuples(picks, losses), max_size=2),
+        sweeper=workers,
+        dies=st.booleans(),
+    )
     def a_busy_worker_dies_and_another_sweeps(
-        self, worker: UUID, queues: list[str] | None, loss: Loss | None, sweeper: UUID, dies: bool
+        self,
+        worker: UUID,
+        queues: list[str] | None,
+        loss: Loss | None,
+        named: list[tuple[int, Loss]],
+        sweeper: UUID,
+        dies: bool,
     ) -> Any:
         self._claim(worker, queues, 2)
         self._check()
-        self._ask(lambda store: store.retire(worker, loss))
-        self.witness.retired(worker)
+        running = self.witness.running()  # anybody's: what is named for a job that others hold counts for nothing
+        jobs = {running[pick % len(running)].id: of_job for pick, of_job in named if running}
+        self._ask(lambda store: store.retire(worker, loss, jobs))
+        self.witness.retired(worker, loss, jobs)
         self._check()
         return multiple(*self._sweep(sweeper, dies=dies))
 

@@ -3,7 +3,7 @@
 import pytest
 
 from holdfast.clock import HOUR, MINUTE
-from holdfast.job import Claim, Loss, Lost, State, Succeeded
+from holdfast.job import Claim, Loss, Lost, Snoozed, State, Succeeded, new_id
 from holdfast.policy import decide
 from holdfast.store import LEASE, LEASE_RAN_OUT, Store
 from tests.store.acts import (
@@ -22,6 +22,8 @@ from tests.store.acts import (
 )
 
 HALF = LEASE // 2
+CULPRIT = Loss("SIGSEGV", culprit=True, company=True, stack='File "shop.py", line 3')
+OVERDUE = Loss("stuck", on_purpose=True, overdue="final")
 
 
 # --- retire
@@ -53,9 +55,78 @@ async def test_retiring_twice_keeps_the_first_word(store: Store) -> None:
     assert (await sweeper.reclaim())[job.id].loss == LOSS
 
 
+async def test_a_loss_named_for_a_job_is_that_jobs_and_the_others_get_the_common_one(store: Store) -> None:
+    worker, sweeper = await hand(store), await hand(store)
+    jobs = [await running(store, worker) for _ in range(4)]
+    named = {jobs[0].id: CULPRIT, jobs[2].id: OVERDUE}
+    await worker.retire(LOSS, named)
+    found = await sweeper.reclaim()
+    assert {job.id: found[job.id].loss for job in jobs} == {job.id: named.get(job.id, LOSS) for job in jobs}
+
+
+async def test_a_loss_can_be_named_for_a_job_where_the_worker_gave_none(store: Store) -> None:
+    worker, sweeper = await hand(store), await hand(store)
+    job, other = await running(store, worker), await running(store, worker)
+    await worker.retire(jobs={job.id: OVERDUE})
+    found = await sweeper.reclaim()
+    assert (found[job.id].loss, found[other.id].loss) == (OVERDUE, LEASE_RAN_OUT)
+
+
+async def test_many_losses_can_be_named_at_once(store: Store) -> None:
+    ids = await stored(store, *(draft() for _ in range(300)))
+    worker, sweeper = await hand(store), await hand(store)
+    await worker.claim(300)
+    named = {job_id: Loss(f"killed by the {number}th", company=True) for number, job_id in enumerate(ids[:290])}
+    await worker.retire(LOSS, named)
+    found = await sweeper.reclaim(300)
+    assert {job_id: found[job_id].loss for job_id in ids} == {job_id: named.get(job_id, LOSS) for job_id in ids}
+
+
+async def test_a_worker_already_retired_gives_its_jobs_no_new_losses(store: Store) -> None:
+    worker, sweeper = await hand(store), await hand(store)
+    named, unnamed = await running(store, worker), await running(store, worker)
+    await worker.retire(LOSS, {named.id: CULPRIT})
+    await worker.retire(OVERDUE, {named.id: OVERDUE, unnamed.id: OVERDUE})
+    found = await sweeper.reclaim()
+    assert (found[named.id].loss, found[unnamed.id].loss) == (CULPRIT, LOSS)
+
+
+async def test_a_loss_named_for_what_is_not_held_any_more_is_written_nowhere(store: Store) -> None:
+    worker, other, sweeper = await hand(store), await hand(store), await hand(store)
+    done, back, others = await running(store, worker), await running(store, worker), await running(store, other)
+    await finish(store, done, Succeeded(b"1"))
+    await finish(store, back, Lost(Loss("given back", begun=False)))
+    before = [await record(store, job.id) for job in (done, back, others)]
+    await worker.retire(LOSS, dict.fromkeys([done.id, back.id, others.id, new_id()], CULPRIT))
+    assert [await record(store, job.id) for job in (done, back, others)] == before
+    again = await other.claim(1, [back.queue])
+    await other.retire()
+    found = await sweeper.reclaim()
+    assert [job.id for job in again] == [back.id]
+    assert {job_id: job.loss for job_id, job in found.items()} == {others.id: LEASE_RAN_OUT, back.id: LEASE_RAN_OUT}
+
+
+async def test_a_loss_that_was_written_before_stays_whatever_is_named_later(store: Store) -> None:
+    worker, first, next_ = await hand(store), await hand(store), await hand(store)
+    job = await running(store, worker)
+    await worker.retire(LOSS)
+    await first.reclaim()
+    await first.retire(OVERDUE, {job.id: CULPRIT})
+    assert (await next_.reclaim())[job.id].loss == LOSS
+
+
+async def test_a_claim_settled_after_its_worker_was_retired_leaves_no_loss_behind(store: Store) -> None:
+    worker, sweeper = await hand(store), await hand(store)
+    job = await running(store, worker)
+    await worker.retire(LOSS, {job.id: CULPRIT})
+    assert (await finish(store, job, Snoozed(0))).answer == "accepted"
+    again = await sweeper.take()
+    assert (again.id, again.loss) == (job.id, None)
+
+
 async def test_retiring_an_unknown_worker_is_no_error(store: Store) -> None:
     stranger = Hand(store)
-    await stranger.retire(LOSS)
+    await stranger.retire(LOSS, {new_id(): LOSS})
     await stranger.retire()
     assert await stranger.refusal() == "gone"
 
@@ -78,6 +149,10 @@ async def test_retiring_one_worker_leaves_the_others(store: Store) -> None:
         Loss("restarted", on_purpose=True),
         Loss("killed by signal 9", begun=False),
         Loss("SIGSEGV in naïve 😀", culprit=True),
+        Loss("killed by signal 9", company=True),
+        Loss("stalled", stack='File "shop.py", line 3 in sp\u00e4t\n' + "x" * 20_000),
+        Loss("stuck", on_purpose=True, overdue="retry"),
+        Loss("stuck", True, True, True, True, "a stack", "final"),
     ],
 )
 async def test_a_reclaimed_job_is_the_sweepers_under_the_next_fence(store: Store, loss: Loss) -> None:

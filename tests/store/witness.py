@@ -5,7 +5,7 @@ job. It computes no full model: what a store must answer to the letter is compar
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -20,13 +20,14 @@ from holdfast.job import (
     Claim,
     Draft,
     Event,
+    Loss,
     Outcome,
     Record,
     State,
     Transition,
 )
 from holdfast.policy import COMPANY_LOSSES
-from holdfast.store import LEASE, Answer, Beat, Claims, Line, Promoted, Receipt, Registered, Settled
+from holdfast.store import LEASE, LEASE_RAN_OUT, Answer, Beat, Claims, Line, Promoted, Receipt, Registered, Settled
 
 QUEUES = ["mail", "slow"]
 
@@ -41,6 +42,7 @@ class Life:
     ticket: int = 0  # the last one used
     took: Sequence[Claim] = field(default_factory=list)  # by that ticket
     retired_at: Instant | None = None
+    loss: Loss | None = None
 
     def live(self, now: Instant) -> bool:
         return self.retired_at is None and now < self.lease_until
@@ -69,6 +71,7 @@ class Witness:
         self._births: Counter[UUID] = Counter()  # how often a job of this id was stored (anew after pruning)
         self._holders: dict[tuple[UUID, int, int], UUID] = {}  # (job, birth, fence) -> who was given it
         self._swept: set[tuple[UUID, int, int]] = set()  # of those, the ones that a reclaim gave
+        self._losses: dict[tuple[UUID, int, int], Loss] = {}  # written on the job that runs under this fence
         self._settled: dict[tuple[UUID, int], tuple[int, UUID, State]] = {}  # (job, birth) -> the last accepted word
         self._accepted: set[tuple[UUID, int, int]] = set()
         self._written: dict[UUID, Outcome] = {}  # accepted in this step
@@ -129,10 +132,13 @@ class Witness:
         for worker in known:
             self.lives[worker].beat(self.now)
 
-    def retired(self, worker: UUID) -> None:
+    def retired(self, worker: UUID, loss: Loss | None, jobs: Mapping[UUID, Loss]) -> None:
         life = self.lives.get(worker)
         if life is not None and life.retired_at is None:
-            life.retired_at = self.now
+            life.retired_at, life.loss = self.now, loss
+            for row in self.running():
+                if row.worker == worker and row.id in jobs:
+                    self._losses.setdefault(self._word(row), jobs[row.id])
 
     # --- claims
 
@@ -212,12 +218,18 @@ class Witness:
         for job in claims:
             row = self.jobs[job.id]
             assert (job.worker, job.attempt, job.claimed_at) == (sweeper, row.attempt, row.started_at)
-            assert job.loss is not None
+            assert job.loss == self._loss(row)
+            self._losses[self._word(job)] = self._loss(row)
             if row.worker is not None and row.worker != sweeper:
                 assert job.fence == row.fence + 1
                 self.robbed.add((row.worker, row.id, row.fence))
                 self._swept.add(self._word(job))
             self._handed_out(job)
+
+    def _loss(self, row: Record) -> Loss:
+        """What a sweeper must be told of this claim's loss: the first word about it."""
+        holder = None if row.worker is None else self.lives.get(row.worker)
+        return self._losses.get(self._word(row)) or (holder and holder.loss) or LEASE_RAN_OUT
 
     def _takable(self, sweeper: UUID) -> list[Record]:
         """Cuts leases, as a steady sweeper does, and tells what it must get."""
@@ -316,7 +328,7 @@ class Witness:
         assert record.result is None or record.state is State.SUCCEEDED
         assert record.attempt <= record.terms.max_attempts  # I5
         assert record.crashes <= max(1, record.terms.max_crashes)
-        assert record.losses <= COMPANY_LOSSES
+        assert record.losses < COMPANY_LOSSES or record.alone, "after two losses in company every run is alone"
         fences = [attempt.fence for attempt in record.history]
         assert fences == sorted(set(fences))
         last = self._settled.get(self._word(record)[:2])

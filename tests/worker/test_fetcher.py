@@ -31,7 +31,7 @@ class Desk:
         self.store = memory(self.clock)
         self.started: list[Run] = []
         self.slots = Slots(concurrency, self._start, self.clock)
-        self.finisher = Finisher(self.store, lambda _: None)
+        self.finisher = Finisher(self.store, lambda _: None, lambda _: None)
         self.stopping = Signal()
         self.lost: list[Identity] = []
         self.identity = Identity(self.clock)

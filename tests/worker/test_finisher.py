@@ -32,7 +32,7 @@ class Desk:
         self.store = store
         self.worker = worker
         self.refused: list[Outcome] = []
-        self.finisher = Finisher(store, self.refused.append)
+        self.finisher = Finisher(store, self.refused.append, lambda _: None)
 
     async def claims(self, number: int, **changes: Any) -> list[Claim]:
         await stored(self.store.inner, *(draft(**changes) for _ in range(number)))

@@ -17,8 +17,11 @@ from holdfast.clock import SystemClock
 from holdfast.job import Loss, new_id
 from holdfast.store import Line
 from holdfast.stores import open_store
+from holdfast.worker import deaths
 from holdfast.worker import supervisor as module
-from holdfast.worker.supervisor import Child, Supervisor, reap_strangers
+from holdfast.worker.child import Child, Handed
+from holdfast.worker.deaths import reap_strangers
+from holdfast.worker.supervisor import Supervisor
 from tests.worker.rig import Flaky, events, fields, soon, until
 
 CHILD = """
@@ -44,9 +47,9 @@ class Rig:
         self.task: asyncio.Task[int] | None = None
 
     def start(self, script: str = OBEYS, *, processes: int = 1, deadline: float = 5.0) -> None:
-        def command(channel: int, _: UUID) -> Sequence[str]:
+        def command(handed: Handed, _: UUID) -> Sequence[str]:
             self.ids.append(uuid4())
-            return [sys.executable, "-S", "-c", CHILD + script, str(channel), str(self.ids[-1])]
+            return [sys.executable, "-S", "-c", CHILD + script, str(handed.channel), str(self.ids[-1])]
 
         def store(url: str) -> Any:
             self.opened.append(url)
@@ -56,7 +59,9 @@ class Rig:
             command,
             store,
             processes=processes,
+            concurrency=10,
             deadline=deadline,
+            stall_limit=None,
             clock=SystemClock(),
             ready=lambda facts: self.ready(facts),  # noqa: PLW0108  # it may be another by then
         )
@@ -94,7 +99,7 @@ async def rig() -> AsyncIterator[Rig]:
     yield it
     if it.task is not None and not it.task.done():
         for child in it.supervisor._children:
-            child.kill_group()
+            child.kill()
         await it.stop()
 
 
@@ -149,8 +154,8 @@ async def test_a_spawn_that_fails_is_tried_again_and_harms_no_sibling(
             raise error
         return real(*args, **options)
 
-    monkeypatch.setattr(module.subprocess, "Popen", failing)
-    first.kill_group()
+    monkeypatch.setattr(subprocess, "Popen", failing)
+    first.kill()
     await until(lambda: len(rig.ids) == 5 and len(rig.children) == 2, "the place is not filled again")
     assert second in rig.children
     assert second.process.poll() is None, "the healthy sibling must live"
@@ -195,12 +200,12 @@ time.sleep(600)
     with leader.stdout:
         try:
             assert leader.stdout.readline(), "no zombie"
-            assert module._runs(leader.pid), "its leader runs"
+            assert deaths._runs(leader.pid), "its leader runs"
         finally:
             os.killpg(leader.pid, signal.SIGKILL)
     os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)
     os.killpg(leader.pid, 0)  # unreaped: the group is still there
-    assert not any(module._runs_in(stat, leader.pid) for stat in Path("/proc").glob("[0-9]*/stat"))
+    assert not any(deaths._runs_in(stat, leader.pid) for stat in Path("/proc").glob("[0-9]*/stat"))
     assert leader.wait(15) == -signal.SIGKILL
 
 
@@ -212,11 +217,11 @@ def test_a_group_that_cannot_be_looked_at_counts_as_running(monkeypatch: pytest.
 
     monkeypatch.setattr(Path, "read_bytes", blind)
     try:
-        assert module._runs(leader.pid)
+        assert deaths._runs(leader.pid)
     finally:
         leader.kill()
         leader.wait(15)
-    assert not module._runs(leader.pid)
+    assert not deaths._runs(leader.pid)
 
 
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs waitid")

@@ -1,4 +1,4 @@
-"""What the supervisor starts: `python -m holdfast.cli.child FD OPTIONS` imports the app and runs one worker."""
+"""What the supervisor starts: `python -m holdfast.cli.child OPTIONS` imports the app and runs one worker."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import traceback
+from typing import Any
 from urllib.parse import quote, urlsplit
 from uuid import UUID
 
@@ -15,15 +16,20 @@ from holdfast.app import Holdfast
 from holdfast.cli.load import load_app
 from holdfast.errors import ConfigError, HoldfastError, StoreError
 from holdfast.observe.logging import adopt_root, configure
+from holdfast.worker.attempts import then
+from holdfast.worker.blackbox import BlackBox, code_of
+from holdfast.worker.stacks import write_stacks
 from holdfast.worker.supervised import serve
 from holdfast.worker.supervisor import SPAWN_FAILED, STORE_FAILED
 
 
 def main() -> int:
     """Runs one worker; the exit code says how it left, or why it could not start."""
-    end = socket.socket(fileno=int(sys.argv[1]))
-    end.set_inheritable(False)  # the handlers' own subprocesses must not keep the channel open
-    options = json.loads(sys.argv[2])
+    options = json.loads(sys.argv[1])
+    end = socket.socket(fileno=options["channel"])
+    for descriptor in (options["channel"], options["box"], options["stacks"]):
+        os.set_inheritable(descriptor, False)  # the handlers' own subprocesses must not keep them
+    write_stacks(options["stacks"])
     configure(options["style"], options["level"])
     try:
         app = load_app(options["app"])
@@ -38,7 +44,7 @@ def main() -> int:
         return SPAWN_FAILED
 
 
-async def _serve(app: Holdfast, end: socket.socket, options: dict[str, object]) -> int:
+async def _serve(app: Holdfast, end: socket.socket, options: dict[str, Any]) -> int:
     place = app.place
     if not place.shared:
         raise ConfigError(
@@ -46,8 +52,13 @@ async def _serve(app: Holdfast, end: socket.socket, options: dict[str, object]) 
             "use jobs.worker() in the process that enqueues, or a store such as sqlite:///jobs.db"
         )
     app.load()
-    worker = app.supervised_worker(options, UUID(str(options["supervisor"])))
-    facts: dict[str, object] = {"tasks": sorted(app.tasks), "pid": os.getpid(), "store": place.url}
+    worker = app.supervised_worker(options, UUID(options["supervisor"]), BlackBox(options["box"]))
+    facts: dict[str, object] = {
+        "tasks": sorted(app.tasks),
+        "codes": {code_of(task.fn): (name, then(task)) for name, task in app.tasks.items()},
+        "pid": os.getpid(),
+        "store": place.url,
+    }
     return await serve(worker, end, _resolved(app), facts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, cast
@@ -92,6 +93,20 @@ def past(context: click.Context, parameter: click.Parameter, text: str | None) -
         raise _bad(context, parameter, f"{text!r}: {_reason(error)}; or an instant such as {_EXAMPLE}") from None
     return datetime.now(UTC) - timedelta(milliseconds=ago)
 
+
+def size(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    """A callback for sizes: "500MB", "2GB", "512MiB"; gives bytes."""
+    if text is None:
+        return None
+    found = _SIZE.fullmatch(text.strip())
+    value = int(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
+    if value < 1:
+        raise _bad(context, parameter, f"{text!r}: not a size such as 500MB, 2GB or 512MiB")
+    return value
+
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKmMgG]i?[bB])")
+_UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 _EXAMPLE = "2026-11-22T14:03:22+01:00"
 

@@ -14,9 +14,9 @@ from uuid import UUID
 
 from holdfast.clock import SystemClock
 from holdfast.observe.logging import Style, configure
-from holdfast.store import Store
 from holdfast.stores import open_store
-from holdfast.worker.supervisor import Supervisor
+from holdfast.worker.child import Handed
+from holdfast.worker.supervisor import STALL_LIMIT, Supervisor
 
 NO_TASKS = "none; is the module that defines them imported, or named in modules=[...]?"
 
@@ -30,6 +30,9 @@ def run(
     deadline: float,
     style: Style | None,
     level: str,
+    max_jobs: int | None = None,
+    max_memory: int | None = None,
+    stall_limit: float | None = STALL_LIMIT,
 ) -> int:
     """Supervises worker processes until a signal; returns the exit code."""
     configure(style, level)
@@ -40,27 +43,34 @@ def run(
         "deadline": deadline,
         "style": style,
         "level": level,
+        "max_jobs": max_jobs,
+        "max_memory": max_memory,
     }
     started = time.monotonic()
 
-    def command(channel: int, supervisor: UUID) -> Sequence[str]:
-        text = json.dumps({**options, "supervisor": str(supervisor)})
-        return [sys.executable, "-m", "holdfast.cli.child", str(channel), text]
+    def command(handed: Handed, supervisor: UUID) -> Sequence[str]:
+        text = json.dumps({**options, **handed._asdict(), "supervisor": str(supervisor)})
+        return [sys.executable, "-m", "holdfast.cli.child", text]
 
     def ready(facts: dict[str, Any]) -> None:
         lines = banner(facts, options, processes, time.monotonic() - started)
         sys.stderr.write("\n".join(lines) + "\n")
 
-    return asyncio.run(_supervise(command, processes=processes, deadline=deadline, ready=ready))
-
-
-async def _supervise(command: Any, *, processes: int, deadline: float, ready: Any) -> int:
     clock = SystemClock()
 
-    def store(url: str) -> Store:
-        return open_store(url, clock)
+    async def supervise() -> int:
+        return await Supervisor(
+            command,
+            lambda url: open_store(url, clock),
+            processes=processes,
+            concurrency=concurrency,
+            deadline=deadline,
+            stall_limit=stall_limit,
+            clock=clock,
+            ready=ready,
+        ).run()
 
-    return await Supervisor(command, store, processes=processes, deadline=deadline, clock=clock, ready=ready).run()
+    return asyncio.run(supervise())
 
 
 def banner(facts: dict[str, Any], options: dict[str, Any], processes: int, took: float) -> list[str]:

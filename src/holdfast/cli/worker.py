@@ -6,13 +6,18 @@ import click
 
 from holdfast.cli.ends import Wrong
 from holdfast.cli.load import app_named
-from holdfast.cli.options import length
+from holdfast.cli.options import length, size
 from holdfast.errors import ConfigError
 from holdfast.observe.logging import LEVELS, Style
 from holdfast.task import named
 
 _COUNT = click.IntRange(min=1)
 _DEADLINE = "How long running jobs may go on after SIGTERM or Ctrl-C; default: 10 seconds."
+_STALL = "End a process whose loop, threads or outcomes stand still so long; off: never. Default: 5 minutes."
+
+
+def _limit(context: click.Context, parameter: click.Parameter, text: str) -> float | None:
+    return None if text == "off" else length(context, parameter, text)
 
 
 @click.command(short_help="Run jobs until a signal.")
@@ -21,9 +26,13 @@ _DEADLINE = "How long running jobs may go on after SIGTERM or Ctrl-C; default: 1
 @click.option("--concurrency", type=_COUNT, default=10, show_default=True, help="Jobs at a time, in each process.")
 @click.option("--processes", type=_COUNT, default=1, show_default=True, help="Worker processes.")
 @click.option("--deadline", metavar="DURATION", default="10", callback=length, help=_DEADLINE)
+@click.option("--max-jobs", type=_COUNT, metavar="N", help="Replace a process after so many jobs; it finishes first.")
+@click.option("--max-memory", metavar="SIZE", callback=size, help="Replace a process that holds more, such as 500MB.")
+@click.option("--stall-limit", metavar="DURATION", default="5m", callback=_limit, help=_STALL)
 @click.option("--log", "style", type=click.Choice(["human", "kv"]), help="Default: human on a terminal, else kv.")
 @click.option("--log-level", "level", type=click.Choice(LEVELS), default="info", help="The least that is told.")
 def worker(
+    *,
     spec: str | None,
     queues: str | None,
     concurrency: int,
@@ -31,6 +40,9 @@ def worker(
     deadline: float,
     style: Style | None,
     level: str,
+    max_jobs: int | None,
+    max_memory: int | None,
+    stall_limit: float | None,
 ) -> int:
     """Run the jobs of APP, a module:attribute such as shop:jobs, until a signal.
 
@@ -47,6 +59,9 @@ def worker(
         deadline=deadline,
         style=style,
         level=level,
+        max_jobs=max_jobs,
+        max_memory=max_memory,
+        stall_limit=stall_limit,
     )
 
 

@@ -18,12 +18,12 @@ from uuid import UUID
 from holdfast.bridge import at_exit
 from holdfast.clock import SECOND, Clock, Duration, Span, span
 from holdfast.errors import ConfigError, StoreError
-from holdfast.job import Claim, Failed, Loss, Outcome, Released, State, Succeeded, Verdict
-from holdfast.observe.logging import jobs, place, tell, workers
-from holdfast.policy import decide
+from holdfast.job import Loss, Outcome
+from holdfast.observe.logging import jobs, tell, workers
 from holdfast.store import Line, Store
 from holdfast.task import Task, named
-from holdfast.worker.executors import InThreads, OnLoop
+from holdfast.worker.attempts import GRACE, Attempts
+from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.fetcher import Fetcher
 from holdfast.worker.finisher import Finisher
 from holdfast.worker.identity import Identity
@@ -31,11 +31,12 @@ from holdfast.worker.janitor import Janitor
 from holdfast.worker.keeper import KeeperThread
 from holdfast.worker.keeper import OnLoop as ToLoop
 from holdfast.worker.loop import Signal, Trouble, repeat
-from holdfast.worker.runner import Run, begun, timed_out, waited
+from holdfast.worker.pulse import Pulse, resident
+from holdfast.worker.runner import Run
 from holdfast.worker.slots import Slots
 
-GRACE = 2.0  # seconds between asking running jobs to end at the deadline and leaving without them
 FLUSH = 5.0  # seconds that the store has for the last outcomes
+MIB = 2**20
 CONCURRENCY_MOST = 10_000
 
 Supply = Callable[[], tuple[Store, Mapping[str, Task[..., Any]]]]
@@ -45,7 +46,6 @@ Supply = Callable[[], tuple[Store, Mapping[str, Task[..., Any]]]]
 class Departure:
     """How a worker left: what had to be forced, and what the store did not take."""
 
-    finished: int = 0
     refused: int = 0  # late outcomes, under a stale fence
     forced: list[Run] = field(default_factory=list)
     unsettled: Sequence[Outcome] = ()
@@ -70,6 +70,9 @@ class Worker:
         deadline: Duration = 10,
         clock: Clock,
         supervisor: UUID | None = None,
+        box: BlackBox | None = None,
+        max_jobs: int | None = None,
+        max_memory: int | None = None,
     ) -> None:
         self._supply = supply
         self._queues = _queues(queues)
@@ -77,14 +80,21 @@ class Worker:
         self._deadline = span(deadline, "deadline") / SECOND
         self._clock = clock
         self._supervisor = supervisor
+        self._given = box
+        self._max_jobs = max_jobs
+        self._max_memory = max_memory  # bytes
         self.identity = Identity(clock)
         self._hurry = Signal()
         self._main: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
         self._leave: Callable[[], object] | None = None
+        self._keeping = threading.Lock()
+        self.patient = False  # whether a stop waits for running jobs however long they take
         self._again: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[Departure] | None = None
         self.renamed: Callable[[UUID], object] | None = None  # told the id of a new incarnation
+        self.worn: Callable[[str], object] | None = None  # told why this process should be replaced, until it is
+        self.overdue: Callable[[Run], object] | None = None  # told of a run that only the end of this process can end
 
     # --- the life of a worker, on its loop
 
@@ -103,6 +113,7 @@ class Worker:
             raise
         if self._supervisor is None:
             self.keep()
+        self._pulse.start()
         self._main, self._stopping = asyncio.create_task(self._run()), None
         tell(
             workers,
@@ -114,13 +125,30 @@ class Worker:
         )
 
     def _wire(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._box = self._given or BlackBox.made(self._concurrency)
         self._claiming, self._working = Signal(), Signal()
         self._departure = Departure()
         self._keeper: KeeperThread | None = None
-        self._slots = Slots(self._concurrency, self._begin, self._clock)
-        self._on_loop = OnLoop(self._ended)
-        self._in_threads = InThreads(self._ended, self._concurrency)
-        self._finisher = Finisher(self._store, self._stale)
+        self._finisher = Finisher(self._store, self._stale, self._box.end)
+        self._attempts = Attempts(
+            self._tasks,
+            self._finisher,
+            self._box,
+            self._clock,
+            self._concurrency,
+            lambda: self.identity,
+            self._freed,
+        )
+        self._attempts.overdue = self._overdue
+        self._slots = Slots(self._concurrency, self._attempts.begin, self._clock)
+        self._pulse = Pulse(
+            self._box,
+            self._slots.running.values,
+            lambda: self._finisher.unsent_since,
+            self._mind_the_lease,
+            self._mind_the_wear,
+        )
         self._fetcher = Fetcher(
             self._store,
             lambda: self.identity,
@@ -135,7 +163,11 @@ class Worker:
     async def _register(self) -> None:
         sent = self._clock.monotonic()
         registered = await self._store.register(self.identity.id, self._supervisor, self.facts())
-        self.identity.beaten(sent, registered.lease)
+        self.beaten(self.identity, sent, registered.lease)
+
+    def beaten(self, identity: Identity, sent: float, lease: Span) -> None:
+        identity.beaten(sent, lease)
+        self._box.beat(sent, lease / SECOND, identity.held_until)
 
     def facts(self) -> dict[str, object]:
         """What others may know of this worker."""
@@ -153,16 +185,25 @@ class Worker:
         }
 
     def keep(self) -> None:
-        """Starts a heartbeat of the worker's own: an embedded worker's, or a child's whose supervisor is gone."""
-        if self._keeper is None:
-            self._keeper = KeeperThread(self._store.twin(), self._clock)
-            self._listen()
-            self._keeper.start()
+        """Starts a heartbeat of the worker's own: an embedded worker's, or a child's whose supervisor is silent."""
+        with self._keeping:
+            if self._keeper is None and not self._working:
+                self._keeper = KeeperThread(self._store.twin(), self._clock)
+                self._listen()
+                self._keeper.start()
+
+    def _mind_the_lease(self) -> None:
+        """At each pulse, in its thread: a supervisor whose beats stay away may be stopped, or cut off."""
+        beaten, lease = self._box.beaten
+        if self._keeper is None and self._clock.monotonic() - beaten > lease / 2:
+            text = "it beats for itself from now on"
+            tell(workers, logging.WARNING, "beats-stay-away", worker=self.identity.id, message=text)
+            self.keep()
 
     def _listen(self) -> None:
         if self._keeper is not None:
             heard = Heard(self, self.identity)
-            self._keeper.keeper.kept[self.identity.id] = ToLoop(asyncio.get_running_loop(), heard)
+            self._keeper.keeper.kept[self.identity.id] = ToLoop(self._loop, heard)
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -175,6 +216,7 @@ class Worker:
                     ("reclaim", self._janitor.reclaim_step),
                     ("prune", self._janitor.prune_step),
                     ("strays", self._fetcher.strays_step),
+                    ("look", self._look_step),
                 )
             ]
             await self._claiming.wait(None)
@@ -209,6 +251,8 @@ class Worker:
             self._departure.forced = list(self._slots.running.values())
             self._linger()
             raise
+        finally:
+            self._pulse.stop()
         self._main = None
         if self._departure.forced:
             self._linger()
@@ -243,12 +287,21 @@ class Worker:
         self._tell_departure()
 
     async def _until_idle(self, seconds: float, hurry: Signal | None) -> None:
-        end = self._clock.monotonic() + seconds
-        while self._slots.running and not hurry:
+        end = None
+        while not hurry and not all(run.overdue for run in self._slots.running.values()):
+            if self.patient:
+                await self._slots.changed.wait(None)
+                continue
+            end = end or self._clock.monotonic() + seconds
             left = end - self._clock.monotonic()
             if left <= 0:
                 return
             await self._slots.changed.wait(left)
+
+    def insist(self) -> None:
+        """Ends the patience of a stop under way: its deadline counts from now."""
+        self.patient = False
+        self._slots.changed.poke()
 
     def _tell_departure(self) -> None:
         now = self._clock.monotonic()
@@ -278,14 +331,14 @@ class Worker:
             logging.INFO,
             "stopped",
             worker=self.identity.id,
-            finished=self._departure.finished,
+            finished=self._attempts.finished,
             refused=self._departure.refused,
             forced=len(self._departure.forced),
             not_recorded=len(self._departure.unsettled),
         )
 
     async def _retire(self) -> None:
-        self._in_threads.close()
+        self._attempts.in_threads.close()
         if self._keeper is not None:
             await self._keeper.stop()
         loss = Loss("left with outcomes not recorded", on_purpose=True) if self._departure.unsettled else None
@@ -306,90 +359,32 @@ class Worker:
             runs = self._departure.forced
             self._keeper.linger(self.identity.id, lambda: all(run.over for run in runs))
 
-    # --- one job
+    # --- attempts
 
-    def _begin(self, claim: Claim) -> Run | None:
-        """Starts an attempt; None if the task is not known here, which is an end in itself."""
-        task = self._tasks.get(claim.task)
-        if task is None:
-            tell(
-                jobs,
-                logging.WARNING,
-                "unknown-task",
-                task=claim.task,
-                job=claim.id,
-                queue=claim.queue,
-                message="given back for later; is its module imported by the app, or named in Holdfast(modules=[...])?",
-            )
-            self._finisher.add(decide(claim, Released(f"no task {claim.task!r} in this worker", unknown=True)))
-            return None
-        run = begun(claim, task, self.identity.held, self._clock.monotonic())
-        if jobs.isEnabledFor(logging.INFO):
-            self._tell(logging.INFO, "started", run, waited=waited(claim) / SECOND)
-        try:
-            (self._on_loop if task.is_async else self._in_threads).start(run)
-        except RuntimeError as error:
-            self._tell(logging.ERROR, "not-started", run, message=f"{error}; given back for later")
-            self._finisher.add(decide(claim, Released(f"could not be started: {error}", unknown=True)))
-            return None
-        if claim.terms.timeout is not None:
-            run.timer = asyncio.get_running_loop().call_later(claim.terms.timeout / SECOND, timed_out, run)
-        return run
-
-    def _ended(self, run: Run, verdict: Verdict | None) -> None:
-        """An attempt's code has ended: settle it, and fill its slot."""
-        run.settled()
-        if verdict is None:
-            self._tell(logging.WARNING, "lost", run, message="the claim was lost while it ran; nothing is written")
-        else:
-            outcome = decide(run.claim, verdict)
-            self._finisher.add(outcome)
-            self._tell_end(run, verdict, outcome)
-        self._departure.finished += 1
+    def _freed(self, run: Run) -> None:
+        """An attempt has ended: fill its slot."""
         self._slots.ended(run)
         if not self._claiming and self.identity.held():
             self._slots.fill()
         self._slots.changed.poke()
+        if self._attempts.finished == self._max_jobs:
+            self._mind_the_wear()
 
-    def _tell_end(self, run: Run, verdict: Verdict, outcome: Outcome) -> None:
-        ran = self._clock.monotonic() - run.started
-        match verdict:
-            case Succeeded() if run.job.stopped == "timeout":
-                self._tell(logging.WARNING, "succeeded", run, ran=ran, message="after its timeout")
-            case Succeeded():
-                if jobs.isEnabledFor(logging.INFO):
-                    self._tell(logging.INFO, "succeeded", run, ran=ran)
-            case Failed(error, final):
-                dead = outcome.state is State.DEAD
-                again = None if outcome.delay is None else outcome.delay / SECOND
-                self._tell(
-                    logging.ERROR if dead else logging.WARNING,
-                    "dead" if dead else "failed",
-                    run,
-                    ran=ran,
-                    error=error.type,
-                    message=error.message,
-                    at=place(error.traceback),
-                    retry_in=None if dead else again,
-                    hint="no retry= set" if dead and not final and run.claim.terms.max_attempts == 1 else None,
-                )
-            case _:
-                self._tell(logging.INFO, outcome.ended, run, ran=ran, reason=outcome.reason)
+    def _mind_the_wear(self) -> None:
+        """At each pulse, on the loop: asks to be replaced once it has done enough."""
+        if self.worn is None or self._claiming:
+            return
+        if self._max_jobs is not None and self._attempts.finished >= self._max_jobs:
+            self.worn(f"it has run {self._attempts.finished} jobs")
+        elif self._max_memory is not None and (memory := resident()) > self._max_memory:
+            self.worn(f"it holds {memory // MIB} MiB of memory")
 
-    def _tell(self, level: int, event: str, run: Run, **fields: Any) -> None:
-        claim = run.claim
-        attempt = f"{claim.attempt}/{claim.terms.max_attempts}"
-        tell(
-            jobs,
-            level,
-            event,
-            task=claim.task,
-            job=claim.id,
-            queue=claim.queue,
-            attempt=attempt,
-            fence=claim.fence,
-            **fields,
-        )
+    def _overdue(self, run: Run) -> None:
+        if self.overdue is not None:
+            self.overdue(run)
+
+    async def _look_step(self) -> float:
+        return self._attempts.look(list(self._slots.running.values()))
 
     def _stale(self, outcome: Outcome) -> None:
         self._departure.refused += 1
@@ -533,7 +528,7 @@ class Heard:
         self._worker = worker
 
     def beaten(self, sent: float, lease: Span) -> None:
-        self.identity.beaten(sent, lease)
+        self._worker.beaten(self.identity, sent, lease)
 
     def gone(self) -> None:
         self._worker.lost(self.identity)

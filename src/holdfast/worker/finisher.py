@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from uuid import UUID
@@ -24,17 +25,23 @@ BUSY_PAUSE = 0.1  # seconds before rows that another transaction has locked are 
 class Finisher:
     """Writes outcomes; while one write is in flight, later outcomes pile up for the next."""
 
-    def __init__(self, store: Store, refused: Callable[[Outcome], None]) -> None:
+    def __init__(
+        self, store: Store, refused: Callable[[Outcome], None], settled: Callable[[tuple[UUID, int]], object]
+    ) -> None:
         self._store = store
         self._refused = refused
+        self._settled = settled
         self._outcomes: deque[Outcome] = deque()
         self._writing: Sequence[Outcome] = ()
         self._refusals: dict[UUID, int] = {}
+        self.unsent_since = 0.0  # monotonic seconds since when outcomes wait and none was written; 0: none waits
         self.arrived = Signal()
         self.written = Signal()
 
     def add(self, outcome: Outcome) -> None:
         """Takes an outcome to be written."""
+        if not self.unsent_since:
+            self.unsent_since = time.monotonic()
         self._outcomes.append(outcome)
         self.arrived.poke()
 
@@ -65,6 +72,7 @@ class Finisher:
             self._writing = ()
         for outcome, answer in zip(batch, answers, strict=True):
             self._settle(outcome, answer)
+        self.unsent_since = time.monotonic() if self._outcomes else 0.0
         return BUSY_PAUSE if all(answer.answer is Answer.BUSY for answer in answers) else 0
 
     async def _write(self, batch: Sequence[Outcome]) -> Sequence[Settled]:
@@ -93,11 +101,12 @@ class Finisher:
             return Settled(Answer.BUSY)
 
     def _settle(self, outcome: Outcome, answer: Settled) -> None:
-        if answer.answer is not Answer.BUSY:
-            self._refusals.pop(outcome.id, None)
         if answer.answer is Answer.BUSY:
             self._outcomes.append(outcome)
-        elif answer.answer is Answer.STALE:
+            return
+        self._refusals.pop(outcome.id, None)
+        self._settled((outcome.id, outcome.fence))
+        if answer.answer is Answer.STALE:
             self._refused(outcome)
         elif answer.answer is Answer.GONE:
             tell(jobs, logging.WARNING, "gone", job=outcome.id, fence=outcome.fence, ended=outcome.ended)

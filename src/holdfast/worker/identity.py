@@ -27,5 +27,14 @@ class Identity:
 
     def held(self) -> bool:
         """Whether the lease is beyond doubt."""
-        left = self._beaten + self._lease - self._clock.monotonic()
-        return not self.lost and left > self._lease / DOUBT
+        return not self.lost and self._clock.monotonic() < self.held_until
+
+    @property
+    def held_until(self) -> float:
+        """When the lease comes into doubt if no further beat is accepted, in monotonic seconds."""
+        return doubt_from(self._beaten, self._lease)
+
+
+def doubt_from(sent: float, lease: float) -> float:
+    """When a lease of so many seconds comes into doubt whose last beat was sent at `sent`."""
+    return sent + lease - lease / DOUBT

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import time
 from typing import Any
 
 from holdfast.clock import SECOND, Instant, short
@@ -13,21 +15,52 @@ from holdfast.job import Cancelled, Claim, Failed, Failure, Released, Succeeded,
 from holdfast.observe.logging import jobs, tell
 from holdfast.policy import failure, verdict_of
 from holdfast.task import Task
+from holdfast.worker.blackbox import BlackBox, code_of
+from holdfast.worker.forked import end_if_copy
+
+SLOW = 600.0  # seconds of running before that is told; then at each doubling
 
 
 class Run:
     """An attempt under way. The first reason to stop it wins; an async one is cancelled, a thread only flagged."""
 
-    __slots__ = ("claim", "entered", "handle", "job", "over", "started", "task", "timer")
+    __slots__ = (
+        "box",
+        "claim",
+        "deadline",
+        "entered",
+        "handle",
+        "job",
+        "over",
+        "overdue",
+        "pid",
+        "slow_at",
+        "started",
+        "task",
+        "timer",
+    )
 
-    def __init__(self, claim: Claim, task: Task[..., Any], job: CurrentJob, started: float) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        task: Task[..., Any],
+        job: CurrentJob,
+        started: float,
+        deadline: float | None,
+        box: BlackBox | None,
+    ) -> None:
         self.claim = claim
         self.task = task
         self.job = job
         self.started = started  # by the monotonic clock, in seconds
+        self.deadline = deadline  # by the same
+        self.box = box
+        self.pid = os.getpid()
         self.handle: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.entered = False  # its code runs: a task that is cancelled before would never say how it ended
+        self.overdue = False  # a plain function that goes on after its timeout and a grace: its process has to end
+        self.slow_at = SLOW  # seconds of running after which that is told
         self.over = False  # its code has ended
 
     @property
@@ -40,10 +73,12 @@ class Run:
         if self.job.stop(why) and self.handle is not None and self.entered:
             self.handle.cancel()
 
-    def enter(self) -> None:
+    def enter(self, *, on_loop: bool) -> None:
         """The attempt's first step. Raises Stop if it was asked to end before it began."""
         self.entered = True
         self.job.check()
+        if self.box is not None:
+            self.box.begin(self.key, self.deadline, code_of(self.task.fn), time.monotonic(), on_loop=on_loop)
 
     def settled(self) -> None:
         """The attempt has ended: its timer must not reach another."""
@@ -70,7 +105,7 @@ def timed_out(run: Run) -> None:
 async def run_async(run: Run) -> Verdict | None:
     """Runs an async handler in the current asyncio task. None: the claim was lost, nothing may be written."""
     try:
-        run.enter()
+        run.enter(on_loop=True)
         args, kwargs = run.task.signature.decode(run.claim.payload)
         return _returned(run, await run.task.fn(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001  # whatever leaves a handler is its verdict
@@ -83,7 +118,7 @@ def run_plain(run: Run) -> Verdict | None:
     """Runs a plain handler in the current thread. None: the claim was lost, nothing may be written."""
     current.set(run.job)
     try:
-        run.enter()
+        run.enter(on_loop=False)
         args, kwargs = run.task.signature.decode(run.claim.payload)
         return _returned(run, run.task.fn(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001  # whatever leaves a handler is its verdict
@@ -93,6 +128,7 @@ def run_plain(run: Run) -> Verdict | None:
 
 
 def _returned(run: Run, value: object) -> Verdict | None:
+    end_if_copy(run.pid)
     why = run.job.stopped
     if why == "lost":
         return None
@@ -104,6 +140,7 @@ def _returned(run: Run, value: object) -> Verdict | None:
 
 def _judged(run: Run, error: BaseException) -> Verdict | None:
     """As `_raised`, whatever the exception's own `__class__` or `__str__` do: an attempt always ends."""
+    end_if_copy(run.pid, error)
     try:
         return _raised(run, error)
     except BaseException as broken:  # noqa: BLE001  # see above
@@ -132,12 +169,12 @@ def _timed_out(run: Run, traceback: str) -> Verdict:
     return Failed(Failure("TimeoutError", text, traceback), final=not run.task.retry.retries(TimeoutError()))
 
 
-def begun(claim: Claim, task: Task[..., Any], held: Any, now: float) -> Run:
+def begun(claim: Claim, task: Task[..., Any], held: Any, now: float, box: BlackBox | None = None) -> Run:
     """An attempt that starts now (monotonic seconds)."""
     timeout = claim.terms.timeout
     deadline = None if timeout is None else now + timeout / SECOND
     job = CurrentJob(claim.id, claim.task, claim.queue, claim.attempt, claim.fence, deadline=deadline, held=held)
-    return Run(claim, task, job, now)
+    return Run(claim, task, job, now, deadline, box)
 
 
 def waited(claim: Claim) -> Instant:

@@ -13,6 +13,7 @@ from uuid import UUID
 from holdfast.observe.logging import tell, workers
 from holdfast.store import Line
 from holdfast.worker import Departure, Heard, Worker
+from holdfast.worker.attempts import then
 from holdfast.worker.channel import Channel
 from holdfast.worker.loop import Signal
 
@@ -30,6 +31,8 @@ async def serve(worker: Worker, end: socket.socket, url: str, facts: dict[str, o
         loop.add_signal_handler(number, _asked, leaving, worker)
     await worker.astart()
     worker.renamed = lambda id: channel.send("renamed", worker=id)  # noqa: A006
+    worker.worn = lambda why: channel.send("worn", why=why)
+    worker.overdue = lambda run: channel.send("overdue", job=run.claim.id, fence=run.claim.fence, then=then(run.task))
     channel.send("ready", worker=worker.identity.id, url=url, **facts)
     obeying = asyncio.create_task(_obey(channel, worker, leaving))
     await leaving.wait(None)
@@ -42,8 +45,9 @@ async def serve(worker: Worker, end: socket.socket, url: str, facts: dict[str, o
 
 
 def _asked(leaving: Signal, worker: Worker) -> None:
-    if leaving:
+    if leaving and not worker.patient:
         worker.hurry()
+    worker.insist()
     leaving.set()
 
 
@@ -57,7 +61,11 @@ async def _obey(channel: Channel, worker: Worker, leaving: Signal) -> None:
                 heard.gone()
             case "line":
                 heard.line(Line(UUID(message["worker"]), message["kind"], UUID(message["job"]), message["fence"]))
+            case "relieve":
+                worker.patient = True
+                leaving.set()
             case "drain":
+                worker.insist()
                 leaving.set()
             case "hurry":
                 worker.hurry()
@@ -66,6 +74,7 @@ async def _obey(channel: Channel, worker: Worker, leaving: Signal) -> None:
                 pass
     tell(workers, logging.ERROR, "supervisor-gone", message="keeps its own lease, drains and leaves")
     worker.keep()
+    worker.insist()
     leaving.set()
 
 

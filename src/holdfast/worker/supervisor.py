@@ -2,9 +2,10 @@
 
 1. spawns each child by exec, as a process group of its own, with a channel to it;
 2. beats for the children and passes their mail on;
-3. when a child dies: kills its group, confirms, retires the worker, takes its jobs over and has them queued again;
-4. restarts children, later and later while they die young;
-5. passes SIGTERM and SIGINT on: the first drains, the second skips to the deadline.
+3. watches their pulses: who is stuck is named, killed, confirmed dead;
+4. when a child dies: kills its group, confirms, retires the worker, takes its jobs over and has them queued again;
+5. restarts children, later and later while they die young; replaces those that ask for it;
+6. passes SIGTERM and SIGINT on: the first drains, the second skips to the deadline.
 """
 
 from __future__ import annotations
@@ -14,72 +15,45 @@ import logging
 import os
 import platform
 import signal
-import socket
-import subprocess
-import threading
-import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from holdfast.clock import Clock, Span
+from holdfast.clock import SECOND, Clock, Span
 from holdfast.errors import StoreError
 from holdfast.job import Loss
-from holdfast.observe.logging import tell, workers
+from holdfast.observe.logging import place, tell, workers
 from holdfast.store import Line, Store
-from holdfast.worker import FLUSH, GRACE
-from holdfast.worker.channel import Channel
+from holdfast.worker import FLUSH
+from holdfast.worker.attempts import GRACE
+from holdfast.worker.blackbox import Begun
+from holdfast.worker.child import AT_DEADLINE, Child, Handed, Then, reaped
+from holdfast.worker.culprit import held_up, section
+from holdfast.worker.deaths import await_death, busy_threads, ending, in_thread, reap_strangers
+from holdfast.worker.identity import doubt_from
 from holdfast.worker.janitor import Janitor
 from holdfast.worker.keeper import Keeper
 from holdfast.worker.loop import Signal, Trouble, repeat
+from holdfast.worker.watch import EVERY, LOOP, THREADS
 
 YOUNG = 10.0  # seconds: a child that dies younger is restarted later and later
 RESTART_FIRST, RESTART_MOST = 0.1, 30.0
 LEAVE = 3.0  # seconds beyond deadline, grace and flush that a draining child has to be gone
-GROUP_GONE = 5.0
 ECHO = 0.3  # seconds: who signals a process and its group sends the same signal twice
 LAST_WORDS = 1.0  # seconds after its death in which what a child sent is still read
 UNREAD_MOST = 4 * 1024 * 1024  # bytes that a child may leave unread before it counts as hung
 REAP_EVERY = 1.0
+STALL_LIMIT = 300.0  # seconds that a child's pulse may stand still
+FROZEN = 4.0  # seconds without a pulse after which a child's stacks are read; then at each doubling
+BUSY_FOR = 0.25  # seconds over which the threads' use of the processor is compared
 SPAWN_FAILED, STORE_FAILED = 2, 3  # exit codes of a child that could not start: a restart would not help
 
 BEGAN_ANEW = Loss("retired by someone else; the worker began anew", on_purpose=True)
-AT_DEADLINE = Loss("ended by its supervisor at the shutdown deadline", on_purpose=True)
 
-
-class Child:
-    """One worker process as its supervisor sees it."""
-
-    def __init__(self, process: subprocess.Popen[bytes], channel: Channel) -> None:
-        self.process = process
-        self.channel = channel
-        self.worker: UUID | None = None
-        self.forced: list[dict[str, Any]] = []
-        self.leaving = False  # it said that it goes by itself, with outcomes that the store did not take
-        self.sentence: Loss | None = None  # why its supervisor killed it
-
-    def end(self, why: Loss) -> None:
-        """Kills the child, for a reason that its jobs will tell."""
-        self.sentence = self.sentence or why
-        self.kill_group()
-
-    def kill_group(self) -> None:
-        """Kills the child and everything it started; works after the child's own death, too."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-
-    def loss(self, code: int) -> Loss:
-        """What reclaim shall write on the jobs that this child held."""
-        if self.sentence is not None:
-            return self.sentence
-        if self.forced:
-            return AT_DEADLINE
-        if self.leaving:
-            return Loss("left with outcomes not recorded", on_purpose=True)
-        return Loss(f"its process (pid {self.process.pid}) ended: {ending(code)}")
+Command = Callable[[Handed, UUID], Sequence[str]]
+Funeral = tuple[UUID, Loss, Mapping[UUID, Loss]]
 
 
 class Supervisor:
@@ -87,17 +61,21 @@ class Supervisor:
 
     def __init__(
         self,
-        command: Callable[[int, UUID], Sequence[str]],
+        command: Command,
         open_store: Callable[[str], Store],
         *,
         processes: int,
+        concurrency: int,
         deadline: float,
+        stall_limit: float | None,
         clock: Clock,
         ready: Callable[[dict[str, Any]], None],
     ) -> None:
         self._command = command
         self._open_store = open_store
         self._processes = processes
+        self._concurrency = concurrency
+        self._stall_limit = stall_limit  # seconds
         self._deadline = deadline
         self._clock = clock
         self._ready = ready
@@ -105,7 +83,11 @@ class Supervisor:
         self._children: set[Child] = set()
         self._stopping, self._working = Signal(), Signal()
         self._buried, self._proven = Signal(), Signal()
-        self._funerals: deque[tuple[UUID, Loss]] = deque()
+        self._funerals: deque[Funeral] = deque()
+        self._lives: set[asyncio.Task[int]] = set()
+        self._looking: set[asyncio.Task[None]] = set()
+        self._beaten_at = 0.0  # when the store last took a beat
+        self._lease = 0.0
         self._store: Store | None = None
         self._keeper: Keeper | None = None
         self._opening: asyncio.Task[None] | None = None  # from the first child's "ready" on
@@ -120,14 +102,16 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
+        self._roles.append(asyncio.create_task(repeat("watch", self._watch_step, self._working)))
         if os.getpid() == 1:
             self._roles.append(asyncio.create_task(repeat("reap", self._reap_step, self._working)))
         try:
             await asyncio.gather(self._tend(), *(self._tend_once_proven() for _ in range(self._processes - 1)))
+            await asyncio.gather(*self._lives)
             await self._close()
         finally:
             for child in self._children:
-                child.kill_group()
+                child.kill()
         return self._code
 
     # --- a child's life
@@ -150,40 +134,39 @@ class Supervisor:
                 pause = _pause(deaths)
                 tell(workers, logging.ERROR, "spawn-failed", error=str(error), retry_in=pause)
             else:
-                code = await self._outlive(child)
-                if self._stopping or self._hopeless(code):
+                code = await self._outlived_or_relieved(child)
+                if self._stopping or (code is not None and self._hopeless(code)):
                     return
+                if code is None:
+                    continue
                 deaths = deaths + 1 if self._clock.monotonic() - born < YOUNG else 0
                 pause = _pause(deaths)
-                pid = child.process.pid
-                tell(workers, logging.WARNING, "restart", pid=pid, ended=ending(code), restart_in=pause)
+                tell(workers, logging.WARNING, "restart", pid=child.pid, ended=ending(code), restart_in=pause)
             await self._stopping.wait(pause)
 
     async def _spawn(self) -> Child:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                process = subprocess.Popen(  # noqa: ASYNC220  # exec takes a millisecond, and fork from this one thread is safe
-                    self._command(theirs.fileno(), self._id),
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
-                    start_new_session=True,
-                )
-            except BaseException:
-                ours.close()
-                raise
-        self._own.add(process.pid)
-        child = Child(process, await Channel.over(ours))
+        child = await Child.spawned(lambda handed: self._command(handed, self._id), self._concurrency)
+        self._own.add(child.pid)
         self._children.add(child)
         if self._stopping:
             child.channel.send("hurry" if self._hurried else "drain")
         return child
 
+    async def _outlived_or_relieved(self, child: Child) -> int | None:
+        """The exit code of a child that died, or None for one that leaves by itself and is to be replaced now."""
+        life = asyncio.create_task(self._outlive(child))
+        self._lives.add(life)
+        life.add_done_callback(self._lives.discard)
+        relieved = asyncio.create_task(child.relieved.wait(None))
+        await asyncio.wait((life, relieved), return_when=asyncio.FIRST_COMPLETED)
+        relieved.cancel()
+        return life.result() if life.done() else None
+
     async def _outlive(self, child: Child) -> int:
-        """Listens to a child until its death, kills what is left of its group, and buries it; returns its exit code."""
+        """Listens to a child until its death, kills what is left of it, and buries it; returns its exit code."""
         hearing = asyncio.create_task(self._hear(child))
-        await _in_thread(lambda: _await_death(child.process), f"holdfast-child-{child.process.pid}")
-        child.kill_group()
+        await in_thread(lambda: await_death(child.process), f"holdfast-child-{child.pid}")
+        child.kill()
         await asyncio.wait({hearing}, timeout=LAST_WORDS)
         hearing.cancel()
         return await self._bury(child)
@@ -193,7 +176,7 @@ class Supervisor:
             while (message := await child.channel.receive()) is not None:
                 self._heard(child, message)
         except Exception as error:  # noqa: BLE001  # a child that is not heard is not kept alive either
-            pid = child.process.pid
+            pid = child.pid
             tell(workers, logging.ERROR, "not-heard", pid=pid, error=repr(error), message="it is killed and restarted")
             workers.error("a bug in hearing pid %s; please report it", pid, exc_info=error)
             child.end(Loss(f"ended by its supervisor, which could not understand it: {error!r}", on_purpose=True))
@@ -202,28 +185,58 @@ class Supervisor:
         match message.pop("word"):
             case "ready":
                 child.worker = UUID(message["worker"])
+                child.tasks = {int(code): task for code, task in message.pop("codes", {}).items()}
                 self._keep(child)
                 if self._opening is None:
                     self._opening = asyncio.create_task(self._open(message))
                     self._proven.poke()
             case "renamed":
-                self._forget(child, BEGAN_ANEW)
+                self._forget(child, BEGAN_ANEW, {})
                 child.worker = UUID(message["worker"])
                 self._keep(child)
             case "forced":
                 child.forced = message["jobs"]
             case "leaving":
                 child.leaving = True
+            case "worn":
+                self._relieve(child, message["why"], patiently=True)
+            case "overdue":
+                self._overdue(child, (UUID(message["job"]), message["fence"]), message["then"])
             case _:
                 pass
 
-    def _forget(self, child: Child, loss: Loss) -> None:
+    def _relieve(self, child: Child, why: str, *, patiently: bool) -> None:
+        """Has a child drain and leave, and another take its place at once.
+
+        `patiently`: however long its jobs take; not while another that was relieved so is still there, lest old
+        children pile up.
+        """
+        if self._stopping or (patiently and any(other.relieved for other in self._children)):
+            return
+        if not child.relieved:
+            tell(workers, logging.INFO, "relieved", pid=child.pid, why=why, message="another takes its place")
+            child.relieved.set()
+        child.channel.send("relieve" if patiently else "drain")
+
+    def _overdue(self, child: Child, run: tuple[UUID, int], then: Then) -> None:
+        """A plain function goes on past its timeout, and only the end of its process can end it."""
+        child.overdue[run] = then
+        self._relieve(child, f"job {run[0]} goes on past its timeout", patiently=False)
+        limit = self._deadline + GRACE + FLUSH + LEAVE
+        asyncio.get_running_loop().call_later(limit, self._end_late, child)
+
+    def _end_late(self, child: Child) -> None:
+        if child in self._children:
+            tell(workers, logging.ERROR, "killed", pid=child.pid, message="it did not leave after its deadline")
+            child.end(AT_DEADLINE)
+
+    def _forget(self, child: Child, loss: Loss, jobs: Mapping[UUID, Loss]) -> None:
         """Ends what is done for the child's worker, and has it buried."""
         if child.worker is None:
             return
         if self._keeper is not None:
             self._keeper.kept.pop(child.worker, None)
-        self._funerals.append((child.worker, loss))
+        self._funerals.append((child.worker, loss, jobs))
         self._buried.poke()
         child.worker = None
 
@@ -232,14 +245,14 @@ class Supervisor:
             self._keeper.kept[child.worker] = _Forward(child, child.worker)
 
     async def _bury(self, child: Child) -> int:
-        """Confirms that nobody of the group is left, and only then has its jobs given back."""
-        code = child.process.wait()
-        self._own.discard(child.process.pid)
-        await _in_thread(lambda: _await_group(child.process.pid), f"holdfast-group-{child.process.pid}")
-        child.channel.close()
+        """Confirms that nothing of it runs any more, and only then has its jobs given back."""
+        code, peak = reaped(child.process)
+        self._own.discard(child.pid)
+        await in_thread(child.await_groups, f"holdfast-group-{child.pid}")
+        child.close()
         self._children.discard(child)
         self._code = max(self._code, _exit_code(child, code) if self._stopping else 0)
-        self._forget(child, child.loss(code))
+        self._forget(child, *child.losses(code, peak))
         return code
 
     async def _reap_step(self) -> float:
@@ -255,6 +268,76 @@ class Supervisor:
             return True
         return False
 
+    # --- pulses
+
+    async def _watch_step(self) -> float:
+        now = self._clock.monotonic()
+        answers = now - self._beaten_at < self._lease / 2
+        for child in list(self._children):
+            child.watch.look(child.box.pulses, now, store_answers=answers)
+            if child.sentence is not None or child.worker is None:
+                continue
+            if which := child.watch.stuck(self._stall_limit):
+                child.sentence = Loss(f"ended by its supervisor: its {which} stood still", on_purpose=False)
+                self._look(self._end_stuck(child, which))
+            elif self._worth_a_look(child, now):
+                self._look(self._see_into(child))
+        return EVERY
+
+    def _worth_a_look(self, child: Child, now: float) -> bool:
+        still, seen = child.watch.still[LOOP], child.seen_into
+        if still < FROZEN:
+            child.seen_into = 0.0
+            return False
+        late = any(run.deadline and run.deadline + GRACE < now for run in child.box.begun())
+        if still < (seen + FROZEN if late else 2 * seen):
+            return False
+        child.seen_into = still
+        return True
+
+    def _look(self, looking: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(looking)
+        self._looking.add(task)
+        task.add_done_callback(self._looking.discard)
+
+    async def _end_stuck(self, child: Child, which: str) -> None:
+        """Names who holds it up, terminates it, and kills it: its lease never lapses while it lives."""
+        who, at = await self._held_up(child)
+        still = max(child.watch.still)
+        named = child.named(who) if who else {}
+        tell(workers, logging.ERROR, "stuck", pid=child.pid, which=which, still=still, **named, at=at)
+        cause = f"ended by its supervisor: its {which} stood still for {still:.0f} s"
+        child.sentence = Loss(cause, on_purpose=who is not None)
+        child.culprit = who.key if who else None
+        with suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGTERM)
+        await asyncio.sleep(GRACE)
+        child.kill()
+
+    async def _see_into(self, child: Child) -> None:
+        """Names who holds up a child that cannot say so itself; ends it if that run's own time is over."""
+        who, at = await self._held_up(child)
+        now, still = self._clock.monotonic(), child.watch.still
+        if still[THREADS] >= FROZEN:  # else its own pulse tells
+            named = child.named(who) if who else {}
+            message = "no thread of it goes on; its lease is kept"
+            told = {"pid": child.pid, "still": still[THREADS], **named, "at": at, "message": message}
+            tell(workers, logging.WARNING, "frozen", **told)
+        if who is None or not who.deadline or now < who.deadline + GRACE or child.sentence is not None:
+            return
+        message = "its timeout is over and nothing else can end it; the process is killed"
+        tell(workers, logging.ERROR, "overdue", pid=child.pid, **child.named(who), at=at, message=message)
+        child.overdue[who.key] = child.then(who)
+        child.end(Loss("ended by its supervisor, for a run past its timeout", on_purpose=True))
+
+    async def _held_up(self, child: Child) -> tuple[Begun | None, str | None]:
+        """The run that holds a child up, as well as can be seen from outside, and where it is."""
+        busy: set[int] = set()
+        await in_thread(lambda: busy.update(busy_threads(child.pid, BUSY_FOR)), f"holdfast-look-{child.pid}")
+        stacks = await child.stacks.of(child.pid)
+        who = held_up(stacks, child.box.begun(), child.box.loop_thread, busy, child.box.blocker())
+        return who, place(section(stacks, who.thread or child.box.loop_thread[0])) if who else None
+
     # --- the store
 
     async def _open(self, facts: dict[str, Any]) -> None:
@@ -262,7 +345,7 @@ class Supervisor:
         if not await self._insist("supervisor", lambda: self._connect(facts["url"])) or self._store is None:
             return
         self._keeper = Keeper(self._store, self._clock)
-        self._keeper.kept[self._id] = _Own(self._retired)
+        self._keeper.kept[self._id] = _Own(self)
         for child in self._children:
             self._keep(child)
         self._janitor = Janitor(self._store, lambda: self._id)
@@ -290,7 +373,11 @@ class Supervisor:
     async def _register(self, store: Store, id: UUID) -> None:
         await store.register(id, None, {"name": f"{platform.node()}:{os.getpid()}", "slots": 0})
 
-    def _retired(self) -> None:
+    def beaten(self, sent: float, lease: Span) -> None:
+        """The store took the supervisor's own beat."""
+        self._beaten_at, self._lease = sent, lease / SECOND
+
+    def retired(self) -> None:
         """Someone retired the supervisor itself, whose sweeps count for nothing now."""
         tell(workers, logging.WARNING, "supervisor-gone", message="retired by someone else; it begins anew")
         self._roles.append(asyncio.create_task(self._begin_anew()))
@@ -301,7 +388,7 @@ class Supervisor:
             return
         if await self._insist("register", lambda: self._register(store, fresh)):
             self._id = fresh
-            keeper.kept[fresh] = _Own(self._retired)
+            keeper.kept[fresh] = _Own(self)
 
     async def _insist(self, role: str, call: Callable[[], Awaitable[None]]) -> bool:
         """Until it is done or the service has ended; whether it is done."""
@@ -322,8 +409,7 @@ class Supervisor:
             await self._buried.wait(60)
             return 0
         if self._store is not None:
-            worker, loss = self._funerals[0]
-            await self._store.retire(worker, loss)
+            await self._store.retire(*self._funerals[0])
             while await self._janitor.reclaim_step() == 0:
                 pass
             self._funerals.popleft()
@@ -336,7 +422,7 @@ class Supervisor:
             self._buried.poke()
             await asyncio.sleep(0.01)
         if self._funerals:
-            left = ", ".join(str(worker) for worker, _ in self._funerals)
+            left = ", ".join(str(worker) for worker, *_ in self._funerals)
             tell(
                 workers,
                 logging.ERROR,
@@ -380,15 +466,8 @@ class Supervisor:
             child.channel.send(word)
 
     def _kill_all(self) -> None:
-        for child in self._children:
-            tell(
-                workers,
-                logging.ERROR,
-                "killed",
-                pid=child.process.pid,
-                message="it did not leave after its deadline",
-            )
-            child.end(AT_DEADLINE)
+        for child in list(self._children):
+            self._end_late(child)
 
 
 class _Forward:
@@ -399,6 +478,7 @@ class _Forward:
         self._worker = worker
 
     def beaten(self, sent: float, lease: Span) -> None:
+        self._child.box.beat(sent, lease / SECOND, doubt_from(sent, lease / SECOND))
         self._send("beaten", worker=self._worker, sent=sent, lease=lease)
 
     def gone(self) -> None:
@@ -412,7 +492,7 @@ class _Forward:
         self._child.channel.send(word, **values)
         unread = self._child.channel.unread
         if unread > UNREAD_MOST and self._child.sentence is None:
-            pid = self._child.process.pid
+            pid = self._child.pid
             tell(workers, logging.ERROR, "hung", pid=pid, unread=unread, message="it reads nothing; killed")
             self._child.end(Loss(f"its process (pid {pid}) hung, and was killed"))
 
@@ -420,14 +500,14 @@ class _Forward:
 class _Own:
     """The supervisor's own lease, without which it may not sweep."""
 
-    def __init__(self, retired: Callable[[], None]) -> None:
-        self._retired = retired
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
 
     def beaten(self, sent: float, lease: Span) -> None:
-        pass
+        self._supervisor.beaten(sent, lease)
 
     def gone(self) -> None:
-        self._retired()
+        self._supervisor.retired()
 
     def line(self, line: Line) -> None:
         pass
@@ -437,95 +517,7 @@ def _pause(deaths: int) -> float:
     return min(RESTART_FIRST * 2.0 ** min(deaths, 16), RESTART_MOST) if deaths else 0.0
 
 
-def ending(code: int) -> str:
-    """How a process ended, from its return code, for people."""
-    if code >= 0:
-        return f"exit code {code}"
-    with suppress(ValueError):
-        return f"killed by signal {-code} ({signal.Signals(-code).name})"
-    return f"killed by signal {-code}"
-
-
 def _exit_code(child: Child, code: int) -> int:
     if child.sentence is not None or child.forced or code < 0:
         return 1
     return code if code in (0, 1, 3) else 1
-
-
-async def _in_thread(call: Callable[[], object], name: str) -> None:
-    """Waits for `call()` in a thread of its own: each child needs one all its life, and a pool has only a few."""
-    loop = asyncio.get_running_loop()
-    over = asyncio.Event()
-
-    def wait() -> None:
-        try:
-            call()
-        finally:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(over.set)
-
-    while True:
-        try:
-            threading.Thread(target=wait, name=name, daemon=True).start()
-            break
-        except RuntimeError:  # no more threads just now
-            await asyncio.sleep(0.1)
-    await over.wait()
-
-
-def _await_death(process: subprocess.Popen[bytes]) -> None:
-    """Waits until the child is dead, leaving it unreaped: so neither its pid nor its group can be another's yet."""
-    if not hasattr(os, "waitid"):  # macOS before Python 3.13: reaped at once
-        process.wait()
-        return
-    with suppress(ChildProcessError):
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-
-
-def _await_group(group: int) -> None:
-    """Waits until nobody of a killed group is left; its leader is reaped already."""
-    end = time.monotonic() + GROUP_GONE
-    while _runs(group):
-        if time.monotonic() > end:
-            message = "killed, but something of it is still there"
-            tell(workers, logging.ERROR, "group-stays", group=group, message=message)
-            return
-        time.sleep(0.001)
-
-
-def _runs(group: int) -> bool:
-    """Whether any process of the group still runs; a zombie does not, whoever has to reap it."""
-    with suppress(ChildProcessError):
-        while os.waitpid(-group, os.WNOHANG)[0]:  # as PID 1 or subreaper, the orphans are this process's own
-            pass
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    try:
-        seen = [path / "stat" for path in Path("/proc").iterdir() if path.name.isdigit()]
-    except OSError:
-        return True
-    return not seen or any(_runs_in(stat, group) for stat in seen)
-
-
-def _runs_in(stat: Path, group: int) -> bool:
-    try:
-        fields = stat.read_bytes().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or nobody's whom this process could kill
-        return False
-    except OSError:  # no descriptors just now: not known to be gone
-        return True
-    state, members, threads = fields[0], int(fields[2]), int(fields[17])
-    return members == group and (state not in {b"Z", b"X"} or threads > 1)  # the first thread may end before others
-
-
-def reap_strangers(own: set[int]) -> None:
-    """As PID 1: reaps what was orphaned; leaves the pids in `own`, whose exit codes are waited for elsewhere."""
-    if not hasattr(os, "waitid"):
-        return
-    with suppress(ChildProcessError):
-        while (dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
-            if dead.si_pid in own:  # seen first until it is reaped, which is soon
-                return
-            os.waitpid(dead.si_pid, os.WNOHANG)

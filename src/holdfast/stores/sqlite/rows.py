@@ -69,10 +69,14 @@ def text_of_loss(loss: Loss | None) -> str | None:
 
 
 def _loss_of(text: str) -> Loss:
-    cause, *flags = json.loads(text)
+    cause, *more = json.loads(text)
     if not isinstance(cause, str):
         raise ValueError(f"loss {text!r} has no cause")  # noqa: TRY004  # of a row, not of an argument
-    return Loss(cause, *map(bool, flags))
+    flags: list[Any] = [bool(flag) for flag in more[:4]]
+    loss = Loss(cause, *flags, *more[4:])  # older ones are shorter
+    if not isinstance(loss.stack, str) or loss.overdue not in ("", "retry", "final"):
+        raise ValueError(f"loss of cause {cause!r} has a stack or an overdue of another kind")
+    return loss
 
 
 def storable(text: str) -> str:

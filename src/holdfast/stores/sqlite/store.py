@@ -192,9 +192,9 @@ class SqliteStore:
         """As the seam says."""
         return await self._read(lambda sql: lives.mail(sql, workers))
 
-    async def retire(self, worker: UUID, loss: Loss | None = None) -> None:
+    async def retire(self, worker: UUID, loss: Loss | None = None, jobs: Mapping[UUID, Loss] = {}) -> None:
         """As the seam says."""
-        await self._write(Work(lambda sql: lives.retire(sql, worker, loss)))
+        await self._write(Work(lambda sql: lives.retire(sql, worker, loss, jobs)))
 
     async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
         """As the seam says. Another process's job is seen after a few ms, one of this process's within 1 ms."""

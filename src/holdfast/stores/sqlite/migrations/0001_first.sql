@@ -39,7 +39,7 @@ CREATE TABLE holdfast_jobs (
     attempts INTEGER NOT NULL DEFAULT 0, -- rows written to holdfast_attempts, also those not kept any more
     terms TEXT NOT NULL, -- [max_attempts, base_delay, max_delay, jitter, max_crashes, timeout, keep]
     tags TEXT NOT NULL,
-    loss TEXT, -- [cause, on_purpose, begun, culprit] of the run that was lost with its worker
+    loss TEXT, -- [cause, on_purpose, begun, culprit, company, stack, overdue] of the run that was lost with its worker
     reason TEXT NOT NULL DEFAULT '',
     payload BLOB NOT NULL,
     result BLOB

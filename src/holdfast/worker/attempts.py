@@ -1,0 +1,157 @@
+"""The attempts of a worker: which executor runs a claim, when its time is over, what is told of its start and end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+from holdfast.clock import SECOND, Clock
+from holdfast.job import Claim, Failed, Outcome, Released, State, Succeeded, Verdict
+from holdfast.observe.logging import jobs, place, tell
+from holdfast.policy import decide
+from holdfast.task import Task
+from holdfast.worker.blackbox import BlackBox
+from holdfast.worker.executors import InThreads, OnLoop
+from holdfast.worker.finisher import Finisher
+from holdfast.worker.identity import Identity
+from holdfast.worker.runner import Run, begun, timed_out, waited
+
+GRACE = 2.0  # seconds between asking running code to end and ending its process, or leaving without it
+LOOK_EVERY = 0.5
+
+
+class Attempts:
+    """Begins attempts for `Slots`, and settles what has ended."""
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task[..., Any]],
+        finisher: Finisher,
+        box: BlackBox,
+        clock: Clock,
+        concurrency: int,
+        identity: Callable[[], Identity],
+        freed: Callable[[Run], None],
+    ) -> None:
+        self.finished = 0
+        self.overdue: Callable[[Run], object] | None = None  # told of a thread that goes on after timeout and grace
+        self.in_threads = InThreads(self._ended, concurrency)
+        self._on_loop = OnLoop(self._ended)
+        self._tasks = tasks
+        self._finisher = finisher
+        self._box = box
+        self._clock = clock
+        self._identity = identity
+        self._freed = freed
+
+    def begin(self, claim: Claim) -> Run | None:
+        """Starts an attempt; None if that cannot be, which is an end in itself."""
+        task = self._tasks.get(claim.task)
+        if task is None:
+            hint = "given back for later; is its module imported by the app, or named in Holdfast(modules=[...])?"
+            tell(
+                jobs,
+                logging.WARNING,
+                "unknown-task",
+                task=claim.task,
+                job=claim.id,
+                queue=claim.queue,
+                message=hint,
+            )
+            self._finisher.add(decide(claim, Released(f"no task {claim.task!r} in this worker", unknown=True)))
+            return None
+        run = begun(claim, task, self._identity().held, self._clock.monotonic(), self._box)
+        if jobs.isEnabledFor(logging.INFO):
+            _tell(logging.INFO, "started", run, waited=waited(claim) / SECOND)
+        try:
+            self._executor(run).start(run)
+        except RuntimeError as error:
+            _tell(logging.ERROR, "not-started", run, message=f"{error}; given back for later")
+            self._finisher.add(decide(claim, Released(f"could not be started: {error}", unknown=True)))
+            return None
+        if claim.terms.timeout is not None:
+            run.timer = asyncio.get_running_loop().call_later(claim.terms.timeout / SECOND, timed_out, run)
+        return run
+
+    def _executor(self, run: Run) -> OnLoop | InThreads:
+        return self._on_loop if run.task.is_async else self.in_threads
+
+    def _ended(self, run: Run, verdict: Verdict | None) -> None:
+        """An attempt's code has ended: settle it, and free its slot."""
+        run.settled()
+        if verdict is None:
+            _tell(logging.WARNING, "lost", run, message="the claim was lost while it ran; nothing is written")
+            self._box.end(run.key)
+        else:
+            outcome = decide(run.claim, verdict)
+            self._finisher.add(outcome)
+            self._tell_end(run, verdict, outcome)
+        self.finished += 1
+        self._freed(run)
+
+    def look(self, runs: Iterable[Run]) -> float:
+        """Looks for those that take too long; returns the seconds until the next look."""
+        now = self._clock.monotonic()
+        for run in runs:
+            if now - run.started >= run.slow_at:
+                run.slow_at *= 2
+                _tell(logging.WARNING, "slow", run, ran=now - run.started, message="still running; it has no timeout")
+            if self._stays(run, now):
+                run.overdue = True
+                if self.overdue is not None:
+                    self.overdue(run)
+        return LOOK_EVERY
+
+    def _stays(self, run: Run, now: float) -> bool:
+        """Whether a plain function goes on although its time and a grace are over."""
+        if run.overdue or run.handle is not None or run.deadline is None:
+            return False
+        return run.job.stopped == "timeout" and now > run.deadline + GRACE
+
+    def _tell_end(self, run: Run, verdict: Verdict, outcome: Outcome) -> None:
+        ran = self._clock.monotonic() - run.started
+        match verdict:
+            case Succeeded() if run.job.stopped == "timeout":
+                _tell(logging.WARNING, "succeeded", run, ran=ran, message="after its timeout")
+            case Succeeded():
+                if jobs.isEnabledFor(logging.INFO):
+                    _tell(logging.INFO, "succeeded", run, ran=ran)
+            case Failed(error, final):
+                dead = outcome.state is State.DEAD
+                again = None if outcome.delay is None else outcome.delay / SECOND
+                _tell(
+                    logging.ERROR if dead else logging.WARNING,
+                    "dead" if dead else "failed",
+                    run,
+                    ran=ran,
+                    error=error.type,
+                    message=error.message,
+                    at=place(error.traceback),
+                    retry_in=None if dead else again,
+                    hint="no retry= set" if dead and not final and run.claim.terms.max_attempts == 1 else None,
+                )
+            case _:
+                _tell(logging.INFO, outcome.ended, run, ran=ran, reason=outcome.reason)
+
+
+def then(task: Task[..., Any]) -> Literal["retry", "final"]:
+    """What a TimeoutError means to a task."""
+    return "retry" if task.retry.retries(TimeoutError()) else "final"
+
+
+def _tell(level: int, event: str, run: Run, **fields: Any) -> None:
+    claim = run.claim
+    attempt = f"{claim.attempt}/{claim.terms.max_attempts}"
+    tell(
+        jobs,
+        level,
+        event,
+        task=claim.task,
+        job=claim.id,
+        queue=claim.queue,
+        attempt=attempt,
+        fence=claim.fence,
+        **fields,
+    )

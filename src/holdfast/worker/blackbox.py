@@ -1,0 +1,189 @@
+"""The black box of one worker process: memory that outlives it, with its pulses and the runs that it has begun.
+
+The supervisor makes it and hands its descriptor down; an embedded worker has one of its own, which its process slots
+read. One process writes each field; all times are monotonic seconds, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable
+from functools import lru_cache
+from inspect import unwrap
+from typing import Any, NamedTuple
+from uuid import UUID
+from zlib import crc32
+
+SPARE = 2_500  # runs that have ended but are not settled, beside those under way
+
+_HEADER = 128
+_TIME, _COUNT = struct.Struct("<d"), struct.Struct("<q")
+_LOOP, _THREADS, _UNSENT, _BEATEN, _LEASE, _HELD = range(0, 48, 8)
+_BLOCKER, _LOOP_IDENT, _LOOP_NATIVE, _TOP = range(48, 80, 8)
+_RUN = struct.Struct("<16sqdQQQQd")  # the time of its beginning is written last: until then there is no run
+
+
+class Begun(NamedTuple):
+    """A run that was begun and is not settled. `thread`, `native`: 0 on the loop. `group`: its slot's process group."""
+
+    id: UUID
+    fence: int
+    deadline: float  # 0: it may take as long as it likes
+    thread: int
+    native: int
+    code: int  # see `code_of`
+    group: int
+    since: float
+
+    @property
+    def key(self) -> tuple[UUID, int]:
+        return self.id, self.fence
+
+
+class BlackBox:
+    """Fields for the pulses, and a table of runs."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        weakref.finalize(self, os.close, descriptor)
+        self._memory = mmap.mmap(descriptor, 0)
+        places = (len(self._memory) - _HEADER) // _RUN.size
+        self._free = list(range(places - 1, -1, -1))
+        self._taken: dict[tuple[UUID, int], int] = {}
+
+    @classmethod
+    def made(cls, concurrency: int) -> BlackBox:
+        """A new one, for a worker of so many slots, in memory that no file name leads to."""
+        size = _HEADER + (concurrency + SPARE) * _RUN.size
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("holdfast-blackbox")
+        else:  # macOS
+            with tempfile.TemporaryFile() as file:
+                descriptor = os.dup(file.fileno())
+        os.ftruncate(descriptor, size)
+        return cls(descriptor)
+
+    # --- runs, written by the worker
+
+    def begin(self, key: tuple[UUID, int], deadline: float | None, code: int, now: float, *, on_loop: bool) -> None:
+        """Notes that a run begins, in the thread that it begins in."""
+        place = self._free.pop()
+        here = (0, 0) if on_loop else (threading.get_ident(), threading.get_native_id())
+        offset = _HEADER + place * _RUN.size
+        _RUN.pack_into(self._memory, offset, key[0].bytes, key[1], deadline or 0.0, *here, code, 0, now)
+        if place >= self._count(_TOP):
+            self._put(_TOP, place + 1)
+        self._taken[key] = place
+
+    def in_group(self, key: tuple[UUID, int], group: int) -> None:
+        """Notes the process group that the run's code is in, so that whoever ends this worker can end it, too."""
+        place = self._taken.get(key)
+        if place is not None:
+            _COUNT.pack_into(self._memory, _HEADER + place * _RUN.size + 56, group)
+
+    def end(self, key: tuple[UUID, int]) -> None:
+        """Notes that a run is settled, if it was ever begun."""
+        place = self._taken.pop(key, None)
+        if place is not None:
+            _TIME.pack_into(self._memory, _HEADER + place * _RUN.size + _RUN.size - 8, 0.0)
+            self._free.append(place)
+
+    # --- runs, read by whoever outlives the worker
+
+    def begun(self) -> list[Begun]:
+        """The runs that are not settled."""
+        found: list[Begun] = []
+        for place in range(self._count(_TOP)):
+            fields = _RUN.unpack_from(self._memory, _HEADER + place * _RUN.size)
+            if fields[-1]:
+                found.append(Begun._make((UUID(bytes=fields[0]), *fields[1:])))
+        return found
+
+    def blocker(self) -> tuple[UUID, int] | None:
+        """The run that the worker itself saw keeping its loop from going on."""
+        place = self._count(_BLOCKER) - 1
+        if place < 0:
+            return None
+        id, fence, *_, since = _RUN.unpack_from(self._memory, _HEADER + place * _RUN.size)  # noqa: A001
+        return (UUID(bytes=id), fence) if since else None
+
+    def blocked_by(self, key: tuple[UUID, int] | None) -> None:
+        """Notes which run keeps the loop from going on."""
+        self._put(_BLOCKER, self._taken.get(key, -1) + 1 if key is not None else 0)
+
+    # --- pulses
+
+    def on_loop(self) -> None:
+        """Notes which thread the loop runs in, which is this one."""
+        self._put(_LOOP_IDENT, threading.get_ident())
+        self._put(_LOOP_NATIVE, threading.get_native_id())
+
+    @property
+    def loop_thread(self) -> tuple[int, int]:
+        """The loop's thread as Python numbers it and as the system does."""
+        return self._count(_LOOP_IDENT), self._count(_LOOP_NATIVE)
+
+    def pulse(self, now: float, unsent: float) -> None:
+        """The loop goes on; `unsent`: since when the oldest outcome waits to be written, 0 if none does."""
+        self._set(_LOOP, now)
+        self._set(_UNSENT, unsent)
+
+    def thread_pulse(self, now: float) -> None:
+        """Threads go on."""
+        self._set(_THREADS, now)
+
+    @property
+    def pulses(self) -> tuple[float, float, float]:
+        """When the loop and when threads last went on, and since when the oldest outcome waits (0: none does)."""
+        return self._get(_LOOP), self._get(_THREADS), self._get(_UNSENT)
+
+    # --- the lease, written by whoever beats
+
+    def beat(self, sent: float, lease: float, held_until: float) -> None:
+        """A beat that was sent at `sent` was accepted; the lease is beyond doubt until `held_until`."""
+        self._set(_LEASE, lease)
+        self._set(_BEATEN, max(sent, self._get(_BEATEN)))
+        self._set(_HELD, max(held_until, self._get(_HELD)))
+
+    @property
+    def beaten(self) -> tuple[float, float]:
+        """When the last accepted beat was sent, and the length of the lease in seconds; 0 and 0 before the first."""
+        return self._get(_BEATEN), self._get(_LEASE)
+
+    @property
+    def held_until(self) -> float:
+        """Until when the lease is beyond doubt."""
+        return self._get(_HELD)
+
+    # --- fields
+
+    def _get(self, offset: int) -> float:
+        value: float = _TIME.unpack_from(self._memory, offset)[0]
+        return value
+
+    def _set(self, offset: int, value: float) -> None:
+        _TIME.pack_into(self._memory, offset, value)
+
+    def _count(self, offset: int) -> int:
+        value: int = _COUNT.unpack_from(self._memory, offset)[0]
+        return value
+
+    def _put(self, offset: int, value: int) -> None:
+        _COUNT.pack_into(self._memory, offset, value)
+
+
+@lru_cache(4096)
+def code_of(fn: Callable[..., Any]) -> int:
+    """A number for a handler's code, by which a stack that faulthandler wrote is recognised as its."""
+    code = getattr(unwrap(fn), "__code__", None)
+    return 0 if code is None else code_number(code.co_filename, code.co_name)
+
+
+def code_number(file: str, name: str) -> int:
+    """As `code_of`, from what a stack says."""
+    return crc32(f"{file}\0{name}".encode(errors="backslashreplace")) + 1

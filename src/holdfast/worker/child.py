@@ -1,0 +1,149 @@
+"""A worker process as its supervisor sees it: spawned, ended whole, and what its death means for the jobs it held."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+from holdfast.job import Loss
+from holdfast.worker.blackbox import Begun, BlackBox
+from holdfast.worker.channel import Channel
+from holdfast.worker.culprit import crashed, section
+from holdfast.worker.deaths import await_group, ending, kill_group
+from holdfast.worker.loop import Signal
+from holdfast.worker.stacks import Stacks
+from holdfast.worker.watch import Watch
+
+AT_DEADLINE = Loss("ended by its supervisor at the shutdown deadline", on_purpose=True)
+
+Then = Literal["retry", "final"]  # what a TimeoutError means to a task
+
+
+class Handed(NamedTuple):
+    """The descriptors that a child inherits."""
+
+    channel: int
+    box: int
+    stacks: int
+
+
+class Child:
+    """One worker process, from its spawning to its burial."""
+
+    def __init__(self, process: subprocess.Popen[bytes], channel: Channel, box: BlackBox, stacks: Stacks) -> None:
+        self.process = process
+        self.channel = channel
+        self.box = box
+        self.stacks = stacks
+        self.watch = Watch()
+        self.worker: UUID | None = None
+        self.tasks: Mapping[int, tuple[str, Then]] = {}  # by the number of a handler's code
+        self.forced: list[dict[str, Any]] = []
+        self.leaving = False  # it said that it goes by itself, with outcomes that the store did not take
+        self.sentence: Loss | None = None  # why its supervisor ended it
+        self.culprit: tuple[UUID, int] | None = None  # the run that made its supervisor end it
+        self.overdue: dict[tuple[UUID, int], Then] = {}  # runs past their timeout that only its end can end
+        self.relieved = Signal()  # it was asked to leave, and may be replaced
+        self.seen_into = 0.0  # seconds that it had stood still when its stacks were last read
+
+    @classmethod
+    async def spawned(cls, command: Callable[[Handed], Sequence[str]], concurrency: int) -> Child:
+        """Starts a process of its own group, with a channel, a black box and a file for its stacks. Raises OSError."""
+        box, stacks = BlackBox.made(concurrency), Stacks()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            handed = Handed(theirs.fileno(), box.descriptor, stacks.descriptor)
+            try:
+                process = subprocess.Popen(  # noqa: ASYNC220  # exec takes a millisecond; this thread lives as long
+                    command(handed), stdin=subprocess.DEVNULL, pass_fds=handed, start_new_session=True
+                )
+            except BaseException:
+                ours.close()
+                raise
+        return cls(process, await Channel.over(ours), box, stacks)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def end(self, why: Loss) -> None:
+        """Kills the child, for a reason that its jobs will tell."""
+        self.sentence = self.sentence or why
+        self.kill()
+
+    def kill(self) -> None:
+        """Kills the child and everything it started, its slots included; works after its own death, too."""
+        for group in self.groups():
+            kill_group(group)
+
+    def groups(self) -> list[int]:
+        """The process groups that its code runs in: its own, and its slots'."""
+        return [self.pid, *{run.group for run in self.box.begun() if run.group}]
+
+    def await_groups(self) -> None:
+        """Waits until nothing that it started runs any more."""
+        for group in self.groups():
+            await_group(group)
+
+    def losses(self, code: int, peak: int) -> tuple[Loss, dict[UUID, Loss]]:
+        """What shall be written on the jobs that it held: on those never begun, and on each that was.
+
+        `code`: how it ended; `peak`: the most memory it held, in MiB.
+        """
+        common = self._loss(code, peak)
+        begun, stacks = self.box.begun(), self.stacks.read()
+        who = self.culprit
+        if self.sentence is None and code < 0 and (run := crashed(stacks, begun, self.box.loop_thread[0])):
+            who = run.key
+        company = len(begun) > 1
+        written = {run.id: self._loss_of(run, common._replace(company=company), who, stacks) for run in begun}
+        return common._replace(begun=False), written
+
+    def _loss_of(self, run: Begun, common: Loss, who: tuple[UUID, int] | None, stacks: str) -> Loss:
+        stack = section(stacks, run.thread or self.box.loop_thread[0])
+        if run.key in self.overdue:
+            return common._replace(overdue=self.overdue[run.key], stack=stack)
+        if run.key == who:
+            return common._replace(on_purpose=False, culprit=True, stack=stack)
+        if who is not None:
+            return common._replace(cause=f"{common.cause}, which was another job's doing", on_purpose=True)
+        return common
+
+    def _loss(self, code: int, peak: int) -> Loss:
+        if self.sentence is not None:
+            return self.sentence
+        if self.forced:
+            return AT_DEADLINE
+        if self.leaving:
+            return Loss("left with outcomes not recorded", on_purpose=True)
+        return Loss(f"its process (pid {self.pid}) ended: {ending(code)}; it held up to {peak} MiB of memory")
+
+    def named(self, run: Begun) -> dict[str, Any]:
+        """A run, for a line of the log."""
+        task, _ = self.tasks.get(run.code, (None, ""))
+        return {"task": task, "job": run.id, "fence": run.fence}
+
+    def then(self, run: Begun) -> Then:
+        """What a TimeoutError means to the run's task."""
+        return self.tasks.get(run.code, ("", "retry"))[1]
+
+    def close(self) -> None:
+        """Lets the channel go."""
+        with suppress(OSError):
+            self.channel.close()
+
+
+def reaped(process: subprocess.Popen[bytes]) -> tuple[int, int]:
+    """Reaps a dead child: its return code, and the most memory that it held, in MiB."""
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except ChildProcessError:
+        return process.wait(), 0
+    process.returncode = os.waitstatus_to_exitcode(status)
+    unit = 2**10 if os.uname().sysname == "Linux" else 2**20
+    return process.returncode, usage.ru_maxrss // unit

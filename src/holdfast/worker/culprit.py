@@ -1,0 +1,59 @@
+"""Who did it: which run ended or holds up its process, read from stacks, thread times and the black box. Pure.
+
+The stacks are as the standard library's faulthandler writes them (`dump_traceback`, Python 3.11 to 3.13): a section for
+each thread, headed by its identifier in hexadecimal, the innermost call first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
+from holdfast.worker.blackbox import Begun, code_number
+
+_HEAD = re.compile(r"^(Current thread|Thread) 0x([0-9a-f]+)", re.MULTILINE)
+_CALL = re.compile(r'^  File "(.*)", line \d+ in (.*)$', re.MULTILINE)
+
+
+def crashed(stacks: str, begun: Sequence[Begun], loop_thread: int) -> Begun | None:
+    """The run whose thread a fatal signal met."""
+    found = next((head for head in _HEAD.finditer(stacks) if head[1] == "Current thread"), None)
+    return None if found is None else _run_in(int(found[2], 16), stacks, begun, loop_thread)
+
+
+def held_up(
+    stacks: str, begun: Sequence[Begun], loop_thread: tuple[int, int], busy: AbstractSet[int], blocker: object = None
+) -> Begun | None:
+    """The run that keeps its process, or the loop in it, from going on.
+
+    `blocker`: (id, fence) of the one that the process itself has named. `busy`: the threads, as the system numbers
+    them, that used the processor lately: where nobody else can run, one that runs is the one.
+    """
+    named = [run for run in begun if run.key == blocker]
+    if named:
+        return named[0]
+    ident, native = loop_thread
+    suspects = [run for run in begun if run.thread and run.native in busy]
+    if native in busy:
+        on_loop = _run_in(ident, stacks, begun, ident)
+        suspects += [on_loop] if on_loop is not None else []
+    return suspects[0] if len(suspects) == 1 else None
+
+
+def section(stacks: str, thread: int) -> str:
+    """What the stacks say about one thread."""
+    heads = [*_HEAD.finditer(stacks)]
+    for place, head in enumerate(heads):
+        if int(head[2], 16) == thread:
+            end = heads[place + 1].start() if place + 1 < len(heads) else len(stacks)
+            return stacks[head.start() : end].rstrip()
+    return ""
+
+
+def _run_in(thread: int, stacks: str, begun: Sequence[Begun], loop_thread: int) -> Begun | None:
+    if thread != loop_thread:
+        return next((run for run in begun if run.thread == thread), None)
+    codes = {code_number(file, name) for file, name in _CALL.findall(section(stacks, thread))}
+    known = [run for run in begun if not run.thread and not run.group and run.code in codes]
+    return known[0] if len(known) == 1 else None

@@ -1,0 +1,130 @@
+"""The deaths of processes: waited for, confirmed for their whole group, and told for people."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from holdfast.observe.logging import tell, workers
+
+GROUP_GONE = 5.0
+
+
+def ending(code: int) -> str:
+    """How a process ended, from its return code, for people."""
+    if code >= 0:
+        return f"exit code {code}"
+    with suppress(ValueError):
+        return f"killed by signal {-code} ({signal.Signals(-code).name})"
+    return f"killed by signal {-code}"
+
+
+def kill_group(group: int) -> None:
+    """Kills a process and everything that it started; works after its leader's own death, too."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+async def in_thread(call: Callable[[], object], name: str) -> None:
+    """Waits for `call()` in a thread of its own: each child needs one all its life, and a pool has only a few."""
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+
+    def wait() -> None:
+        try:
+            call()
+        finally:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(over.set)
+
+    while True:
+        try:
+            threading.Thread(target=wait, name=name, daemon=True).start()
+            break
+        except RuntimeError:  # no more threads just now
+            await asyncio.sleep(0.1)
+    await over.wait()
+
+
+def await_death(process: subprocess.Popen[bytes]) -> None:
+    """Waits until the child is dead, leaving it unreaped: so neither its pid nor its group can be another's yet."""
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13: reaped at once
+        process.wait()
+        return
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+
+def await_group(group: int) -> None:
+    """Waits until nobody of a killed group is left; its leader is reaped already."""
+    end = time.monotonic() + GROUP_GONE
+    while _runs(group):
+        if time.monotonic() > end:
+            message = "killed, but something of it is still there"
+            tell(workers, logging.ERROR, "group-stays", group=group, message=message)
+            return
+        time.sleep(0.001)
+
+
+def _runs(group: int) -> bool:
+    """Whether any process of the group still runs; a zombie does not, whoever has to reap it."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-group, os.WNOHANG)[0]:  # as PID 1 or subreaper, the orphans are this process's own
+            pass
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    try:
+        seen = [path / "stat" for path in Path("/proc").iterdir() if path.name.isdigit()]
+    except OSError:
+        return True
+    return not seen or any(_runs_in(stat, group) for stat in seen)
+
+
+def _runs_in(stat: Path, group: int) -> bool:
+    try:
+        fields = stat.read_bytes().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or nobody's whom this process could kill
+        return False
+    except OSError:  # no descriptors just now: not known to be gone
+        return True
+    state, members, threads = fields[0], int(fields[2]), int(fields[17])
+    return members == group and (state not in {b"Z", b"X"} or threads > 1)  # the first thread may end before others
+
+
+def reap_strangers(own: set[int]) -> None:
+    """As PID 1: reaps what was orphaned; leaves the pids in `own`, whose exit codes are waited for elsewhere."""
+    if not hasattr(os, "waitid"):
+        return
+    with suppress(ChildProcessError):
+        while (dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            if dead.si_pid in own:  # seen first until it is reaped, which is soon
+                return
+            os.waitpid(dead.si_pid, os.WNOHANG)
+
+
+def busy_threads(pid: int, seconds: float) -> set[int]:
+    """The threads of a process, as the system numbers them, that used the processor within the next `seconds`."""
+    before = _thread_times(pid)
+    time.sleep(seconds)
+    return {thread for thread, used in _thread_times(pid).items() if used > before.get(thread, used)}
+
+
+def _thread_times(pid: int) -> dict[int, int]:
+    """Clock ticks that each thread has used; empty where the system does not say."""
+    times: dict[int, int] = {}
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError, ValueError, IndexError):
+                fields = (task / "stat").read_bytes().rpartition(b")")[2].split()
+                times[int(task.name)] = int(fields[11]) + int(fields[12])
+    return times

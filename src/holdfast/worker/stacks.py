@@ -1,0 +1,61 @@
+"""The stacks of a process, written by the standard library's faulthandler at a crash or a signal, read from outside.
+
+faulthandler writes from the signal handler itself, so it works where Python code does not run any more: in a crash,
+and while a C call keeps the interpreter to itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import fcntl
+import os
+import signal
+import tempfile
+import weakref
+from contextlib import suppress
+
+SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2  # the default action would end it
+MOST = 64 * 1024  # bytes that are read
+LOOK_EVERY, WAIT_MOST = 0.02, 1.0  # seconds
+
+
+class Stacks:
+    """A file without a name that a child inherits. Made by the parent, which reads it."""
+
+    def __init__(self) -> None:
+        if hasattr(os, "memfd_create"):
+            self.descriptor = os.memfd_create("holdfast-stacks")
+        else:  # macOS
+            with tempfile.TemporaryFile() as file:
+                self.descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self.descriptor)
+        fcntl.fcntl(self.descriptor, fcntl.F_SETFL, fcntl.fcntl(self.descriptor, fcntl.F_GETFL) | os.O_APPEND)
+
+    def read(self) -> str:
+        """What was written since the last `clear`."""
+        return os.pread(self.descriptor, MOST, 0).decode("ascii", "backslashreplace")
+
+    def clear(self) -> None:
+        """Forgets what was written."""
+        os.ftruncate(self.descriptor, 0)
+
+    async def of(self, pid: int) -> str:
+        """Asks a process for its stacks now; nothing if it is stopped or gone."""
+        self.clear()
+        with suppress(ProcessLookupError):
+            os.kill(pid, SIGNAL)
+        text, end = "", asyncio.get_running_loop().time() + WAIT_MOST
+        while asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(LOOK_EVERY)
+            before, text = text, self.read()
+            if text and text == before:
+                break
+        return text
+
+
+def write_stacks(descriptor: int, *, asked: bool = True) -> None:
+    """In the child: writes its stacks to `descriptor` when it crashes, and (`asked`) whenever it is asked for them."""
+    faulthandler.enable(descriptor)
+    if asked:
+        faulthandler.register(SIGNAL, descriptor)
