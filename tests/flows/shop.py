@@ -87,3 +87,84 @@ async def poison() -> None:
     """Ends its whole process."""
     note("begin")
     os._exit(7)
+
+
+def _spin_until(name: str) -> None:
+    """Pure Python that never waits, until the file `name` is there."""
+    there = Path(os.environ["LEDGER"]).parent / name
+    while not there.exists():
+        sum(range(10_000))
+
+
+@jobs.task
+async def blocks_the_loop(until: str) -> str:
+    """An async handler that forgot to be one."""
+    note("begin")
+    _spin_until(until)
+    note("effect")
+    return until
+
+
+@jobs.task
+def spins(until: str) -> str:
+    """A plain handler that is busy in Python all the time, and never looks whether it should stop."""
+    note("begin")
+    _spin_until(until)
+    note("effect")
+    return until
+
+
+@jobs.task
+def holds_the_interpreter(seconds: float) -> int:
+    """One C call after another that lets no other thread run in between: `sum` over a range takes no break."""
+    note("begin")
+    end, total = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        total = sum(range(int(4e7 * seconds)))
+    note("effect")
+    return total
+
+
+@jobs.task
+async def holds_it_on_the_loop(seconds: float) -> int:
+    """The same in an async handler."""
+    return holds_the_interpreter.fn(seconds)
+
+
+@jobs.task
+def pids() -> int:
+    """Which process ran it."""
+    note("begin")
+    note("effect")
+    return os.getpid()
+
+
+@jobs.task
+def hoards(mib: int) -> int:
+    """Keeps memory for good."""
+    note("begin")
+    _hoard.append(b"x" * (mib * 2**20))
+    note("effect")
+    return os.getpid()
+
+
+_hoard: list[bytes] = []
+
+
+@jobs.task
+def segfaults() -> None:
+    """Reads what is not there."""
+    import ctypes
+
+    note("begin")
+    ctypes.string_at(0)
+
+
+@jobs.task
+def orphans(number: int) -> int:
+    """Leaves processes behind whose parent is gone, and which nobody waits for."""
+    import subprocess
+
+    for _ in range(number):
+        subprocess.run(["sh", "-c", "sleep 0.2 & exit 0"], check=True)
+    return number

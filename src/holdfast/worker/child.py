@@ -13,7 +13,7 @@ from uuid import UUID
 from holdfast.job import Loss
 from holdfast.worker.blackbox import Begun, BlackBox
 from holdfast.worker.channel import Channel
-from holdfast.worker.culprit import crashed, section
+from holdfast.worker.culprit import crashed, stack_of
 from holdfast.worker.deaths import await_group, ending, kill_group
 from holdfast.worker.loop import Signal
 from holdfast.worker.stacks import Stacks
@@ -105,7 +105,7 @@ class Child:
         return common._replace(begun=False), written
 
     def _loss_of(self, run: Begun, common: Loss, who: tuple[UUID, int] | None, stacks: str) -> Loss:
-        stack = section(stacks, run.thread or self.box.loop_thread[0])
+        stack = stack_of(stacks, run.thread or self.box.loop_thread[0])
         if run.key in self.overdue:
             return common._replace(overdue=self.overdue[run.key], stack=stack)
         if run.key == who:

@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from holdfast.worker.blackbox import Begun, code_number
 
 _HEAD = re.compile(r"^(Current thread|Thread) 0x([0-9a-f]+)", re.MULTILINE)
-_CALL = re.compile(r'^  File "(.*)", line \d+ in (.*)$', re.MULTILINE)
+_LINE = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
 
 
 def crashed(stacks: str, begun: Sequence[Begun], loop_thread: int) -> Begun | None:
@@ -41,8 +41,14 @@ def held_up(
     return suspects[0] if len(suspects) == 1 else None
 
 
-def section(stacks: str, thread: int) -> str:
-    """What the stacks say about one thread."""
+def stack_of(stacks: str, thread: int) -> str:
+    """The stack of one thread as Python's own tracebacks write it: the innermost call last."""
+    calls = _LINE.findall(_section(stacks, thread))
+    lines = [f'  File "{file}", line {line}, in {name}' for file, line, name in reversed(calls)]
+    return "\n".join(["Stack (most recent call last):", *lines]) if lines else ""
+
+
+def _section(stacks: str, thread: int) -> str:
     heads = [*_HEAD.finditer(stacks)]
     for place, head in enumerate(heads):
         if int(head[2], 16) == thread:
@@ -54,6 +60,6 @@ def section(stacks: str, thread: int) -> str:
 def _run_in(thread: int, stacks: str, begun: Sequence[Begun], loop_thread: int) -> Begun | None:
     if thread != loop_thread:
         return next((run for run in begun if run.thread == thread), None)
-    codes = {code_number(file, name) for file, name in _CALL.findall(section(stacks, thread))}
+    codes = {code_number(file, name) for file, _, name in _LINE.findall(_section(stacks, thread))}
     known = [run for run in begun if not run.thread and not run.group and run.code in codes]
     return known[0] if len(known) == 1 else None

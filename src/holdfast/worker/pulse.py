@@ -55,6 +55,7 @@ class Pulse:
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._box.on_loop()
+        self._box.thread_pulse(time.monotonic())
         self._answer()
         self._thread.start()
 

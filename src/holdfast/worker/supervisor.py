@@ -30,7 +30,7 @@ from holdfast.worker import FLUSH
 from holdfast.worker.attempts import GRACE
 from holdfast.worker.blackbox import Begun
 from holdfast.worker.child import AT_DEADLINE, Child, Handed, Then, reaped
-from holdfast.worker.culprit import held_up, section
+from holdfast.worker.culprit import held_up, stack_of
 from holdfast.worker.deaths import await_death, busy_threads, ending, in_thread, reap_strangers
 from holdfast.worker.identity import doubt_from
 from holdfast.worker.janitor import Janitor
@@ -318,7 +318,7 @@ class Supervisor:
         """Names who holds up a child that cannot say so itself; ends it if that run's own time is over."""
         who, at = await self._held_up(child)
         now, still = self._clock.monotonic(), child.watch.still
-        if still[THREADS] >= FROZEN:  # else its own pulse tells
+        if still[THREADS] >= FROZEN / 2:  # else its own pulse tells
             named = child.named(who) if who else {}
             message = "no thread of it goes on; its lease is kept"
             told = {"pid": child.pid, "still": still[THREADS], **named, "at": at, "message": message}
@@ -336,7 +336,7 @@ class Supervisor:
         await in_thread(lambda: busy.update(busy_threads(child.pid, BUSY_FOR)), f"holdfast-look-{child.pid}")
         stacks = await child.stacks.of(child.pid)
         who = held_up(stacks, child.box.begun(), child.box.loop_thread, busy, child.box.blocker())
-        return who, place(section(stacks, who.thread or child.box.loop_thread[0])) if who else None
+        return who, place(stack_of(stacks, who.thread or child.box.loop_thread[0])) if who else None
 
     # --- the store
 

@@ -1,0 +1,154 @@
+"""Code that does not let go: it is named, its lease is kept, others go on; past its timeout its process is ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast import Holdfast
+from tests.flows.conftest import Ledger, Service, until
+from tests.flows.shop import blocks_the_loop, deaf, holds_it_on_the_loop, holds_the_interpreter, pids, spins, work
+
+pytestmark = pytest.mark.timeout(150)
+
+
+def told(service: Service, event: str, **fields: object) -> bool:
+    """Whether a line of the log tells of `event` with these fields."""
+    wanted = [f"event={event}", *(f"{name}={value}" for name, value in fields.items())]
+    return any(all(f" {field} " in f" {line} " for field in wanted) for line in service.text().splitlines())
+
+
+def both_run(app: Holdfast, ledger: Ledger, service: Service) -> None:
+    """Waits until both processes of the service take jobs."""
+    until(lambda: len(service.children()) == 2, "two processes")
+    seen: set[int] = set()
+    while len(seen) < 2:
+        seen |= {job.result(timeout=40) for job in app.enqueue_many(pids.bind() for _ in range(8))}
+
+
+@pytest.mark.parametrize("handler", [blocks_the_loop, spins], ids=["async", "thread"])
+def test_a_handler_that_spins_in_python_keeps_its_lease_and_holds_up_nobody_elsewhere(
+    handler: Any, app: Holdfast, ledger: Ledger, serve: Callable[..., Service], tmp_path: Path
+) -> None:
+    service = serve("--processes", "2", "--concurrency", "2")
+    both_run(app, ledger, service)
+    job = handler.enqueue("enough")
+    until(lambda: ledger.count("begin", job.id), "its start")
+    if handler is blocks_the_loop:
+        until(lambda: told(service, "loop-blocked", job=job.id, task=handler.name), "the report, by name")
+        assert "test_stuck" not in service.text()
+        assert "tests/flows/shop.py" in next(line for line in service.text().splitlines() if "loop-blocked" in line)
+    others = app.enqueue_many(work.bind(n) for n in range(6))
+    assert [other.result(timeout=60) for other in others] == list(range(6))
+    tmp_path.joinpath("enough").touch()
+    assert job.result(timeout=60) == "enough"
+    assert ledger.count("begin", job.id) == 1
+    assert service.stop() == 0
+
+
+@pytest.mark.parametrize("handler", [holds_the_interpreter, holds_it_on_the_loop], ids=["thread", "async"])
+def test_a_c_call_that_holds_the_interpreter_is_named_by_the_supervisor(
+    handler: Any, app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+) -> None:
+    service = serve("--processes", "2", "--concurrency", "2")
+    both_run(app, ledger, service)
+    job = handler.enqueue(9)
+    until(lambda: told(service, "frozen", job=job.id, task=handler.name), "the report, by name")
+    others = app.enqueue_many(work.bind(n) for n in range(6))
+    assert [other.result(timeout=60) for other in others] == list(range(6))
+    assert job.result(timeout=90) > 0
+    assert ledger.count("begin", job.id) == 1, "its lease was kept"
+    assert service.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("handler", "argument"),
+    [
+        (blocks_the_loop, "never"),
+        (spins, "never"),
+        (holds_the_interpreter, 300.0),
+        (holds_it_on_the_loop, 300.0),
+        (deaf, 600.0),
+    ],
+    ids=["async", "thread", "thread-in-c", "async-in-c", "asleep"],
+)
+def test_past_its_timeout_it_is_ended_with_its_process_and_its_neighbours_are_not_charged(
+    handler: Any, argument: Any, app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+) -> None:
+    service = serve("--concurrency", "4", "--deadline", "3")
+    neighbours = app.enqueue_many(work.bind(n, seconds=2.0) for n in range(3))
+    until(lambda: ledger.count("begin") == 3, "the neighbours' start")
+    job = handler.using(timeout=1).enqueue(argument)
+    until(lambda: job.status().finished, "its end", 60)
+    status = job.status()
+    assert status.state == "dead"
+    assert status.errors[-1].type == "TimeoutError"
+    assert "its process was ended" in status.errors[-1].message
+    assert status.attempt == 1
+    (pid,) = {line["pid"] for line in ledger.lines("begin") if line["job"] == str(job.id)}
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert [neighbour.result(timeout=60) for neighbour in neighbours] == [0, 1, 2]
+    for neighbour in neighbours:
+        assert neighbour.status().attempt == 1
+    assert service.stop() == 0
+
+
+def test_what_stands_still_for_the_stall_limit_is_ended_and_only_the_culprit_is_charged(
+    app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+) -> None:
+    service = serve("--concurrency", "4", "--stall-limit", "3")
+    neighbours = app.enqueue_many(deaf.bind(1.0 + n) for n in range(2))
+    until(lambda: ledger.count("begin") == 2, "the neighbours' start")
+    bad = blocks_the_loop.enqueue("never")
+    until(lambda: told(service, "stuck", job=bad.id, task=bad.status().task), "the report, by name")
+    assert [neighbour.result(timeout=60) for neighbour in neighbours] == [None, None]
+    until(lambda: ledger.count("begin", bad.id) == 2, "its next run, alone")
+    (error,) = bad.status().errors
+    assert "stood still" in error.message
+    assert "_spin_until" in error.traceback
+    for neighbour in neighbours:
+        assert not neighbour.status().errors, "a neighbour is not charged"
+    bad.cancel()
+    until(lambda: bad.status().state == "cancelled", "its end")
+    assert service.stop() == 0
+
+
+def test_a_stopped_child_is_ended_after_the_stall_limit_and_its_jobs_run_again(
+    app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+) -> None:
+    service = serve("--stall-limit", "3")
+    job = work.enqueue(1, seconds=1.0)
+    (begun,) = until(lambda: ledger.lines("begin"), "its start")
+    os.kill(begun["pid"], signal.SIGSTOP)
+    assert job.result(timeout=60) == 1
+    assert told(service, "stuck", pid=begun["pid"])
+    assert ledger.count("effect", job.id) == 1, "the stopped one never went on"
+    assert service.stop() == 0
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("handler", [blocks_the_loop, spins, holds_the_interpreter, holds_it_on_the_loop])
+def test_for_three_leases_the_lease_is_kept(
+    handler: Any, app: Holdfast, ledger: Ledger, serve: Callable[..., Service], tmp_path: Path
+) -> None:
+    service = serve("--processes", "2", "--concurrency", "2")
+    both_run(app, ledger, service)
+    other = serve("--processes", "1")  # whose sweepers would rescue it
+    spinning = handler in {blocks_the_loop, spins}
+    job = handler.enqueue("enough" if spinning else 48)
+    until(lambda: ledger.count("begin", job.id), "its start")
+    while not ledger.count("effect", job.id):
+        assert [one.result(timeout=60) for one in app.enqueue_many(work.bind(n) for n in range(6))] == list(range(6))
+        if ledger.lines()[-1]["at"] - ledger.lines("begin")[0]["at"] > 46:
+            tmp_path.joinpath("enough").touch()
+    assert job.result(timeout=60)
+    assert ledger.count("begin", job.id) == 1
+    assert service.stop() == 0
+    assert other.stop() == 0
