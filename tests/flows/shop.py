@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -89,6 +91,37 @@ async def poison() -> None:
     os._exit(7)
 
 
+@jobs.task
+def poison_in_thread() -> None:
+    """The same in a thread."""
+    note("begin")
+    os._exit(7)
+
+
+@jobs.task
+async def segfaults_on_loop() -> None:
+    """Reads what is not there."""
+    note("begin")
+    await asyncio.sleep(0)
+    ctypes.string_at(0)
+
+
+@jobs.task
+def segfaults_in_thread() -> None:
+    """The same in a thread."""
+    note("begin")
+    ctypes.string_at(0)
+
+
+@jobs.task
+def hogs_memory(mib: int) -> None:
+    """Takes memory, and ends as the system would end it in the end, which a test cannot wait for."""
+    note("begin")
+    hoard = b"x" * (mib * 2**20)
+    os.kill(os.getpid(), signal.SIGKILL)
+    del hoard
+
+
 def _spin_until(name: str) -> None:
     """Pure Python that never waits, until the file `name` is there."""
     there = Path(os.environ["LEDGER"]).parent / name
@@ -149,15 +182,6 @@ def hoards(mib: int) -> int:
 
 
 _hoard: list[bytes] = []
-
-
-@jobs.task
-def segfaults() -> None:
-    """Reads what is not there."""
-    import ctypes
-
-    note("begin")
-    ctypes.string_at(0)
 
 
 @jobs.task

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from holdfast.policy import decide
 from holdfast.store import Store
 from holdfast.stores import open_store
 from tests.flows.conftest import Ledger, Service, until
-from tests.flows.shop import deaf, poison, thread_work, wait_async, work
+from tests.flows.shop import deaf, thread_work, wait_async, work
 
 
 @pytest.mark.timeout(120)
@@ -147,26 +146,6 @@ async def _rescue_by_lease(store: Store) -> Sequence[Claim]:
     store.shift = 0  # due times are written by the clock that the others read
     await store.finish([decide(claim, Lost(claim.loss or Loss("none"))) for claim in claims])
     return claims
-
-
-@pytest.mark.timeout(120)
-def test_a_poison_job_ends_dead_with_its_evidence_and_no_neighbour_does(
-    app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
-) -> None:
-    neighbours = app.enqueue_many(work.bind(n, seconds=0.2) for n in range(8))
-    bad = poison.enqueue()
-    neighbours += app.enqueue_many(work.bind(n, seconds=0.2) for n in range(8, 16))
-    service = serve("--concurrency", "4")
-    until(lambda: bad.status().finished, "the poison job's end", seconds=90)
-    status = bad.status()
-    assert status.state == "dead"
-    assert "exit code 7" in status.errors[-1].message
-    assert ledger.count("begin", bad.id) == 5, "two losses in company, then three alone"
-    assert [job.result(timeout=40) for job in neighbours] == list(range(16))
-    pauses = [float(pause) for pause in re.findall(r"event=restart .*restart_in=([0-9.]+)", service.text())]
-    assert len(pauses) == 5
-    assert pauses == sorted(pauses), "a child that keeps dying is restarted later and later"
-    assert pauses[0] < pauses[-1]
 
 
 @pytest.mark.timeout(120)

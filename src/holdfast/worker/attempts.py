@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.clock import SECOND, Clock
-from holdfast.job import Claim, Failed, Outcome, Released, State, Succeeded, Verdict
+from holdfast.job import Claim, Failed, Lost, Outcome, Released, State, Succeeded, Verdict
 from holdfast.observe.logging import jobs, place, tell
 from holdfast.policy import decide
 from holdfast.task import Task
@@ -16,7 +16,11 @@ from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.executors import InThreads, OnLoop
 from holdfast.worker.finisher import Finisher
 from holdfast.worker.identity import Identity
+from holdfast.worker.launch import Launch
 from holdfast.worker.runner import Run, begun, timed_out, waited
+
+if TYPE_CHECKING:
+    from holdfast.worker.processes import InProcesses
 
 GRACE = 2.0  # seconds between asking running code to end and ending its process, or leaving without it
 LOOK_EVERY = 0.5
@@ -39,6 +43,7 @@ class Attempts:
         self.overdue: Callable[[Run], object] | None = None  # told of a thread that goes on after timeout and grace
         self.in_threads = InThreads(self._ended, concurrency)
         self._on_loop = OnLoop(self._ended)
+        self._in_processes: InProcesses | None = None
         self._tasks = tasks
         self._finisher = finisher
         self._box = box
@@ -75,7 +80,22 @@ class Attempts:
             run.timer = asyncio.get_running_loop().call_later(claim.terms.timeout / SECOND, timed_out, run)
         return run
 
-    def _executor(self, run: Run) -> OnLoop | InThreads:
+    def may_spawn(self, launch: Launch, *, max_jobs: int | None, max_memory: int | None) -> None:
+        """Says how processes for single attempts find the app; a process that reaches a limit is replaced."""
+        from holdfast.worker.processes import InProcesses  # with the codec, which costs what all the rest does
+
+        self._in_processes = InProcesses(self._ended, launch, self._box, max_jobs=max_jobs, max_memory=max_memory)
+
+    async def end_processes(self) -> None:
+        """Ends all processes, busy or not, and settles what ran in them."""
+        if self._in_processes is not None:
+            await self._in_processes.close()
+
+    def _executor(self, run: Run) -> OnLoop | InThreads | InProcesses:
+        if self._in_processes is not None and (run.task.in_process or run.claim.alone):
+            return self._in_processes
+        if run.task.in_process:  # defined after the worker's start
+            raise RuntimeError("run_in='process', but another process cannot find the app")
         return self._on_loop if run.task.is_async else self.in_threads
 
     def _ended(self, run: Run, verdict: Verdict | None) -> None:
@@ -97,7 +117,8 @@ class Attempts:
         for run in runs:
             if now - run.started >= run.slow_at:
                 run.slow_at *= 2
-                _tell(logging.WARNING, "slow", run, ran=now - run.started, message="still running; it has no timeout")
+                hint = None if run.claim.terms.timeout else "it has no timeout"
+                _tell(logging.WARNING, "slow", run, ran=now - run.started, message="still running", hint=hint)
             if self._stays(run, now):
                 run.overdue = True
                 if self.overdue is not None:
@@ -132,6 +153,11 @@ class Attempts:
                     retry_in=None if dead else again,
                     hint="no retry= set" if dead and not final and run.claim.terms.max_attempts == 1 else None,
                 )
+            case Lost(loss):
+                dead = outcome.state is State.DEAD
+                crashes = f"{outcome.crashes}/{run.claim.terms.max_crashes}"
+                level, event = (logging.ERROR, "dead") if dead else (logging.WARNING, "crashed")
+                _tell(level, event, run, ran=ran, crashes=crashes, error="Lost", message=loss.cause)
             case _:
                 _tell(logging.INFO, outcome.ended, run, ran=ran, reason=outcome.reason)
 

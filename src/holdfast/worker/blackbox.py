@@ -27,6 +27,8 @@ _LOOP, _THREADS, _UNSENT, _BEATEN, _LEASE, _HELD = range(0, 48, 8)
 _BLOCKER, _LOOP_IDENT, _LOOP_NATIVE, _TOP = range(48, 80, 8)
 _RUN = struct.Struct("<16sqdQQQQd")  # the time of its beginning is written last: until then there is no run
 
+_RUN_SIZE, _write_run, _write_time = _RUN.size, _RUN.pack_into, _TIME.pack_into
+
 
 class Begun(NamedTuple):
     """A run that was begun and is not settled. `thread`, `native`: 0 on the loop. `group`: its slot's process group."""
@@ -55,6 +57,8 @@ class BlackBox:
         places = (len(self._memory) - _HEADER) // _RUN.size
         self._free = list(range(places - 1, -1, -1))
         self._taken: dict[tuple[UUID, int], int] = {}
+        self._top = 0
+        self._growing = threading.Lock()
 
     @classmethod
     def made(cls, concurrency: int) -> BlackBox:
@@ -73,12 +77,15 @@ class BlackBox:
     def begin(self, key: tuple[UUID, int], deadline: float | None, code: int, now: float, *, on_loop: bool) -> None:
         """Notes that a run begins, in the thread that it begins in."""
         place = self._free.pop()
-        here = (0, 0) if on_loop else (threading.get_ident(), threading.get_native_id())
-        offset = _HEADER + place * _RUN.size
-        _RUN.pack_into(self._memory, offset, key[0].bytes, key[1], deadline or 0.0, *here, code, 0, now)
-        if place >= self._count(_TOP):
-            self._put(_TOP, place + 1)
+        thread, native = (0, 0) if on_loop else (threading.get_ident(), threading.get_native_id())
+        if place >= self._top:
+            with self._growing:
+                self._top = max(self._top, place + 1)
+                self._put(_TOP, self._top)
         self._taken[key] = place
+        id, fence = key  # noqa: A001
+        offset = _HEADER + place * _RUN_SIZE
+        _write_run(self._memory, offset, id.bytes, fence, deadline or 0.0, thread, native, code, 0, now)
 
     def in_group(self, key: tuple[UUID, int], group: int) -> None:
         """Notes the process group that the run's code is in, so that whoever ends this worker can end it, too."""
@@ -90,7 +97,7 @@ class BlackBox:
         """Notes that a run is settled, if it was ever begun."""
         place = self._taken.pop(key, None)
         if place is not None:
-            _TIME.pack_into(self._memory, _HEADER + place * _RUN.size + _RUN.size - 8, 0.0)
+            _write_time(self._memory, _HEADER + place * _RUN_SIZE + _RUN_SIZE - 8, 0.0)
             self._free.append(place)
 
     # --- runs, read by whoever outlives the worker
