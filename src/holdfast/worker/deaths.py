@@ -112,6 +112,14 @@ def reap_strangers(own: set[int]) -> None:
             os.waitpid(dead.si_pid, os.WNOHANG)
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped by a signal, or by a debugger."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in {b"T", b"t"}
+    except OSError:
+        return False
+
+
 def busy_threads(pid: int, seconds: float) -> set[int]:
     """The threads of a process, as the system numbers them, that used the processor within the next `seconds`."""
     before = _thread_times(pid)

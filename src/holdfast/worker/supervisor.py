@@ -31,7 +31,7 @@ from holdfast.worker.attempts import GRACE
 from holdfast.worker.blackbox import Begun
 from holdfast.worker.child import AT_DEADLINE, Child, Handed, Then, reaped
 from holdfast.worker.culprit import held_up, stack_of
-from holdfast.worker.deaths import await_death, busy_threads, ending, in_thread, reap_strangers
+from holdfast.worker.deaths import await_death, busy_threads, ending, in_thread, is_stopped, reap_strangers
 from holdfast.worker.identity import doubt_from
 from holdfast.worker.janitor import Janitor
 from holdfast.worker.keeper import Keeper
@@ -296,7 +296,13 @@ class Supervisor:
         return True
 
     def _look(self, looking: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(looking)
+        async def looked() -> None:
+            try:
+                await looking
+            except Exception as error:  # noqa: BLE001  # what is not seen now is looked for again
+                workers.error("a bug in looking at a child; please report it", exc_info=error)
+
+        task = asyncio.create_task(looked())
         self._looking.add(task)
         task.add_done_callback(self._looking.discard)
 
@@ -320,7 +326,8 @@ class Supervisor:
         now, still = self._clock.monotonic(), child.watch.still
         if still[THREADS] >= FROZEN / 2:  # else its own pulse tells
             named = child.named(who) if who else {}
-            message = "no thread of it goes on; its lease is kept"
+            message = "it is stopped" if is_stopped(child.pid) else "one call of it lets no other thread run"
+            message += "; its lease is kept"
             told = {"pid": child.pid, "still": still[THREADS], **named, "at": at, "message": message}
             tell(workers, logging.WARNING, "frozen", **told)
         if who is None or not who.deadline or now < who.deadline + GRACE or child.sentence is not None:
