@@ -14,15 +14,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.measure import cpu_seconds, family, percentile, rss_mib, until, worker
+from bench.measure import cpu_seconds, family, percentile, rss_mib, say, until, worker
+from bench.recovery import recovery
+from bench.scheduled import scheduled
 
 JOBS = 40_000
 SAMPLES = 300
 IDLE_SECONDS = 10
-
-
-def say(name: str, value: str, aim: str = "") -> None:
-    print(f"  {name:<46} {value:>14}   {aim}", flush=True)
 
 
 def imports(folder: Path) -> None:
@@ -129,11 +127,38 @@ def latency(folder: Path) -> None:
     say("idle latency, enqueue to start, p99", f"{percentile(waits, 0.99):.2f} ms")
 
 
+def slots(folder: Path) -> None:
+    """Jobs in processes of their own: the cost of one, and how long one waits for its process."""
+    os.environ["HOLDFAST_URL"] = f"sqlite:///{folder}/slots.db"
+    from bench.app import jobs, slot, spin
+
+    def waited() -> float:
+        asked = time.time()
+        return (slot.enqueue().result(60) - asked) * 1000
+
+    with jobs, jobs.worker(concurrency=1):
+        say("process job, enqueue to start, cold", f"{waited():.0f} ms")
+        time.sleep(1)
+        say("process job, enqueue to start, warm", f"{statistics.median(waited() for _ in range(50)):.1f} ms")
+        began = [job.result(60) for job in jobs.enqueue_many(slot.bind() for _ in range(500))]
+        say("process jobs that wait already, one slot", f"{(max(began) - min(began)) / 499 * 1000:.2f} ms/job")
+        waits: list[float] = []
+        for _ in range(7):
+            ended = spin.enqueue()
+            until(lambda ended=ended: ended.status().finished, "the end by force", every=0.005)
+            waits.append(waited())
+            time.sleep(0.7)
+        say("  enqueue to start after an end by force", f"{statistics.median(waits):.0f} ms", "[<= 100 ms]")
+
+
 PARTS: dict[str, Callable[[Path], None]] = {
     "imports": imports,
     "enqueue": enqueue,
     "drain": drain,
     "latency": latency,
+    "slots": slots,
+    "scheduled": scheduled,
+    "recovery": recovery,
 }
 
 

@@ -14,6 +14,11 @@ TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+def say(name: str, value: str, aim: str = "") -> None:
+    """Prints a line: what, the figure, and beside it the aim."""
+    print(f"  {name:<46} {value:>14}   {aim}", flush=True)
+
+
 @contextlib.contextmanager
 def worker(url: str, folder: Path, *options: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """A `holdfast worker` on the benchmark's app, ended by SIGTERM."""
@@ -57,3 +62,11 @@ def cpu_seconds(pid: int) -> float:
 def rss_mib(pid: int) -> float:
     """Memory that a process holds."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE / 2**20
+
+
+def runs(pid: int) -> bool:
+    """Whether a process still runs; one that nobody has reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

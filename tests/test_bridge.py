@@ -9,7 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ import pytest
 from holdfast import Holdfast
 from holdfast import bridge as bridges
 from holdfast.bridge import Bridge, run_here
+from holdfast.errors import StoreAway
 
 PATIENCE = 30
 
@@ -27,9 +28,9 @@ async def nothing() -> None:
 
 @pytest.fixture
 def bridge() -> Iterator[Bridge]:
-    it = Bridge(lambda: None)
+    it = Bridge(lambda: None, nothing)
     yield it
-    it.close(nothing)
+    it.close()
 
 
 async def where() -> tuple[int, int]:
@@ -54,8 +55,8 @@ def program(text: str, *arguments: str, cwd: Path | None = None) -> subprocess.C
 
 def test_a_bridge_that_is_not_used_has_no_thread() -> None:
     before = threading.active_count()
-    it = Bridge(lambda: None)
-    it.close(nothing)
+    it = Bridge(lambda: None, nothing)
+    it.close()
     assert threading.active_count() == before
 
 
@@ -171,26 +172,27 @@ def test_a_signal_handler_may_call_in_the_middle_of_a_call(bridge: Bridge) -> No
 
 def test_a_closed_bridge_starts_afresh(bridge: Bridge) -> None:
     first = bridge.run(where())
-    bridge.close(nothing)
+    bridge.close()
     assert not any(thread.ident == first[0] for thread in threading.enumerate())
     second = bridge.run(where())
     assert second[0] in {thread.ident for thread in threading.enumerate()}
     assert bridge.run(where()) == second
 
 
-def test_closing_runs_the_last_call_on_the_bridges_own_loop(bridge: Bridge) -> None:
+def test_closing_runs_the_last_call_on_the_bridges_own_loop() -> None:
     seen: list[tuple[int, int]] = []
-    here = bridge.run(where())
 
     async def last() -> None:
         seen.append(await where())
         raise OSError("a store that cannot close must not keep the program")
 
-    bridge.close(last)
+    bridge = Bridge(lambda: None, last)
+    here = bridge.run(where())
+    bridge.close()
     assert seen == [here]
 
 
-def test_closing_waits_for_the_calls_in_flight(bridge: Bridge) -> None:
+def test_closing_waits_for_the_calls_in_flight() -> None:
     begun = threading.Event()
     done: list[str] = []
 
@@ -203,10 +205,11 @@ def test_closing_waits_for_the_calls_in_flight(bridge: Bridge) -> None:
     async def last() -> None:
         done.append("last")
 
+    bridge = Bridge(lambda: None, last)
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(lambda: bridge.run(slow()))
         assert begun.wait(PATIENCE)
-        bridge.close(last)
+        bridge.close()
         assert call.result(PATIENCE) == "slow"
     assert done == ["slow", "last"]
 
@@ -223,15 +226,44 @@ def test_calls_that_take_too_long_share_one_grace_and_end_for_their_callers(
         await asyncio.Event().wait()
 
     with ThreadPoolExecutor(many) as pool:
-        calls = [pool.submit(lambda: bridge.run(endless())) for _ in range(many)]
+        calls = [pool.submit(lambda: bridge.run(endless())) for _ in range(many // 2)]
+        calls += [pool.submit(lambda: asyncio.run(bridge.arun(endless()))) for _ in range(many // 2)]
         assert all(begun.acquire(timeout=PATIENCE) for _ in range(many)), "not all calls begin"
         before = time.monotonic()
-        bridge.close(nothing)
+        bridge.close()
         took = time.monotonic() - before
         for call in calls:
-            with pytest.raises(CancelledError):
+            with pytest.raises(StoreAway, match="closed before this call could end"):
                 call.result(PATIENCE)
     assert took < 0.2 * many, "each call had a grace of its own"
+
+
+def test_threads_that_enqueue_while_the_app_is_closed_again_and_again_all_get_their_answer(tmp_path: Path) -> None:
+    pytest.importorskip("holdfast.stores.sqlite")
+    app = Holdfast(f"sqlite:///{tmp_path}/jobs.db?durability=normal")
+
+    @app.task(name="shop.send")
+    def send(n: int) -> int:
+        return n
+
+    over, done = threading.Event(), threading.Semaphore(0)
+
+    def enqueue(_: int) -> list[object]:
+        made: list[object] = []
+        while not over.is_set():
+            made.append(send.enqueue(1).id)
+            done.release()
+        return made
+
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(enqueue, n) for n in range(8)]
+        for _ in range(60):
+            assert all(done.acquire(timeout=PATIENCE) for _ in range(40)), "nobody gets an answer any more"
+            app.close()
+        over.set()
+        made = {id for call in calls for id in call.result(PATIENCE)}  # noqa: A001
+    with app:
+        assert {status.id for status in app.find(task="shop.send")} == made
 
 
 # --- forks
@@ -375,7 +407,9 @@ def test_a_forked_child_drops_what_lived_on_the_parents_loop_but_closes_nothing(
     def forget():
         forgotten.append(1)
         return it.pop("connection")
-    bridge = Bridge(forget)
+    async def nothing():
+        pass
+    bridge = Bridge(forget, nothing)
     async def ident():
         return threading.get_ident()
     bridge.run(ident())

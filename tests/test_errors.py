@@ -1,10 +1,14 @@
 """The exceptions: the tree drawn in the docstring is the real one, and each says what it must wherever it travels."""
 
+import ast
 import asyncio
 import copy
+import itertools
 import pickle
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -118,3 +122,50 @@ def test_a_verdict_keeps_its_delay_through_a_copy_and_a_pipe(error: Snooze | Ret
     for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
         assert type(twin) is type(error)
         assert (twin.delay, twin.reason) == (error.delay, error.reason)
+
+
+# --- the page on which people look them up
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "errors.md").read_text()
+ENTRIES = re.findall(r"^\| `([\w-]+)`[^|]*\| \S[^|]*\| \S[^|]*\| \S[^|]*\|$", PAGE, re.MULTILINE)
+GRAVE = {"WARNING", "ERROR"}
+
+
+def _is_grave(node: ast.AST) -> bool:
+    return any(isinstance(part, ast.Attribute) and part.attr in GRAVE for part in ast.walk(node))
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    """An event, or both of a conditional one."""
+    if isinstance(node, ast.IfExp):
+        yield from _names(node.body)
+        yield from _names(node.orelse)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+
+
+def _events() -> set[str]:
+    """What follows a level of warning or error, in a call that tells or in a tuple that is told later."""
+    found = set[str]()
+    for path in (ROOT / "src" / "holdfast").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            told = isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in {"tell", "_tell"}
+            words = node.args if isinstance(node, ast.Call) and told else getattr(node, "elts", [])
+            for level, event in itertools.pairwise(words):
+                if _is_grave(level):
+                    found |= set(_names(event))
+    return found
+
+
+def test_every_exception_and_every_grave_event_has_its_entry_on_the_page() -> None:
+    events = _events()
+    assert {"dead", "failed", "crashed", "store-away", "lonely"} <= events, "the scan no longer finds what there is"
+    wanted = {cls.__name__ for cls in DEFINED} | events
+    assert sorted(wanted - set(ENTRIES)) == [], "docs/errors.md has no entry, or one that is not four cells wide"
+    assert sorted(set(ENTRIES) - wanted) == [], "docs/errors.md tells of what there is no more"
+    assert len(ENTRIES) == len(set(ENTRIES))
+
+
+def test_the_page_names_the_exceptions_in_the_order_of_the_tree() -> None:
+    assert [name for name in ENTRIES if name in _drawn()] == list(_drawn())

@@ -2,9 +2,12 @@
 
 import io
 import logging
+import os
 import re
+import select
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +15,7 @@ import pytest
 
 from holdfast import ConfigError
 from holdfast.observe import logging as observed
-from holdfast.observe.logging import LINE_LIMIT, Human, KeyValue, Lines, configure, quoted, tell
+from holdfast.observe.logging import LINE_LIMIT, Human, KeyValue, Lines, Told, configure, place, quoted, tell
 from holdfast.observe.visible import columns, shortened, visible
 
 JOB = UUID("01a20391-922e-7b4c-a1d0-5f6e8c2b7c3e")
@@ -333,7 +336,6 @@ def test_texts_are_cut_by_the_columns_that_they_take() -> None:
 def test_the_place_of_an_error_is_the_innermost_frame_of_own_code() -> None:
     import json
 
-    from holdfast.observe.logging import place
     from holdfast.policy import failure
 
     def handler() -> None:
@@ -346,3 +348,28 @@ def test_the_place_of_an_error_is_the_innermost_frame_of_own_code() -> None:
     assert found is not None
     assert found.endswith(f"tests/test_logging.py:{line} in handler")
     assert place("") is None
+
+
+def test_the_place_of_an_error_is_found_where_the_working_directory_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    (tmp_path / "release").mkdir()
+    monkeypatch.chdir(tmp_path / "release")
+    (tmp_path / "release").rmdir()  # as a deploy does, under a worker that runs
+    assert place('  File "/srv/shop/mail.py", line 8, in send\n') == "/srv/shop/mail.py:8 in send"
+
+
+def test_a_handler_that_does_not_wait_leaves_out_what_nobody_reads() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as reading, os.fdopen(writer, "w", buffering=1) as stream:
+        handler = Lines(stream, waits=False)
+        record = logging.makeLogRecord({"msg": Told("beat", {"seconds": 1}), "name": "holdfast"})
+        handler.emit(record)
+        first = os.read(reading.fileno(), 100)
+        while select.select([], [writer], [], 0)[1]:
+            os.write(writer, b"x" * 4096)
+        handler.emit(record)  # would wait for ever
+        os.read(reading.fileno(), 1_000_000)
+        handler.emit(record)
+        assert os.read(reading.fileno(), 100) == first

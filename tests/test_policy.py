@@ -384,6 +384,12 @@ def test_a_run_alone_is_not_charged_when_others_ran_in_the_process_that_died() -
     assert (outcome.state, outcome.alone, counts(outcome)) == (State.QUEUED, True, (1, 0, 3, 2))
 
 
+def test_a_job_that_takes_its_worker_along_again_and_again_is_charged_in_the_end() -> None:
+    company = Lost(Loss("killed by signal 9", company=True))
+    assert decide(claim(alone=True, losses=9), company).crashes == 0
+    assert decide(claim(alone=True, losses=10), company).crashes == 1
+
+
 def test_a_job_that_was_born_alone_stays_alone_after_a_loss_in_company() -> None:
     outcome = decide(claim(alone=True), Lost(Loss("killed by signal 9", company=True)))
     assert (outcome.state, outcome.alone, counts(outcome)) == (State.QUEUED, True, (1, 0, 1, 0))

@@ -546,3 +546,48 @@ def test_a_task_of_a_program_read_from_stdin_is_named_after_main() -> None:
     program = "from holdfast import Holdfast\njobs = Holdfast()\n@jobs.task\ndef send(): ...\nprint(send.name)\n"
     done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "__main__.send\n"
+
+
+class Press:
+    @staticmethod
+    def run(sheet: int) -> int:
+        return sheet
+
+
+@pytest.mark.parametrize("fn", [send, asend, Press.run, Press.__dict__["run"]], ids=["plain", "async", "static", "raw"])
+def test_jobs_of_a_task_in_a_process_run_alone(app: Holdfast, fn: Any) -> None:
+    task = app.task(run_in="process")(fn).using(priority=1)
+    assert task.bind(1 if fn not in (send, asend) else "ann").draft.alone
+
+
+def test_jobs_run_in_the_workers_own_process_unless_told_otherwise(app: Holdfast) -> None:
+    assert not app.task(send).bind("ann").draft.alone
+    assert not app.task(run_in="thread", name="in-a-thread")(send).bind("ann").draft.alone
+    assert not app.task(asend).bind("ann").draft.alone
+
+
+@pytest.mark.parametrize("nonsense", ["fork", "", "Process", True, ["process"], 0])
+def test_a_wrong_run_in_is_refused(app: Holdfast, nonsense: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^run_in=.*'thread' or 'process'"):
+        app.task(run_in=nonsense)(send)
+
+
+def test_an_async_function_has_no_thread(app: Holdfast) -> None:
+    with pytest.raises(ConfigError, match=r"run_in='thread' on .*asend.*runs on the worker's loop"):
+        app.task(run_in="thread")(asend)
+
+
+def test_what_another_process_cannot_import_is_refused(app: Holdfast) -> None:
+    def inner() -> None: ...
+
+    for fn, what in ((inner, "inner: it is defined inside another function"), (lambda: None, "it is a lambda")):
+        with pytest.raises(ConfigError, match=rf"run_in='process' on .*{what}.*at the top of a module"):
+            app.task(run_in="process", name="named")(fn)
+        app.task(name=f"in-a-thread-{what[:2]}")(fn)
+
+
+def test_the_main_module_of_a_package_gives_the_same_names_however_it_is_imported(app: Holdfast) -> None:
+    def elsewhere() -> None: ...
+
+    elsewhere.__module__, elsewhere.__qualname__ = "shop.__main__", "elsewhere"
+    assert app.task(elsewhere).name == "shop.elsewhere"

@@ -9,6 +9,7 @@ import asyncio
 import functools
 import importlib
 import inspect
+import os
 import threading
 import time
 import warnings
@@ -16,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Itera
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
-from typing import Any, Never, ParamSpec, Self, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, NamedTuple, Never, ParamSpec, Self, TypedDict, TypeVar, Unpack, cast, overload
 from uuid import UUID
 
 from holdfast.bridge import Bridge, at_exit, run_here
@@ -44,6 +45,7 @@ from holdfast.task import (
 from holdfast.worker import Worker
 from holdfast.worker.batcher import Batcher
 from holdfast.worker.blackbox import BlackBox
+from holdfast.worker.launch import Launch, launch_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,6 +53,7 @@ T = TypeVar("T")
 
 CHUNK = 500  # jobs per write, and ids per operator's step
 PAGE = 100
+LOADING = "_HOLDFAST_LOADING"  # in the environment while a slot process loads the worker's __main__, by its real name
 POLL_FIRST, POLL_MOST = 0.005, 1.0  # seconds between looks while waiting for a result
 
 
@@ -99,11 +102,12 @@ class Holdfast:
         self._names: dict[str, Task[..., Any]] = {}
         self._lock = threading.RLock()
         self._place: Store | None = None
-        self._bridge = Bridge(self._forget)
-        self._opening: asyncio.Task[Batcher[Draft, Receipt]] | None = None
+        self._bridge = Bridge(self._forget, self._close_here)
+        self._openings: dict[asyncio.AbstractEventLoop, asyncio.Task[_Opened]] = {}  # while one closes, the next opens
         self._warned: set[str] = set()
         self.creates = True  # whether a store that is not there yet is made at first use; operators only look
         self._workers = 0
+        self._in_slot = False
         at_exit(self.close)
 
     # --- the store
@@ -111,7 +115,7 @@ class Holdfast:
     def configure(self, url: str | None = None) -> None:
         """Sets the store's URL after construction, as app factories need. ConfigError once the store is in use."""
         with self._lock:
-            if self._place is not None and (self._opening is not None or self._workers):
+            if self._place is not None and (self._openings or self._workers):
                 raise ConfigError(f"configure(): the store is in use already ({self._place.url}); configure before")
             self._url, self._place = url, None
 
@@ -130,11 +134,15 @@ class Holdfast:
 
     def close(self) -> None:
         """Gives calls in flight a moment and closes the store; a later call opens it again."""
-        place, self._opening = self._place, None
-        if place is not None:
-            if place.shared:  # one that lives in this process keeps its jobs
+        with self._lock:
+            if self._place is not None and self._place.shared:  # one that lives in this process keeps its jobs
                 self._place = None
-            self._bridge.close(place.close)
+        self._bridge.close()
+
+    async def _close_here(self) -> None:
+        opening = self._openings.pop(asyncio.get_running_loop(), None)
+        if opening is not None:
+            await (await opening).place.close()
 
     def __enter__(self) -> Self:
         self._bridge.run(self._opened())
@@ -150,22 +158,23 @@ class Holdfast:
     async def __aexit__(self, *exc: object) -> None:
         await asyncio.to_thread(self.close)
 
-    async def _opened(self) -> Batcher[Draft, Receipt]:
+    async def _opened(self) -> _Opened:
         """On the bridge's loop: opens the store once, and the batcher before it."""
-        opening = self._opening
+        loop = asyncio.get_running_loop()
+        opening = self._openings.get(loop)
         if opening is None or (opening.done() and (opening.cancelled() or opening.exception())):
-            opening = self._opening = asyncio.create_task(self._open())
+            opening = self._openings[loop] = asyncio.create_task(self._open())
         return await asyncio.shield(opening)
 
-    async def _open(self) -> Batcher[Draft, Receipt]:
+    async def _open(self) -> _Opened:
         place = self.place
         await place.open(create=self.creates)
-        return Batcher(place.enqueue, CHUNK)
+        return _Opened(place, Batcher(place.enqueue, CHUNK))
 
     def _forget(self) -> object:
-        left = (self._place, self._opening)
+        left = (self._place, self._openings)
         self._lock = threading.RLock()
-        self._place = self._opening = None
+        self._place, self._openings = None, {}
         self._workers = 0
         return left
 
@@ -262,28 +271,44 @@ class Holdfast:
             return self._one(await self._async(self._put, [job.draft]))
 
     async def _put(self, drafts: list[Draft]) -> Sequence[Receipt]:
-        batcher = await self._opened()
-        if not self._workers and not self.place.shared and "memory" not in self._warned:
+        self._may_enqueue()
+        place, batcher = await self._opened()
+        if not self._workers and not place.shared and "memory" not in self._warned:
             self._warned.add("memory")
             observed.tell(
                 observed.stores,
                 observed.WARNING,
                 "lonely",
-                store=self.place.url,
+                store=place.url,
                 message="only a worker in this very process can run these jobs, and there is none yet: jobs.worker()",
             )
         return await batcher.put(drafts)
 
+    def _may_enqueue(self) -> None:
+        _not_while_loading()
+        if self._in_slot and not self.place.shared:
+            raise ConfigError(
+                f"{self.place.url} lives in the worker's process alone: a handler with run_in='process' cannot enqueue "
+                "to it; use a store such as sqlite:///jobs.db"
+            )
+
+    def enter_slot(self, url: str | None) -> None:
+        """For a slot process: this app stands for its worker's, whose store is at `url`."""
+        self._in_slot = True
+        if url is not None and not self._openings:
+            self.configure(url)
+
     def _within(self, drafts: list[Draft], connection: object) -> list[Job[Any]]:
-        self._bridge.run(self._opened())
-        return self._complete(*self._collect(run_here(self._enqueue_within(drafts, connection)), [], []))
+        place = self._bridge.run(self._opened()).place
+        return self._complete(*self._collect(run_here(self._enqueue_within(place, drafts, connection)), [], []))
 
     async def _awithin(self, drafts: list[Draft], connection: object) -> list[Job[Any]]:
-        await self._bridge.arun(self._opened())
-        return self._complete(*self._collect(await self._enqueue_within(drafts, connection), [], []))
+        place = (await self._bridge.arun(self._opened())).place
+        return self._complete(*self._collect(await self._enqueue_within(place, drafts, connection), [], []))
 
-    async def _enqueue_within(self, drafts: list[Draft], connection: object) -> Sequence[Receipt]:
-        return await self.place.enqueue(drafts, connection)
+    async def _enqueue_within(self, place: Store, drafts: list[Draft], connection: object) -> Sequence[Receipt]:
+        self._may_enqueue()
+        return await place.enqueue(drafts, connection)
 
     def _one(self, receipts: Sequence[Receipt]) -> Job[Any]:
         return self._complete(*self._collect(receipts, [], []))[0]
@@ -346,8 +371,8 @@ class Holdfast:
         await self._async(self._retry_one, id)
 
     async def _read(self, id: UUID) -> Record:
-        await self._opened()
-        found = await self.place.find(Where(ids=(id,)), None, 1)
+        place = (await self._opened()).place
+        found = await place.find(Where(ids=(id,)), None, 1)
         return found[0] if found else _missing(id)
 
     async def _finished(self, id: UUID, timeout: Duration | None) -> Record:
@@ -367,13 +392,13 @@ class Holdfast:
         if not isinstance(reason, str):
             raise ConfigError(f"reason={reason!r}: a text")
         reason = cut(reason, REASON_LIMIT)
-        await self._opened()
-        (answer,) = await self.place.cancel([id], reason)
+        place = (await self._opened()).place
+        (answer,) = await place.cancel([id], reason)
         return _missing(id) if answer == "missing" else answer in ("cancelled", "requested")
 
     async def _retry_one(self, id: UUID) -> None:
-        await self._opened()
-        (answer,) = await self.place.retry([id])
+        place = (await self._opened()).place
+        (answer,) = await place.retry([id])
         if answer == "missing":
             _missing(id)
         if answer != "retried":
@@ -449,8 +474,8 @@ class Holdfast:
         return await self._async(self._each, which(where), _CANCELLED, self._cancel_ids, dry_run)
 
     async def _page(self, where: Where, after: Cursor | None, limit: int) -> Sequence[Record]:
-        await self._opened()
-        return await self.place.find(where, after, limit)
+        place = (await self._opened()).place
+        return await place.find(where, after, limit)
 
     async def _each(
         self,
@@ -471,10 +496,12 @@ class Holdfast:
         return done
 
     async def _retry_ids(self, ids: list[UUID]) -> int:
-        return sum(answer == "retried" for answer in await self.place.retry(ids))
+        place = (await self._opened()).place
+        return sum(answer == "retried" for answer in await place.retry(ids))
 
     async def _cancel_ids(self, ids: list[UUID]) -> int:
-        return sum(answer in ("cancelled", "requested") for answer in await self.place.cancel(ids))
+        place = (await self._opened()).place
+        return sum(answer in ("cancelled", "requested") for answer in await place.cancel(ids))
 
     # --- workers
 
@@ -485,7 +512,14 @@ class Holdfast:
         long running jobs may go on when it stops. Such a worker does not survive a handler that holds the
         interpreter longer than the lease, nor the end of the process; `holdfast worker` does.
         """
-        return Worker(self._for_worker, queues=queues, concurrency=concurrency, deadline=deadline, clock=self._clock)
+        return Worker(
+            self._for_worker,
+            queues=queues,
+            concurrency=concurrency,
+            deadline=deadline,
+            clock=self._clock,
+            launch=lambda: launch_of(self, self._tasks.values(), self.url),
+        )
 
     def supervised_worker(self, options: Mapping[str, Any], supervisor: UUID, box: BlackBox) -> Worker:
         """A worker whose lease `supervisor` keeps, which reads its black box; for the command line."""
@@ -499,9 +533,11 @@ class Holdfast:
             box=box,
             max_jobs=options["max_jobs"],
             max_memory=options["max_memory"],
+            launch=lambda: Launch(options["app"], self.url, options["style"], options["level"]),
         )
 
     def _for_worker(self) -> tuple[Store, dict[str, Task[..., Any]]]:
+        _not_while_loading()
         self.load()
         self._workers += 1
         return self.place.twin(), self._names
@@ -511,18 +547,35 @@ _RETRIED = frozenset({State.DEAD, State.CANCELLED})
 _CANCELLED = frozenset({State.SCHEDULED, State.QUEUED, State.RUNNING})
 
 
+class _Opened(NamedTuple):
+    """What lives on one loop of the bridge."""
+
+    place: Store
+    batcher: Batcher[Draft, Receipt]
+
+
 @contextmanager
 def _unclear(drafts: Sequence[Draft], stored: Sequence[object]) -> Generator[None]:
-    """Notes on an error what may have become of the jobs, so that the caller can find out."""
+    """Notes on an error what may have become of the jobs, so that the caller can find out: on all but those that say
+    that nothing was stored, since a signal's handler may raise anything in the middle of a call.
+    """
     try:
         yield
-    except (StoreAway, asyncio.CancelledError) as error:
+    except BaseException as error:
+        if _refuses(error):
+            raise
         ids = ", ".join(str(draft.id) for draft in drafts[:3]) + (", …" if len(drafts) > 3 else "")
         error.add_note(
             f"{len(stored)} jobs were stored before; {len(drafts)} may have been or not: {ids}. Look with "
             "jobs.job(id).status(), or enqueue the same bound jobs again: what is stored already is not stored twice"
         )
         raise
+
+
+def _refuses(error: BaseException) -> bool:
+    if isinstance(error, StoreAway):
+        return False
+    return isinstance(error, (ConfigError, StoreError, Warning))
 
 
 def which(where: Filter) -> Where:
@@ -616,6 +669,15 @@ def _redefinition(old: Callable[..., Any], new: Callable[..., Any]) -> bool:
 def _origin(fn: Callable[..., Any]) -> tuple[object, ...]:
     code = getattr(inspect.unwrap(fn), "__code__", None)
     return (code.co_filename, code.co_firstlineno, code.co_qualname) if code is not None else (fn,)
+
+
+def _not_while_loading() -> None:
+    loading = os.environ.get(LOADING)
+    if loading is not None:
+        raise ConfigError(
+            f"{loading} enqueues jobs or starts a worker while it is imported, as a process of its own does for "
+            "run_in='process': it would start itself for ever; put that under `if __name__ == \"__main__\":`"
+        )
 
 
 def _import(name: str) -> Any:

@@ -55,7 +55,12 @@ class StoreError(HoldfastError):
 
 
 class StoreAway(StoreError):
-    """The store cannot be reached just now (locked, restarting, disk full); the same call may work later."""
+    """The store cannot be reached just now (locked, restarting, disk full); the same call may work later.
+
+    `full`: it had no room for what this call writes; a smaller call may work now.
+    """
+
+    full = False
 
 
 class JobNotFound(HoldfastError):

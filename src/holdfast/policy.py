@@ -34,6 +34,7 @@ from holdfast.job import (
 from holdfast.observe.tracebacks import text_of, traceback_of
 
 COMPANY_LOSSES = 2  # losses in company before the job runs alone
+UNCHARGED_MOST = 10  # losses beyond which any is charged: a job that ends its worker from its slot must not circle
 UNKNOWN_FIRST, UNKNOWN_MOST = 1 * SECOND, 60 * SECOND
 
 
@@ -150,7 +151,7 @@ def _after_loss(job: Claim, loss: Loss) -> Outcome:
     if loss.on_purpose:
         return back
     back = back._replace(error=evidence)
-    if loss.culprit or (job.alone and not loss.company):
+    if loss.culprit or (job.alone and not (loss.company and job.losses < UNCHARGED_MOST)):
         crashes = job.crashes + 1
         state = State.DEAD if crashes >= job.terms.max_crashes else State.QUEUED
         return back._replace(state=state, crashes=crashes, alone=True, keep=_keep(job, state))

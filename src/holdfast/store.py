@@ -274,7 +274,8 @@ class Store(Protocol):
         fence+1 (attempt and started_at stay), worker = sweeper, under no ticket, `loss` written once: one that is there
         stays; else the retired worker's, else LEASE_RAN_OUT. The robbed claim gets a "lost" line. A sweeper that is not
         registered, is retired or whose lease is over gets nothing. A lease that lies further in the future than its
-        own length is cut to that length by a steady sweeper (the clock was stepped back).
+        own length is cut to that length by a steady sweeper (the clock was stepped back). A store that knows for
+        certain that a worker's process has ended may retire it first, whoever sweeps.
         """
         ...
 

@@ -14,6 +14,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Generic,
+    Literal,
     NamedTuple,
     ParamSpec,
     Protocol,
@@ -62,6 +63,7 @@ class TaskOptions(EnqueueOptions, total=False):
 
     name: str  # default: module.qualname, __main__ resolved to the real module
     aliases: Sequence[str]  # names that old jobs may still carry
+    run_in: Literal["thread", "process"]  # default: a thread for a plain function, the loop for an async one
 
 
 class JobOptions(EnqueueOptions, total=False):
@@ -282,7 +284,16 @@ class Task(Generic[P, R]):
     fn: Callable[..., Any]
     name: str
 
-    def __init__(self, client: Client, fn: Callable[..., Any], name: str, aliases: Sequence[str], plan: Plan) -> None:
+    def __init__(
+        self,
+        client: Client,
+        fn: Callable[..., Any],
+        name: str,
+        aliases: Sequence[str],
+        plan: Plan,
+        *,
+        in_process: bool = False,
+    ) -> None:
         functools.update_wrapper(cast("Any", self), fn)  # first: the function's own attributes must not become ours
         self.__dict__.pop("signature", None)
         self._client = client
@@ -290,6 +301,7 @@ class Task(Generic[P, R]):
         self.name = name
         self.aliases = tuple(named(alias, "aliases") for alias in aliases)
         self.is_async = inspect.iscoroutinefunction(fn)
+        self.in_process = in_process  # each of its jobs runs in a process of its own
         self.plan = plan
         self._terms = plan.terms
 
@@ -353,6 +365,7 @@ class Task(Generic[P, R]):
                 plan.delay,
                 plan.at,
                 plan.tags,
+                alone=self.in_process,
             )
         )
 
@@ -367,7 +380,7 @@ class Task(Generic[P, R]):
 
 
 class SyncTask(Task[P, R]):
-    """A task made of a plain function; its jobs run in a thread."""
+    """A task made of a plain function; its jobs run in a thread, or each in a process of its own."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Runs the function here and now; nothing is stored."""
@@ -409,6 +422,7 @@ def define(client: Client, fn: Callable[..., Any], defaults: Plan, options: Mapp
         fn = fn.__func__
     _check_function(fn)
     options = dict(options)
+    in_process = _in_process(fn, options.pop("run_in", None))
     name = options.pop("name", None)
     name = default_name(fn) if name is None else named(name, "name")
     aliases: Sequence[str] = options.pop("aliases", ())
@@ -416,7 +430,25 @@ def define(client: Client, fn: Callable[..., Any], defaults: Plan, options: Mapp
         raise ConfigError(f"aliases={aliases!r}: a list of names, for example aliases=('shop.old_name',)")
     plan = defaults.changed(options, f"@task on {name}", _ENQUEUE)
     kind = AsyncTask[..., Any] if inspect.iscoroutinefunction(fn) else SyncTask[..., Any]
-    return kind(client, fn, name, aliases, plan)
+    return kind(client, fn, name, aliases, plan, in_process=in_process)
+
+
+def _in_process(fn: Callable[..., Any], run_in: object) -> bool:
+    """Whether its jobs run in processes; these import the function, so it must be found by its name."""
+    if run_in not in (None, "thread", "process"):
+        raise ConfigError(f"run_in={run_in!r}: 'thread' or 'process'")
+    if run_in == "thread" and inspect.iscoroutinefunction(fn):
+        raise ConfigError(
+            f"run_in='thread' on {fn!r}: an async function runs on the worker's loop; leave it out, or say 'process'"
+        )
+    qualname = str(getattr(fn, "__qualname__", ""))
+    if run_in == "process" and ("<lambda>" in qualname or "<locals>" in qualname):
+        what = "a lambda" if qualname.endswith("<lambda>") else "defined inside another function"
+        raise ConfigError(
+            f"run_in='process' on {qualname}: it is {what}, so another process cannot import it; "
+            "define it with `def` at the top of a module"
+        )
+    return run_in == "process"
 
 
 def _check_function(fn: object) -> None:
@@ -440,8 +472,7 @@ def _check_function(fn: object) -> None:
 def default_name(fn: Callable[..., Any]) -> str:
     """module.qualname, with `__main__` resolved to the module that a worker would import, and `<locals>` left out."""
     module = getattr(fn, "__module__", None) or "__main__"
-    if module == "__main__":
-        module = _main_module()
+    module = _main_module() if module == "__main__" else module.removesuffix(".__main__")
     qualname = getattr(fn, "__qualname__", "")
     name = f"{module}.{qualname}".replace(".<locals>", "")
     if not qualname or not _NAME.fullmatch(name):

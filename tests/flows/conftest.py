@@ -49,12 +49,14 @@ class Ledger:
 class Service:
     """A `holdfast worker` as an operator would start it."""
 
-    def __init__(self, url: str, ledger: Ledger, *options: str) -> None:
+    def __init__(
+        self, url: str, ledger: Ledger, *options: str, app: str = "tests.flows.shop:jobs", **streams: Any
+    ) -> None:
         environment = {**os.environ, "HOLDFAST_URL": url, "LEDGER": str(ledger.path)}
         self.log = ledger.path.parent / f"worker-{time.monotonic_ns()}.log"
-        command = [sys.executable, "-m", "holdfast", "worker", "tests.flows.shop:jobs", "--log", "kv", *options]
+        command = [sys.executable, "-m", "holdfast", "worker", app, "--log", "kv", *options]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stderr=log, env=environment)
+            self.process = subprocess.Popen(command, **{"stderr": log, **streams}, env=environment)
 
     def children(self) -> list[int]:
         """The worker processes that are alive now."""
@@ -90,8 +92,8 @@ def serve(url: str, ledger: Ledger) -> Iterator[Callable[..., Service]]:
     """Starts services; whatever still runs at the end is killed, whole."""
     started: list[Service] = []
 
-    def start(*options: str) -> Service:
-        started.append(Service(url, ledger, *options))
+    def start(*options: str, **how: Any) -> Service:
+        started.append(Service(url, ledger, *options, **how))
         return started[-1]
 
     yield start

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
@@ -111,6 +112,26 @@ def test_without_its_supervisor_a_child_drains_and_nothing_runs_twice(
 
 
 @pytest.mark.timeout(120)
+def test_when_the_supervisor_is_killed_its_children_drain_and_another_service_runs_the_rest_once(
+    app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+) -> None:
+    service = serve("--processes", "2", "--concurrency", "2")
+    until(lambda: service.text().count("event=started worker=") == 2, "two children")
+    running = app.enqueue_many([*(work.bind(n, seconds=3) for n in range(2)), thread_work.bind(2, seconds=3)])
+    until(lambda: ledger.count("begin") == 3, "three jobs running")
+    children = service.children()
+    assert len({line["pid"] for line in ledger.lines("begin")}) == 2, "both children run some"
+    service.process.kill()
+    until(lambda: service.text().count("event=supervisor-gone") == 2, "the children's notice")
+    rest = app.enqueue_many(work.bind(n) for n in range(3, 10))
+    serve("--concurrency", "4")
+    assert [job.result(timeout=40) for job in [*running, *rest]] == list(range(10))
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "the children's leave")
+    assert ledger.count("begin") == 10, "nothing is run again"
+    assert {status.attempt for status in app.find()} == {1}
+
+
+@pytest.mark.timeout(120)
 async def test_a_late_outcome_of_a_worker_stopped_past_its_lease_is_refused_counted_and_logged(
     url: str, app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
 ) -> None:
@@ -133,6 +154,67 @@ async def test_a_late_outcome_of_a_worker_stopped_past_its_lease_is_refused_coun
     assert await job.aresult(timeout=30) == 5, "the rescued job runs again and ends"
     assert service.stop() == 0
     assert "refused=1" in service.text()
+
+
+_EMBEDDED = """
+import os, time
+from pathlib import Path
+from holdfast.observe.logging import configure
+from tests.flows.taps import jobs
+
+configure("kv", "info")
+with jobs.worker(concurrency=2):
+    while not Path(os.environ["LEDGER"]).with_name("leave").exists():
+        time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def embedded(url: str, ledger: Ledger) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A program with a worker in it, whose outcomes are held before they are written; and its log."""
+    log = ledger.path.with_name("embedded.log")
+    environment = {**os.environ, "HOLDFAST_URL": url, "LEDGER": str(ledger.path), "HOLD": "finish"}
+    with log.open("wb") as stream:
+        process = subprocess.Popen([sys.executable, "-c", _EMBEDDED], stderr=stream, env=environment)
+    yield process, log
+    if process.poll() is None:
+        process.kill()
+        process.wait(10)
+
+
+@pytest.mark.timeout(120)
+async def test_late_outcomes_of_an_embedded_worker_stopped_past_its_lease_are_refused_counted_and_logged(
+    url: str, ledger: Ledger, embedded: tuple[subprocess.Popen[bytes], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", url)
+    from tests.flows.taps import async_life, async_quick, jobs
+
+    process, log = embedded
+    async with jobs:
+        ended, running = await async_quick.aenqueue(), await async_life.aenqueue("middle", stays=True)
+        until(lambda: {"at middle", "at finish"} <= {line["event"] for line in ledger.lines()}, "both at their points")
+        process.send_signal(signal.SIGSTOP)
+        other = open_store(url)
+        await other.open()
+        rescued = await _rescue_by_lease(other)
+        assert {claim.id for claim in rescued} == {ended.id, running.id}
+        await other.close()
+
+        ledger.path.with_name("finish.go").touch()
+        process.send_signal(signal.SIGCONT)
+        until(lambda: "event=refused" in log.read_text(), "the late outcome's refusal")
+        until(lambda: f"event=lost task=tests.flows.taps.async_life job={running.id}" in log.read_text(), "the loss")
+        await ended.aresult(timeout=40)
+        await running.aresult(timeout=40)
+        assert [(await job.astatus()).attempt for job in (ended, running)] == [1, 1], "a loss is no attempt"
+        ledger.path.with_name("leave").touch()
+        assert process.wait(40) == 0, log.read_text()[-3000:]
+    text = log.read_text()
+    assert text.count("event=refused") == 1
+    assert f"job={ended.id} fence=1" in text
+    assert "refused=1" in text
+    begun = Counter((line["job"], line["fence"]) for line in ledger.lines("begin"))
+    assert begun == {(str(job.id), fence): 1 for job in (ended, running) for fence in (1, 3)}
 
 
 async def _rescue_by_lease(store: Store) -> Sequence[Claim]:

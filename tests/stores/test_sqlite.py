@@ -20,12 +20,13 @@ import pytest
 from holdfast.bridge import run_here
 from holdfast.clock import DAY, HOUR, FakeClock, SystemClock
 from holdfast.errors import ConfigError, StoreAway, StoreError
-from holdfast.job import Draft, Failed, Failure, Succeeded, Terms, new_id
+from holdfast.job import Draft, Failed, Failure, Loss, Succeeded, Terms, new_id
 from holdfast.policy import decide
 from holdfast.store import Where
 from holdfast.stores.sqlite import SqliteStore, checkpoint, opening
 from holdfast.stores.sqlite import store as store_module
 from holdfast.stores.sqlite.checkpoint import Checkpoint
+from holdfast.stores.sqlite.files import Files, identity
 from holdfast.stores.sqlite.opening import Migration, connect, patiently, prepare
 from holdfast.stores.sqlite.statements import Sql, statement
 from holdfast.stores.sqlite.writer import Pen, Work, Writer
@@ -511,9 +512,12 @@ async def a_writer(file: Path, *pragmas: str) -> AsyncIterator[Writer]:
         sql = Sql(connection, lambda: 0)
         for text in ("CREATE TABLE IF NOT EXISTS t (x)", *pragmas):
             sql.run(text)
-        return Pen(sql, Checkpoint(str(file), connection, lambda: connection))
+        sql.run("SELECT x FROM t LIMIT 1")
+        main = identity(str(file))
+        assert main is not None
+        return Pen(sql, Files(str(file), main), Checkpoint(str(file), connection, lambda: connection))
 
-    writer = Writer(str(file), take, lambda: None)
+    writer = Writer(str(file), take, lambda: None, lambda: writer.let_go())  # noqa: PLW0108  # made later
     try:
         yield writer
     finally:
@@ -717,6 +721,30 @@ async def test_what_a_claim_reads_depends_on_its_limit_alone(store: SqliteStore,
     await store.enqueue([draft(queue=f"q{n % 300}", delay=n % 2 * HOUR, priority=n % 7) for n in range(3000)])
     many = _work_of(file, claim)
     assert 20 < many < 2 * few, f"{few} for 50 jobs, {many} for 6050"
+
+
+async def test_no_step_reads_scheduled_jobs_that_are_not_due(store: SqliteStore, file: Path) -> None:
+    from holdfast.stores.sqlite import sweep
+    from holdfast.stores.sqlite.claim import Claiming
+
+    worker = await a_worker(store)
+    await store.enqueue([draft() for _ in range(50)])
+    steps: dict[str, Any] = {
+        "idle claim": Claiming(worker, 1, ["other"], 10).look,
+        "claim": Claiming(worker, 1, None, 10).write,
+        "claim of one queue": Claiming(worker, 1, ["mail"], 10).write,
+        "look for due ones": sweep.nothing_due,
+        "promote": lambda sql: sweep.promote(sql, 500),
+        "look for what to prune": sweep.nothing_over,
+    }
+
+    await store.enqueue([draft(delay=DAY)])
+    one = {name: _work_of(file, step) for name, step in steps.items()}
+    for _ in range(4):
+        await store.enqueue([draft(delay=DAY, queue=f"q{n % 3}", priority=n % 5) for n in range(5000)])
+    many = {name: _work_of(file, step) for name, step in steps.items()}
+    assert many.keys() == steps.keys()
+    assert many == pytest.approx(one, abs=10), "a hundred instructions more or less; 20,000 jobs read would be 60,000"
 
 
 async def test_a_batch_is_a_few_steps_whatever_its_size(store: SqliteStore, file: Path) -> None:
@@ -1051,7 +1079,30 @@ async def test_a_row_that_cannot_be_read_is_dead_and_the_others_are_claimed(
     assert len(_told(caplog)) == 1
 
 
-@pytest.mark.parametrize("change", [*BROKEN, "loss = '7'", "started_at = NULL"])
+@pytest.mark.parametrize(
+    ("stored", "loss"),
+    [
+        ('["killed"]', Loss("killed")),
+        ('["killed", true, false, true]', Loss("killed", on_purpose=True, begun=False, culprit=True)),
+        ('["stuck", 1, 1, 0, 1, "a stack", "final"]', Loss("stuck", True, True, False, True, "a stack", "final")),
+    ],
+)
+async def test_a_loss_as_older_versions_wrote_it_is_read(
+    store: SqliteStore, file: Path, stored: str, loss: Loss
+) -> None:
+    worker, sweeper = await a_worker(store), await a_worker(store)
+    await store.enqueue([draft()])
+    await store.claim(worker, 1, None, 1)
+    _break(file, f"loss = '{stored}'", "seq = 1")
+    await store.retire(worker)
+    [claim] = await store.reclaim(sweeper, 10)
+    assert claim.loss == loss
+
+
+LOSSES = ["7", "[7]", '["a",0,0,0,0,7,""]', '["a",0,0,0,0,"","soon"]', '["a",0,0,0,0,"","",0]']
+
+
+@pytest.mark.parametrize("change", [*BROKEN, *(f"loss = '{loss}'" for loss in LOSSES), "started_at = NULL"])
 async def test_a_row_that_cannot_be_read_is_dead_and_the_others_are_reclaimed(
     store: SqliteStore, file: Path, caplog: pytest.LogCaptureFixture, change: str
 ) -> None:

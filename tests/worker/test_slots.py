@@ -279,3 +279,15 @@ def test_a_worker_that_does_not_become_idle_works_on_as_usual_and_is_quiet_longe
         lengths.append(quiet)
         desk.clock.advance(round(quiet) * SECOND)
     assert lengths == [5.0, 10.0, 20.0]
+
+
+def test_where_a_process_can_be_spawned_for_it_a_job_that_must_run_alone_is_like_any_other() -> None:
+    desk = Desk(3)
+    desk.slots = Slots(3, desk.start, desk.clock, quietly=False)
+    arrived = [*claims(1), *claims(2, alone=True), *claims(1)]
+    assert desk.slots.admit(arrived) == ([], False)
+    assert [run.claim for run in desk.running] == arrived[:3]
+    assert desk.slots.room() == 0
+    desk.end(desk.running[1])
+    assert [run.claim for run in desk.running] == [arrived[0], *arrived[2:]]
+    assert not desk.slots.quiet

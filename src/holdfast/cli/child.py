@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import socket
 import sys
+import threading
+import time
 import traceback
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -15,12 +18,14 @@ from uuid import UUID
 from holdfast.app import Holdfast
 from holdfast.cli.load import load_app
 from holdfast.errors import ConfigError, HoldfastError, StoreError
-from holdfast.observe.logging import adopt_root, configure
+from holdfast.observe.logging import adopt_root, configure, tell, workers
 from holdfast.worker.attempts import then
 from holdfast.worker.blackbox import BlackBox, code_of
 from holdfast.worker.stacks import write_stacks
 from holdfast.worker.supervised import serve
 from holdfast.worker.supervisor import SPAWN_FAILED, STORE_FAILED
+
+LEFT_BEHIND = 2.0  # seconds
 
 
 def main() -> int:
@@ -34,7 +39,7 @@ def main() -> int:
     try:
         app = load_app(options["app"])
         adopt_root(options["level"])
-        return asyncio.run(_serve(app, end, options))
+        return _left(asyncio.run(_serve(app, end, options)))
     except StoreError as error:
         return _failed(error, STORE_FAILED)
     except HoldfastError as error:
@@ -60,6 +65,21 @@ async def _serve(app: Holdfast, end: socket.socket, options: dict[str, Any]) -> 
         "store": place.url,
     }
     return await serve(worker, end, _resolved(app), facts)
+
+
+def _left(code: int) -> int:
+    """Threads and exit hooks of the application may hold up Python's own end; they get a moment, and no more."""
+
+    def end() -> None:
+        time.sleep(LEFT_BEHIND)
+        names = ", ".join(one.name for one in threading.enumerate() if one not in own)
+        tell(workers, logging.WARNING, "left-behind", threads=names, message="all jobs are settled; it leaves anyway")
+        os._exit(code)
+
+    closer = threading.Thread(target=end, name="holdfast-leave", daemon=True)
+    own = {closer, threading.main_thread()}
+    closer.start()
+    return code
 
 
 def _resolved(app: Holdfast) -> str:

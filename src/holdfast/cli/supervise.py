@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from holdfast.clock import SystemClock
-from holdfast.observe.logging import Style, configure
+from holdfast.observe.logging import Style, configure, takes
 from holdfast.stores import open_store
 from holdfast.worker.child import Handed
 from holdfast.worker.supervisor import STALL_LIMIT, Supervisor
@@ -35,7 +36,8 @@ def run(
     stall_limit: float | None = STALL_LIMIT,
 ) -> int:
     """Supervises worker processes until a signal; returns the exit code."""
-    configure(style, level)
+    configure(style, level, waits=False)  # a full pipe must not keep it from its children
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some start it, nobody would know how a child ended
     options = {
         "app": app,
         "queues": queues,
@@ -54,7 +56,8 @@ def run(
 
     def ready(facts: dict[str, Any]) -> None:
         lines = banner(facts, options, processes, time.monotonic() - started)
-        sys.stderr.write("\n".join(lines) + "\n")
+        if takes(sys.stderr):
+            sys.stderr.write("\n".join(lines) + "\n")
 
     clock = SystemClock()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import select
 import socket
 import sys
 import time
@@ -284,25 +285,41 @@ class _Shown(dict[str, Any]):
 
 
 class Lines(logging.StreamHandler[Any]):
-    """The handler that `configure` installs: one write for each event."""
+    """The handler that `configure` installs: one write for each event.
+
+    With `waits=False` a line that would have to wait for its reader, as in a full pipe, is left out.
+    """
+
+    def __init__(self, stream: Any, *, waits: bool = True) -> None:
+        super().__init__(stream)
+        self._waits = waits
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self.stream.write(f"{self.format(record)}\n")  # stderr flushes at a line's end by itself
+            if self._waits or takes(self.stream):
+                self.stream.write(f"{self.format(record)}\n")  # stderr flushes at a line's end by itself
         except Exception:  # noqa: BLE001  # whatever a log line meets, the job must not
             self.handleError(record)
 
 
-def configure(style: Style | None, level: str) -> None:
+def takes(stream: Any) -> bool:
+    """Whether a line can be written to `stream` now, without waiting for somebody to read from it."""
+    with suppress(OSError, ValueError):  # no descriptor behind it: it waits for nobody
+        return bool(select.select([], [stream], [], 0)[1])
+    return True
+
+
+def configure(style: Style | None, level: str, *, waits: bool = True) -> None:
     """Sends our log lines to stderr, and nowhere else; what other handlers do with other loggers stays.
 
     Without a style: for people on a terminal, else key=value. Colours only on a terminal without NO_COLOR.
-    ConfigError for an unknown level. A second call replaces the first.
+    Without `waits` a line that nobody reads is left out rather than waited for. ConfigError for an unknown level.
+    A second call replaces the first.
     """
     if level not in LEVELS:
         raise ConfigError(f"log level {level!r}: there are {', '.join(LEVELS)}")
     terminal = sys.stderr.isatty()
-    handler = Lines(sys.stderr)
+    handler = Lines(sys.stderr, waits=waits)
     human = style == "human" or (style is None and terminal)
     handler.setFormatter(Human(colour=terminal and not os.environ.get("NO_COLOR")) if human else KeyValue())
     for former in [h for h in ours.handlers if isinstance(h, Lines)]:
@@ -331,7 +348,9 @@ def place(traceback: str) -> str | None:
     if not frames:
         return None
     path, line, function = frames[-1]
-    return f"{path.removeprefix(os.getcwd() + os.sep)}:{line} in {function}"  # noqa: PTH109  # a text, not a path
+    with suppress(OSError):  # the working directory may have been deleted, as by a deploy
+        path = path.removeprefix(os.getcwd() + os.sep)  # noqa: PTH109  # a text, not a path
+    return f"{path}:{line} in {function}"
 
 
 def _library(path: str) -> bool:

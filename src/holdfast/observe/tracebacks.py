@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
+from typing import TypeAlias, cast
 
 from holdfast.job import MESSAGE_LIMIT, cut
+
+Group: TypeAlias = "BaseExceptionGroup[BaseException]"
 
 FRAMES = 50  # the innermost ones of each exception
 PLENTY = 200  # exceptions that hang together: up to here Python itself writes them
@@ -43,8 +46,7 @@ def _few(error: BaseException) -> bool:
         count += 1
         seen.add(id(one))
         waiting += [link for link in (one.__cause__, one.__context__) if link is not None and id(link) not in seen]
-        if isinstance(one, BaseExceptionGroup):
-            waiting += one.exceptions[: PLENTY + 1]
+        waiting += _members(one)[: PLENTY + 1]
     return count <= PLENTY
 
 
@@ -57,7 +59,7 @@ def _outline(error: BaseException) -> Iterator[str]:
             if place:
                 yield _BY_CAUSE if chain[place - 1].__cause__ is chain[place] else _MEANWHILE
         elif place == ENDS:
-            yield f"… {len(chain) - 2 * ENDS} more exceptions …\n{_MEANWHILE}"
+            yield f"… {len(chain) - 2 * ENDS} more exceptions …\n\n"
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -76,11 +78,15 @@ def _alone(error: BaseException) -> Iterator[str]:
         yield "Traceback (most recent call last):\n"
         yield from traceback.format_list(frames)
     yield _line(error)
-    if isinstance(error, BaseExceptionGroup):
-        for member in error.exceptions[:ENDS]:
-            yield f"  | {_line(member)}"
-        if len(error.exceptions) > ENDS:
-            yield f"  | … {len(error.exceptions) - ENDS} more exceptions\n"
+    members = _members(error)
+    for member in members[:ENDS]:
+        yield f"  | {_line(member)}"
+    if len(members) > ENDS:
+        yield f"  | … {len(members) - ENDS} more exceptions\n"
+
+
+def _members(error: BaseException) -> tuple[BaseException, ...]:
+    return cast("Group", error).exceptions if isinstance(error, BaseExceptionGroup) else ()
 
 
 def _line(error: BaseException) -> str:

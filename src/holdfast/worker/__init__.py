@@ -30,6 +30,7 @@ from holdfast.worker.identity import Identity
 from holdfast.worker.janitor import Janitor
 from holdfast.worker.keeper import KeeperThread
 from holdfast.worker.keeper import OnLoop as ToLoop
+from holdfast.worker.launch import Launch
 from holdfast.worker.loop import Signal, Trouble, repeat
 from holdfast.worker.pulse import Pulse, resident
 from holdfast.worker.runner import Run
@@ -73,6 +74,7 @@ class Worker:
         box: BlackBox | None = None,
         max_jobs: int | None = None,
         max_memory: int | None = None,
+        launch: Callable[[], Launch | None] = lambda: None,
     ) -> None:
         self._supply = supply
         self._queues = _queues(queues)
@@ -83,6 +85,7 @@ class Worker:
         self._given = box
         self._max_jobs = max_jobs
         self._max_memory = max_memory  # bytes
+        self._launch = launch
         self.identity = Identity(clock)
         self._hurry = Signal()
         self._main: asyncio.Task[None] | None = None
@@ -103,9 +106,12 @@ class Worker:
         if self._main is not None:
             raise ConfigError("this worker runs already")
         self._store, self._tasks = self._supply()
+        launch = self._launch()
+        if launch is None:
+            _refuse_processes(self._tasks)
         self.identity = Identity(self._clock)  # never one that was retired
         await self._store.open()
-        self._wire()
+        self._wire(launch)
         try:
             await self._register()
         except BaseException:
@@ -124,7 +130,7 @@ class Worker:
             store=self._store.url,
         )
 
-    def _wire(self) -> None:
+    def _wire(self, launch: Launch | None) -> None:
         self._loop = asyncio.get_running_loop()
         self._box = self._given or BlackBox.made(self._concurrency)
         self._claiming, self._working = Signal(), Signal()
@@ -141,7 +147,9 @@ class Worker:
             self._freed,
         )
         self._attempts.overdue = self._overdue
-        self._slots = Slots(self._concurrency, self._attempts.begin, self._clock)
+        if launch is not None:
+            self._attempts.may_spawn(launch, max_jobs=self._max_jobs, max_memory=self._max_memory)
+        self._slots = Slots(self._concurrency, self._attempts.begin, self._clock, quietly=launch is None)
         self._pulse = Pulse(
             self._box,
             self._slots.running.values,
@@ -166,6 +174,7 @@ class Worker:
         self.beaten(self.identity, sent, registered.lease)
 
     def beaten(self, identity: Identity, sent: float, lease: Span) -> None:
+        """A beat for `identity` that was sent at `sent` (monotonic seconds) was accepted."""
         identity.beaten(sent, lease)
         self._box.beat(sent, lease / SECOND, identity.held_until)
 
@@ -282,6 +291,7 @@ class Worker:
         for run in list(self._slots.running.values()):
             run.stop("shutdown")
         await self._until_idle(GRACE, None)
+        await self._attempts.end_processes()
         self._departure.forced = list(self._slots.running.values())
         self._departure.unsettled = await self._finisher.flush(FLUSH, self._clock.monotonic)
         self._tell_departure()
@@ -535,6 +545,15 @@ class Heard:
 
     def line(self, line: Line) -> None:
         self._worker.told(line)
+
+
+def _refuse_processes(tasks: Mapping[str, Task[..., Any]]) -> None:
+    names = sorted({task.name for task in tasks.values() if task.in_process})
+    if names:
+        raise ConfigError(
+            f"run_in='process' on {', '.join(names[:3])}: another process cannot find the app; "
+            "make it at the top of a module (jobs = Holdfast(...)), not in a function or an interactive session"
+        )
 
 
 def _queues(queues: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -17,7 +17,7 @@ class Batcher(Generic[T, R]):
     """Joins concurrent calls into batches of at most `most` items; one write is in flight at a time.
 
     An error of a joint write is not passed on to strangers: each call is then written alone, except that a store
-    that is away is away for all.
+    that is away is away for all, unless it had no room for so much.
     """
 
     def __init__(self, write: Callable[[Sequence[T]], Awaitable[Sequence[R]]], most: int = 500) -> None:
@@ -68,7 +68,7 @@ class Batcher(Generic[T, R]):
             start += len(items)
 
     async def _apart(self, batch: list[tuple[Sequence[T], asyncio.Future[Sequence[R]]]], error: Exception) -> None:
-        if len(batch) > 1 and not isinstance(error, StoreAway):
+        if len(batch) > 1 and (error.full if isinstance(error, StoreAway) else True):
             for call in batch:
                 await self._write_batch([call])
             return

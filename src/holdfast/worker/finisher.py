@@ -78,12 +78,28 @@ class Finisher:
     async def _write(self, batch: Sequence[Outcome]) -> Sequence[Settled]:
         try:
             return await self._store.finish(batch)
-        except StoreAway:
-            raise
+        except StoreAway as error:
+            if len(batch) == 1 or not error.full:
+                raise
+            return await self._write_what_fits(batch, error)
         except Exception as error:  # noqa: BLE001  # whatever a store cannot take, the others must not wait for
             if len(batch) == 1:
                 return [await self._refused_by_store(batch[0], error)]
         return [(await self._write([outcome]))[0] for outcome in batch]
+
+    async def _write_what_fits(self, batch: Sequence[Outcome], error: StoreAway) -> Sequence[Settled]:
+        """One by one: where the disk is almost full, a long result must not keep the others from it."""
+        answers: list[Settled] = []
+        for outcome in batch:
+            try:
+                answers += await self._write([outcome])
+            except StoreAway as refusal:
+                if not refusal.full:
+                    raise
+                answers.append(Settled(Answer.BUSY))
+        if all(answer.answer is Answer.BUSY for answer in answers):
+            raise error
+        return answers
 
     async def _refused_by_store(self, outcome: Outcome, error: Exception) -> Settled:
         """Asks again a few times; what the store can never take is then recorded as a failure that says so."""

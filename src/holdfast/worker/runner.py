@@ -109,7 +109,7 @@ async def run_async(run: Run) -> Verdict | None:
         args, kwargs = run.task.signature.decode(run.claim.payload)
         return _returned(run, await run.task.fn(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001  # whatever leaves a handler is its verdict
-        return _judged(run, error)
+        return judged(run, error)
     finally:
         run.over = True
 
@@ -122,7 +122,7 @@ def run_plain(run: Run) -> Verdict | None:
         args, kwargs = run.task.signature.decode(run.claim.payload)
         return _returned(run, run.task.fn(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001  # whatever leaves a handler is its verdict
-        return _judged(run, error)
+        return judged(run, error)
     finally:
         run.over = True
 
@@ -138,7 +138,7 @@ def _returned(run: Run, value: object) -> Verdict | None:
         return Failed(failure(error), final=True)
 
 
-def _judged(run: Run, error: BaseException) -> Verdict | None:
+def judged(run: Run, error: BaseException) -> Verdict | None:
     """As `_raised`, whatever the exception's own `__class__` or `__str__` do: an attempt always ends."""
     end_if_copy(run.pid, error)
     try:
@@ -154,7 +154,7 @@ def _raised(run: Run, error: BaseException) -> Verdict | None:
     if why == "lost":
         return None
     if why == "timeout":
-        return _timed_out(run, failure(error).traceback)
+        return overran(run, failure(error).traceback)
     if why == "shutdown":
         return Released("interrupted by shutdown")
     if asked:
@@ -164,7 +164,7 @@ def _raised(run: Run, error: BaseException) -> Verdict | None:
     return verdict_of(error, run.task.retry)
 
 
-def _timed_out(run: Run, traceback: str) -> Verdict:
+def overran(run: Run, traceback: str) -> Verdict:
     text = f"ran longer than its timeout of {short(run.claim.terms.timeout or 0)}"
     return Failed(Failure("TimeoutError", text, traceback), final=not run.task.retry.retries(TimeoutError()))
 

@@ -19,15 +19,21 @@ QUIET_FIRST, QUIET_MOST = 5.0, 600.0  # seconds that nothing is claimed, for a j
 
 
 class Slots:
-    """At most `concurrency` attempts at a time; a job that must run alone runs with nothing beside it."""
+    """At most `concurrency` attempts at a time. `quietly`: a job that must run alone runs with nothing beside it.
 
-    def __init__(self, concurrency: int, start: Callable[[Claim], Run | None], clock: Clock) -> None:
+    That is for a worker that can spawn no process for such a job.
+    """
+
+    def __init__(
+        self, concurrency: int, start: Callable[[Claim], Run | None], clock: Clock, *, quietly: bool = True
+    ) -> None:
         self.concurrency = concurrency
         self.running: dict[tuple[UUID, int], Run] = {}
         self.waiting: deque[tuple[float, Claim]] = deque()
         self.changed = Signal()
         self._start = start
         self._clock = clock
+        self._quietly = quietly
         self._quiet_until = self._restless_until = 0.0  # monotonic seconds
         self._patience = QUIET_FIRST
         self._alone = False
@@ -40,7 +46,7 @@ class Slots:
         waits here behind another would be charged with the other's crash. Meeting one, the worker goes quiet for a
         while. If it does not become idle in that time it works on as usual for as long, and is quiet longer then.
         """
-        lone = [claim for claim in claims if claim.alone]
+        lone = [claim for claim in claims if self._lonely(claim)]
         if lone and self.quiet and len(claims) == 1:
             self._quiet_until, self._patience = 0.0, QUIET_FIRST
             self.add(claims)
@@ -49,8 +55,11 @@ class Slots:
         restless = bool(lone) and now < self._restless_until
         if lone and not self.quiet and not restless:
             self._quiet_until = now + self._patience
-        self.add([claim for claim in claims if not claim.alone])
+        self.add([claim for claim in claims if not self._lonely(claim)])
         return lone, restless
+
+    def _lonely(self, claim: Claim) -> bool:
+        return self._quietly and claim.alone
 
     @property
     def quiet(self) -> bool:
@@ -80,12 +89,12 @@ class Slots:
             run = self._start(claim)
             if run is not None:
                 self.running[run.key] = run
-                self._alone = claim.alone
+                self._alone = self._lonely(claim)
 
     def _may_start(self, claim: Claim) -> bool:
         if not self.running:
             return True
-        return len(self.running) < self.concurrency and not self._alone and not claim.alone
+        return len(self.running) < self.concurrency and not self._alone and not self._lonely(claim)
 
     def ended(self, run: Run) -> None:
         """Frees the attempt's slot."""

@@ -10,6 +10,7 @@ begins to read after a whole checkpoint does not need the log.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -27,7 +28,7 @@ class Checkpoint:
     """Runs on the writer's thread, between its transactions; `writer` is its connection."""
 
     def __init__(self, path: str, writer: sqlite3.Connection, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._log = Path(f"{path}-wal")
+        self._log = Path(f"{os.path.realpath(path)}-wal")  # beside the file itself where the path is a symbolic link
         self._writer = writer
         self._connect = connect
         self._second: sqlite3.Connection | None = None

@@ -6,9 +6,12 @@ import sqlite3
 import threading
 
 from holdfast.clock import Clock, Instant, Span
+from holdfast.errors import StoreAway, StoreError
 from holdfast.stores.sqlite.checkpoint import Checkpoint
-from holdfast.stores.sqlite.opening import Durability, connect, prepare
-from holdfast.stores.sqlite.reader import Reader
+from holdfast.stores.sqlite.files import Files, Identity, identity
+from holdfast.stores.sqlite.opening import Durability, connect, patiently, prepare
+from holdfast.stores.sqlite.presence import Presence
+from holdfast.stores.sqlite.reader import Eye, Reader
 from holdfast.stores.sqlite.statements import Sql
 from holdfast.stores.sqlite.trouble import stated
 from holdfast.stores.sqlite.unreadable import Told
@@ -24,10 +27,11 @@ class Hands:
     """The threads of a store that is open."""
 
     def __init__(self, core: Core) -> None:
-        self.reader = Reader(core.path, core.other)
-        self.watcher = Watcher(core.path, core.other)
+        self._core = core
+        self.reader = Reader(core.path, core.eye, self.let_go)
+        self.watcher = Watcher(core.path, lambda: core.eye().sql)
         try:
-            self.writer = Writer(core.path, core.pen, self.watcher.ring)
+            self.writer = Writer(core.path, core.pen, self.watcher.ring, self.let_go)
         except BaseException:
             self.watcher.close()
             raise
@@ -38,6 +42,15 @@ class Hands:
         self.watcher.close()
         self.reader.close()
 
+    def let_go(self) -> None:
+        """Closes all connections, and with them what SQLite keeps of a file that is gone; the threads take new ones.
+
+        For a thread whose own turn is over: it waits for the turns of the others.
+        """
+        for thread in (self.reader, self.watcher, self.writer):
+            thread.let_go()
+        self._core.served = None  # another file may get the same inode now
+
 
 class Core:
     """Opened by the first twin that opens, closed by the last that closes."""
@@ -47,10 +60,12 @@ class Core:
         self.durability: Durability = durability
         self.shift: Span = 0
         self.told = Told()
+        self.presence = Presence(path)
         self._clock = clock
         self._lock = threading.Lock()
         self._users = 0
         self._hands: Hands | None = None
+        self.served: Identity | None = None  # the file that was looked at last
 
     def now(self) -> Instant:
         return self._clock.now() + self.shift
@@ -60,6 +75,7 @@ class Core:
         with self._lock:
             if self._hands is None:
                 prepare(self.path, create=create)
+                self.served = identity(self.path)
                 try:
                     self._hands = Hands(self)
                 except (MemoryError, OSError) as error:
@@ -83,18 +99,48 @@ class Core:
         if hands is not None:
             hands.writer.tend()
 
-    def connect(self, cache_mib: int, timeout: float = 5.0) -> sqlite3.Connection:
+    def _connect(self, cache_mib: int, timeout: float = 5.0) -> sqlite3.Connection:
         try:
             return connect(self.path, self.durability, cache_mib, timeout)
         except (sqlite3.Error, MemoryError, OSError) as error:
             raise stated(error, self.path) from error
 
+    def _open(self, cache_mib: int, timeout: float = 5.0) -> tuple[Sql, Files]:
+        """A connection that has read, so that the log and its index are open too."""
+        main = self._found()
+        sql = Sql(self._connect(cache_mib, timeout), self.now)
+        try:
+            patiently(self.path, lambda: sql.rows("any_queued"))
+            files = Files(self.path, main)
+            files.check()
+        except BaseException as error:
+            sql.close()
+            if isinstance(error, (sqlite3.Error, MemoryError)):
+                raise stated(error, self.path) from error
+            raise
+        return sql, files
+
+    def _found(self) -> Identity:
+        """The file at the path, which is never made here: a new one would look as if all jobs were done."""
+        main = identity(self.path)
+        if main is None:
+            raise StoreAway(
+                f"{self.path}: the file is gone. Put it back, from where it was moved to or from a backup, and this "
+                "process goes on by itself; or start a worker or producer anew, which begins with an empty one"
+            )
+        if main != self.served:
+            try:
+                prepare(self.path, create=False)
+            except StoreError as error:
+                raise StoreAway(f"{error}. It took the place of the file that was opened first") from error
+            self.served = main
+        return main
+
     def pen(self) -> Pen:
         """What the writer needs."""
-        connection = self.connect(WRITER_CACHE, timeout=0.0)
-        checkpoint = Checkpoint(self.path, connection, lambda: self.connect(OTHER_CACHE))
-        return Pen(Sql(connection, self.now), checkpoint)
+        sql, files = self._open(WRITER_CACHE, timeout=0.0)
+        return Pen(sql, files, Checkpoint(self.path, sql.connection, lambda: self._connect(OTHER_CACHE)))
 
-    def other(self) -> Sql:
+    def eye(self) -> Eye:
         """A connection for a thread that does not write."""
-        return Sql(self.connect(OTHER_CACHE), self.now)
+        return Eye(*self._open(OTHER_CACHE))

@@ -196,7 +196,8 @@ def _run_missing(sql: Sql, path: str) -> Sequence[str]:
         for text in statements:
             sql.run(text)
     except BaseException:
-        sql.run("ROLLBACK")
+        if sql.connection.in_transaction:  # some errors end it
+            sql.run("ROLLBACK")
         raise
     sql.run("COMMIT")
     return statements

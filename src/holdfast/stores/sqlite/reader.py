@@ -6,9 +6,11 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from holdfast.errors import StoreError
 from holdfast.stores.sqlite.calls import Call, answer
+from holdfast.stores.sqlite.files import Files
 from holdfast.stores.sqlite.statements import Sql
 from holdfast.stores.sqlite.threads import started
 from holdfast.stores.sqlite.trouble import stated
@@ -25,12 +27,24 @@ class _Reading(Call[R]):
         self.work = work
 
 
-class Reader:
-    """Owns the reading connection. The thread starts with the first call."""
+class Eye(NamedTuple):
+    """What one reads with: a connection, and the files that it has open."""
 
-    def __init__(self, path: str, connect: Callable[[], Sql]) -> None:
+    sql: Sql
+    files: Files
+
+    def close(self) -> None:
+        self.sql.close()
+
+
+class Reader:
+    """Owns the reading connection. The thread starts with the first call. `lost`: the file is not there any more."""
+
+    def __init__(self, path: str, take: Callable[[], Eye], lost: Callable[[], None]) -> None:
         self._path = path
-        self._turns = Turns(connect, Sql.close)
+        self._turns = Turns(take, Eye.close)
+        self.let_go = self._turns.close
+        self._lost = lost
         self._arrivals: queue.SimpleQueue[_Reading[Any] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -59,13 +73,14 @@ class Reader:
             if not call.wanted:
                 continue
             try:
-                with self._turns.turn() as sql:
-                    call.result = _read(sql, call.work)
+                with self._turns.turn() as eye:
+                    eye.files.check()
+                    call.result = _read(eye.sql, call.work)
             except Exception as error:  # noqa: BLE001  # it is the caller's
                 call.error = stated(error, self._path)
-                if call.error is not error:  # the transaction may still be open
+                if isinstance(call.error, StoreError):  # the transaction may still be open, or the file be another
                     with suppress(Exception):
-                        self._turns.close()
+                        self._lost()
             answer([call])
 
 
@@ -74,4 +89,5 @@ def _read(sql: Sql, work: Callable[[Sql], R]) -> R:
     try:
         return work(sql)
     finally:
-        sql.run("ROLLBACK")
+        if sql.connection.in_transaction:  # some errors end it
+            sql.run("ROLLBACK")

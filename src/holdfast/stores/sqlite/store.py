@@ -181,8 +181,13 @@ class SqliteStore:
         return await self._write(Work(finishing.write, wakes=finishing.wakes))
 
     async def register(self, worker: UUID, supervisor: UUID | None, facts: Mapping[str, object]) -> Registered:
-        """As the seam says."""
-        return await self._write(Work(lambda sql: lives.register(sql, worker, supervisor, facts)))
+        """As the seam says. This process is the worker's: when it ends, others see that at once."""
+
+        def write(sql: Sql) -> Registered:
+            self._core.presence.begin(worker)  # before there is a row, so that whoever sees the row can see the lock
+            return lives.register(sql, worker, supervisor, facts)
+
+        return await self._write(Work(write))
 
     async def beat(self, workers: Sequence[UUID]) -> Beat:
         """As the seam says."""
@@ -194,7 +199,13 @@ class SqliteStore:
 
     async def retire(self, worker: UUID, loss: Loss | None = None, jobs: Mapping[UUID, Loss] = {}) -> None:
         """As the seam says."""
-        await self._write(Work(lambda sql: lives.retire(sql, worker, loss, jobs)))
+
+        def write(sql: Sql) -> bool:
+            ended = lives.retire(sql, worker, loss, jobs)
+            self._core.presence.end(worker)
+            return ended
+
+        await self._write(Work(write))
 
     async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
         """As the seam says. Another process's job is seen after a few ms, one of this process's within 1 ms."""
@@ -218,12 +229,12 @@ class SqliteStore:
 
     async def reclaim(self, sweeper: UUID, limit: int) -> Sequence[Claim]:
         """As the seam says. Writes nothing where nobody's jobs are to be taken over."""
-        work = Work(lambda sql: sweep.reclaim(sql, sweeper, limit), lambda sql: sweep.nothing_lost(sql, sweeper, limit))
-        return await self._claims(await self._write(work), sweeper)
+        sweeping = sweep.Sweeping(sweeper, limit, self._core.presence)
+        return await self._claims(await self._write(Work(sweeping.write, sweeping.look)), sweeper)
 
     async def prune(self, limit: int) -> int:
         """As the seam says. Writes nothing where nothing is over."""
-        return await self._write(Work(lambda sql: sweep.prune(sql, limit), sweep.nothing_over))
+        return await self._write(Work(lambda sql: sweep.prune(sql, limit, self._core.presence), sweep.nothing_over))
 
     # --- the operator's side
 

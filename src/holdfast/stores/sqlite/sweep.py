@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
 from holdfast.clock import DAY, HOUR, Instant
+from holdfast.job import Loss
 from holdfast.store import LEASE_RAN_OUT, Promoted
-from holdfast.stores.sqlite.lives import lease, life_of
-from holdfast.stores.sqlite.rows import text_of_loss
+from holdfast.stores.sqlite.lives import lease, life_of, retire
+from holdfast.stores.sqlite.presence import Presence
+from holdfast.stores.sqlite.rows import text_of_loss, texts_of, uuid_of
 from holdfast.stores.sqlite.statements import Row, Sql
 
 # --- promote
@@ -33,57 +36,78 @@ def _next_in(sql: Sql) -> int | None:
 # --- reclaim
 
 
+PROCESS_GONE = Loss("the worker's process is gone")  # what is written then where nobody said more
+
+
 class _Holder(NamedTuple):
     """What holders.sql returns; without a lease_until there is no such worker."""
 
     id: str
+    supervisor: str | None
     lease_until: Instant | None
     retired_at: Instant | None
     loss: str | None
 
 
-def nothing_lost(sql: Sql, sweeper: UUID, limit: int) -> Sequence[Row] | None:
-    """The rows that a reclaim returns where it has nothing to write."""
-    life, now, length = life_of(sql, sweeper), sql.now(), lease(sql)
-    if life is None or not life.live(now):
-        return []
-    steady = life.steady(now, length)
-    if steady and sql.rows("leases_ahead", now + length) == [(1,)]:
-        return None
-    mine = _mine(sql, sweeper, limit)
-    return mine if len(mine) >= limit or not _lost(sql, sweeper, steady=steady) else None
+class Sweeping(NamedTuple):
+    """One call of reclaim."""
+
+    sweeper: UUID
+    limit: int
+    presence: Presence
+
+    def look(self, sql: Sql) -> Sequence[Row] | None:
+        """The rows that it returns where it has nothing to write."""
+        life, now, length = life_of(sql, self.sweeper), sql.now(), lease(sql)
+        if life is None or not life.live(now):
+            return []
+        steady = life.steady(now, length)
+        if steady and sql.rows("leases_ahead", now + length) == [(1,)]:
+            return None
+        mine = self._mine(sql)
+        if len(mine) >= self.limit:
+            return mine
+        others = self._others(sql)
+        return None if _lost(others, now, steady=steady) or any(self._gone(others)) else mine
+
+    def write(self, sql: Sql) -> Sequence[Row]:
+        """What held.sql returns of the jobs that the sweeper holds as such now."""
+        life, now, length = life_of(sql, self.sweeper), sql.now(), lease(sql)
+        if life is None or not life.live(now):
+            return []
+        steady = life.steady(now, length)
+        if steady:
+            sql.write("cut_leases", now + length, now + length)
+        left = self.limit - len(self._mine(sql))
+        for worker in self._gone(self._others(sql)):
+            retire(sql, uuid_of(worker), PROCESS_GONE)
+        for holder in _lost(self._others(sql), now, steady=steady):
+            if left <= 0:
+                break
+            left -= _take_over(sql, holder, self.sweeper, left)
+        return self._mine(sql)
+
+    def _mine(self, sql: Sql) -> list[Row]:
+        return sql.rows("held", str(self.sweeper), None, max(0, self.limit))
+
+    def _others(self, sql: Sql) -> list[_Holder]:
+        return [holder for holder in map(_Holder._make, sql.rows("holders")) if holder.id != str(self.sweeper)]
+
+    def _gone(self, others: Sequence[_Holder]) -> Iterator[str]:
+        """Whose process has ended without a word; those that were silent longest are looked after first."""
+        living = [holder for holder in others if holder.retired_at is None and holder.lease_until is not None]
+        living.sort(key=lambda holder: holder.lease_until or 0)
+        return self.presence.gone((holder.id, holder.supervisor) for holder in living)
 
 
-def reclaim(sql: Sql, sweeper: UUID, limit: int) -> Sequence[Row]:
-    """What held.sql returns of the jobs that the sweeper holds as such now."""
-    life, now, length = life_of(sql, sweeper), sql.now(), lease(sql)
-    if life is None or not life.live(now):
-        return []
-    steady = life.steady(now, length)
-    if steady:
-        sql.write("cut_leases", now + length, now + length)
-    left = limit - len(_mine(sql, sweeper, limit))
-    for holder in _lost(sql, sweeper, steady=steady):
-        if left <= 0:
-            break
-        left -= _take_over(sql, holder, sweeper, left)
-    return _mine(sql, sweeper, limit)
-
-
-def _mine(sql: Sql, sweeper: UUID, limit: int) -> list[Row]:
-    return sql.rows("held", str(sweeper), None, max(0, limit))
-
-
-def _lost(sql: Sql, sweeper: UUID, *, steady: bool) -> Sequence[_Holder]:
+def _lost(others: Sequence[_Holder], now: Instant, *, steady: bool) -> Sequence[_Holder]:
     """Those whose jobs may be taken over: the retired, then, by a steady sweeper, those whose lease is over."""
-    holders = [holder for holder in map(_Holder._make, sql.rows("holders")) if holder.id != str(sweeper)]
-    retired = [holder for holder in holders if holder.retired_at is not None]
+    retired = [holder for holder in others if holder.retired_at is not None]
     if not steady:
         return retired
-    now = sql.now()
     return retired + [
         holder
-        for holder in holders
+        for holder in others
         if holder.retired_at is None and (holder.lease_until is None or holder.lease_until <= now)
     ]
 
@@ -104,10 +128,18 @@ def nothing_over(sql: Sql) -> int | None:
     return None if some else 0
 
 
-def prune(sql: Sql, limit: int) -> int:
+def prune(sql: Sql, limit: int, presence: Presence) -> int:
     now, most = sql.now(), max(0, limit)
     sql.write("prune_attempts", now, most)
     pruned = sql.write("prune_jobs", now, most)
     if sql.write("prune_workers", now - HOUR, now - DAY):
         sql.write("prune_mail")
+        _tidy(sql, presence)
     return pruned
+
+
+def _tidy(sql: Sql, presence: Presence) -> None:
+    left_over = presence.left_over()
+    [[alive]] = sql.rows("alive", texts_of(left_over))
+    for worker in set(left_over) - set(map(uuid_of, json.loads(alive))):
+        presence.end(worker)

@@ -56,6 +56,7 @@ class Watcher:
         self._path = path
         self._connect = connect
         self._turns = Turns(self._start, Sql.close)
+        self.let_go = self._turns.close
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._bell = Bell()
@@ -102,10 +103,9 @@ class Watcher:
 
     def _start(self) -> Sql:
         sql = self._connect()
-        sql.rows("any_queued")  # the log is there once a connection has read
         if self._kernel is not None:
             os.close(self._kernel)
-        self._kernel = noticing(f"{self._path}-wal") if HEARS_KERNEL else None
+        self._kernel = noticing(f"{os.path.realpath(self._path)}-wal") if HEARS_KERNEL else None
         self._version = None
         return sql
 

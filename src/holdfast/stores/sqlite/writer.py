@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from holdfast.stores.sqlite.calls import Call, answer
 from holdfast.stores.sqlite.checkpoint import Checkpoint
+from holdfast.stores.sqlite.files import Files
 from holdfast.stores.sqlite.opening import WAL_LIMIT, locked_out, pause
 from holdfast.stores.sqlite.statements import Sql
 from holdfast.stores.sqlite.threads import started
@@ -63,9 +64,10 @@ class _Wake:
 
 @dataclass(frozen=True, slots=True)
 class Pen:
-    """What the writer writes with: its connection, and the step that keeps the log short."""
+    """What the writer writes with: its connection, the files it has open, and the step that keeps the log short."""
 
     sql: Sql
+    files: Files
     checkpoint: Checkpoint
 
     def close(self) -> None:
@@ -74,12 +76,17 @@ class Pen:
 
 
 class Writer:
-    """Owns the writing connection. `submit` on any event loop; `woken` is called when jobs may have been queued."""
+    """Owns the writing connection. `submit` on any event loop; `woken` is called when jobs may have been queued.
 
-    def __init__(self, path: str, take: Callable[[], Pen], woken: Callable[[], None]) -> None:
+    `lost` is called when a round was stopped: something is wrong with the connections, or with the file.
+    """
+
+    def __init__(self, path: str, take: Callable[[], Pen], woken: Callable[[], None], lost: Callable[[], None]) -> None:
         self._path = path
         self._turns = Turns(take, Pen.close)
+        self.let_go = self._turns.close
         self._woken = woken
+        self._lost = lost
         with self._turns.turn() as self._pen:  # what keeps us from writing is told now
             pass
         self._arrivals: queue.SimpleQueue[_Writing[Any] | _Wake | None] = queue.SimpleQueue()
@@ -148,6 +155,7 @@ class Writer:
     def _round(self) -> None:
         """Each step is a turn with the pen, so that a fork need not wait for the write lock."""
         with self._turns.turn() as self._pen:
+            self._pen.files.check_if_long()
             self._look()
         while self._calls and not self._written():
             self._dismiss()
@@ -162,6 +170,7 @@ class Writer:
             if not self._locked():
                 return False
             self._transaction()
+            self._pen.files.check()  # before anybody is told that his jobs are stored
             self._answer_taken()
             self._pen.checkpoint.after_commit()
         return True
@@ -188,6 +197,7 @@ class Writer:
         if answered:
             done = set(map(id, answered))
             self._calls = deque(call for call in self._calls if id(call) not in done)
+            self._singly = min(self._singly, len(self._calls))
             answer(answered)
 
     def _answered(self, call: _Writing[Any]) -> bool:
@@ -280,7 +290,7 @@ class Writer:
         """What stopped a whole round is told to all who wait. A transaction that may be open ends with its pen."""
         told = self._stated(error) if isinstance(error, Exception) else RuntimeError(f"the writer met {error!r}")
         with suppress(Exception):
-            self._turns.close()
+            self._lost()
         for call in self._calls:
             call.error = told
         for call in self._taken:

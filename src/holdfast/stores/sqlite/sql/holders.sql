@@ -1,5 +1,5 @@
 -- Everybody who holds jobs, found by leaps through the index, with what is known of them.
--- Returns: id, lease_until (NULL: no such worker), retired_at, loss
+-- Returns: id, supervisor, lease_until (NULL: no such worker), retired_at, loss
 WITH RECURSIVE holder (id) AS (
     SELECT (
         SELECT worker FROM holdfast_jobs INDEXED BY holdfast_held
@@ -16,6 +16,6 @@ WITH RECURSIVE holder (id) AS (
     )
     FROM holder WHERE holder.id IS NOT NULL
 )
-SELECT holder.id, life.lease_until, life.retired_at, life.loss
+SELECT holder.id, life.supervisor, life.lease_until, life.retired_at, life.loss
 FROM holder LEFT JOIN holdfast_workers AS life ON life.id = holder.id
 WHERE holder.id IS NOT NULL;

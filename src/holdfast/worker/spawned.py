@@ -1,0 +1,278 @@
+"""One slot process as its worker sees it: spawned by exec, heard, asked to stop, killed with its group, buried.
+
+A thread of its own spawns it and waits for its death: the system ends such a child when that very thread ends, so the
+thread has to live as long (PR_SET_PDEATHSIG), and the worker's loop waits for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from holdfast.codec import from_json
+from holdfast.job import Failure, Verdict
+from holdfast.worker.blackbox import BlackBox
+from holdfast.worker.board import Board
+from holdfast.worker.channel import Channel
+from holdfast.worker.deaths import await_death, await_group, ending, kill_group
+from holdfast.worker.launch import Launch
+from holdfast.worker.runner import Run
+from holdfast.worker.words import verdict_of
+
+LAST_WORDS = 1.0  # seconds after its death in which what it sent is still read
+DUMP_SIGNAL = signal.SIGUSR2  # has faulthandler write all stacks, even where a C call holds the interpreter
+_KIB = 1024 if sys.platform != "darwin" else 1  # what ru_maxrss counts in
+_START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from holdfast.cli.slot import main; sys.exit(main(*map(int, sys.argv[2:])))"
+)
+
+
+class Answer(NamedTuple):
+    """What a slot says when a handler has ended. `left`: it left processes or threads behind. `memory` in bytes."""
+
+    verdict: Verdict | None
+    left: bool
+    memory: int
+
+
+class Death(NamedTuple):
+    """How a slot process ended. `cause` is for people; `begun`: the number of the last attempt that it began."""
+
+    cause: str
+    begun: int
+    stack: str
+    answer: bytes
+
+
+class Unready(NamedTuple):
+    """Why a slot process never got ready. `failure` is None if there was no process or no thread to be had."""
+
+    reason: str
+    failure: Failure | None = None
+
+
+class Spawned:
+    """A slot process. Raises RuntimeError if there is no thread for it; all else shows in `ready` and `gone`."""
+
+    def __init__(self, launch: Launch, box: BlackBox) -> None:
+        self.jobs = 0
+        self.group = 0
+        self.leaving = False
+        self.timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[Unready | None] = self._loop.create_future()
+        self.gone: asyncio.Future[Death] = self._loop.create_future()
+        self._answer: asyncio.Future[Answer] = self._loop.create_future()
+        self._launch = launch
+        self._box = box
+        self._run: Run | None = None
+        self._channel: Channel | None = None
+        self._hearing: asyncio.Task[None] | None = None
+        self._nonsense = ""
+        self._inherited = 0  # the most memory that it seems to have held before it loaded anything
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None  # while it is killed by its number: not after its burial
+        self._doomed = False
+        threading.Thread(target=self._live, name="holdfast-slot", daemon=True).start()
+
+    # --- what its worker asks of it
+
+    def ask(self, run: Run) -> asyncio.Future[Answer]:
+        """Has it run an attempt; the answer comes when the handler has ended."""
+        self._run, self._answer = run, self._loop.create_future()
+        self.jobs += 1
+        module = self._launch.module_of(run.task)
+        self._send("run", number=self.jobs, claim=run.claim._replace(loss=None), module=module)
+        return self._answer
+
+    def stop(self, why: str) -> None:
+        """Asks the handler to end."""
+        self._send("stop", why=why)
+
+    def leave(self, grace: float) -> None:
+        """Lets it end by itself, and kills it if it has not within `grace` seconds."""
+        self.leaving = True
+        self._send("leave")
+        self._loop.call_later(grace, self.kill)
+
+    def dump(self) -> None:
+        """Has it write down where its code is."""
+        with self._lock, suppress(OSError):
+            if self._process is not None:
+                os.kill(self._process.pid, DUMP_SIGNAL)
+
+    def kill(self) -> None:
+        """Kills it and all that it started; does nothing more once it is buried."""
+        self.leaving = True
+        with self._lock:
+            self._doomed = True
+            if self._process is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(self._process.pid, signal.SIGKILL)  # it may have moved to another group
+                kill_group(self._process.pid)
+
+    def _send(self, word: str, **values: Any) -> None:
+        if self._channel is not None:
+            self._channel.send(word, **values)
+
+    # --- its life, in its thread
+
+    def _live(self) -> None:
+        try:
+            board = Board.made()
+            try:
+                process = self._spawn(board)
+            except BaseException:
+                board.close()
+                raise
+        except Exception as error:  # noqa: BLE001  # no processes, no memory, no descriptors: that passes
+            self._on_loop(self._unborn, f"{type(error).__name__}: {error}")
+            return
+        await_death(process)
+        death = self._bury(process, board)
+        if self._run is not None:
+            self._run.over = True
+        self._on_loop(self._died, death)
+
+    def _spawn(self, board: Board) -> subprocess.Popen[bytes]:
+        ours, theirs = socket.socketpair()
+        descriptors = (theirs.fileno(), board.descriptor, self._box.descriptor)
+        command = [sys.executable, "-c", _START, json.dumps(list(self._launch.path)), *map(str, descriptors)]
+        with theirs:
+            try:
+                process = subprocess.Popen(
+                    [*command, str(os.getpid())],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=descriptors,
+                    cwd=self._launch.cwd,
+                    process_group=0,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        with self._lock:
+            self._process = process
+        if self._doomed or not self._on_loop(self._born, process.pid, ours):
+            ours.close()
+            self.kill()
+        return process
+
+    def _bury(self, process: subprocess.Popen[bytes], board: Board) -> Death:
+        """Its leader is dead: ends and awaits the rest of its group, and takes down what can be known."""
+        kill_group(process.pid)
+        with self._lock:
+            self._process = None
+            code, peak = _reaped(process)
+        await_group(process.pid)
+        how = "nobody knows how" if code is None else ending(code)
+        death = Death(f"its process (pid {process.pid}) ended: {how}{self._memory(peak)}", *_left_on(board))
+        board.close()
+        return death
+
+    def _memory(self, peak: int) -> str:
+        """A process inherits the peak of the one that spawned it, so a small one of its own cannot be told."""
+        if not peak or not self._inherited:
+            return ""
+        bound = "" if peak > self._inherited else "at most "
+        return f"; it held {bound}{max(1, peak // 2**20)} MiB of memory"
+
+    def _on_loop(self, call: Callable[..., object], *args: object) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(call, *args)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            return False
+        return True
+
+    # --- what comes of it, on the loop
+
+    def _unborn(self, reason: str) -> None:
+        self._became(Unready(reason))
+        self.gone.set_result(Death(reason, 0, "", b""))
+
+    def _born(self, group: int, ours: socket.socket) -> None:
+        self.group = group
+        self._hearing = self._loop.create_task(self._hear(ours))
+
+    def _died(self, death: Death) -> None:
+        self._settling = self._loop.create_task(self._settle(death))
+
+    async def _settle(self, death: Death) -> None:
+        if self._hearing is not None:
+            await asyncio.wait({self._hearing}, timeout=LAST_WORDS)
+            self._hearing.cancel()
+        if self._channel is not None:
+            self._channel.close()
+        if death.answer and not self._answer.done():
+            with suppress(Exception):
+                self._heard(from_json(death.answer))
+        reason = self._nonsense or death.cause
+        text = f"before it had loaded {self._launch.app}; what it wrote to stderr is where the worker's goes"
+        self._became(Unready(reason, Failure("StartFailed", f"{reason} {text}", death.stack)))
+        self.gone.set_result(death._replace(cause=reason))
+
+    def _became(self, ready: Unready | None) -> None:
+        if not self.ready.done():
+            self.ready.set_result(ready)
+
+    async def _hear(self, ours: socket.socket) -> None:
+        try:
+            self._channel = await Channel.over(ours)
+            self._load()
+            while (message := await self._channel.receive()) is not None:
+                self._heard(message)
+        except Exception as error:  # noqa: BLE001  # a handler that wrote into whatever descriptor it found
+            self._nonsense = f"its process wrote nonsense to its worker and was ended: {error!r}"
+            self.kill()
+
+    def _load(self) -> None:
+        launch = self._launch
+        self._send(
+            "load",
+            app=launch.app,
+            main=launch.main,
+            file=launch.file,
+            argv=launch.argv,
+            url=launch.url,
+            style=launch.style,
+            level=launch.level,
+        )
+
+    def _heard(self, message: dict[str, Any]) -> None:
+        match message["word"]:
+            case "ready":
+                self._inherited = message["peak"] * _KIB
+                self._became(None)
+            case "failed":
+                failure = Failure(*message["failure"])
+                self._became(Unready(failure.message, failure))
+            case "verdict":
+                self._answer.set_result(Answer(verdict_of(message), message["left"], message["memory"]))
+            case word:
+                raise ValueError(f"no word: {word!r}")
+
+
+def _reaped(process: subprocess.Popen[bytes]) -> tuple[int | None, int]:
+    """Its return code and the most memory that it held, in bytes (0: not known)."""
+    if process.returncode is not None:  # macOS: reaped by the wait for its death
+        return process.returncode, 0
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except ChildProcessError:  # the program reaps, or has the system reap, whatever child there is
+        process.returncode = 0
+        return None, 0
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_maxrss * _KIB
+
+
+def _left_on(board: Board) -> tuple[int, str, bytes]:
+    return board.begun, board.stack, board.answer

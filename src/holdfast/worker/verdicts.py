@@ -1,0 +1,56 @@
+"""What an attempt in a slot process ended as, when its code could not say so itself."""
+
+from __future__ import annotations
+
+import logging
+
+from holdfast.job import Cancelled, Loss, Lost, Released, Verdict
+from holdfast.observe.logging import jobs, tell
+from holdfast.worker.runner import Run, overran
+from holdfast.worker.spawned import Death
+
+
+def no_process(run: Run, reason: str) -> Verdict:
+    """No process or no thread could be had: that passes."""
+    text = f"no process could be had for it: {reason}"
+    tell(
+        jobs,
+        logging.ERROR,
+        "not-started",
+        task=run.claim.task,
+        job=run.claim.id,
+        fence=run.claim.fence,
+        message=f"{text}; given back for later",
+    )
+    return Released(text, unknown=True)
+
+
+def never_begun(run: Run) -> Verdict | None:
+    """It was asked to stop before it was handed over."""
+    match run.job.stopped:
+        case "lost":
+            return None
+        case "cancelled":
+            return Cancelled("cancelled before it began")
+        case _:
+            return Released("interrupted by shutdown before it began")
+
+
+def lost(number: int, death: Death) -> Verdict:
+    """The process died unasked, with its attempt of this number and nobody else in it."""
+    return Lost(Loss(death.cause, begun=death.begun == number, culprit=True, stack=death.stack))
+
+
+def stopped(run: Run, death: Death, said: Verdict | None) -> Verdict | None:
+    """It was asked to stop, and its process was ended. What the runner said in time stands."""
+    match run.job.stopped:
+        case "lost":
+            return None
+        case _ if said is not None:
+            return said
+        case "timeout":
+            return overran(run, death.stack)
+        case "cancelled":
+            return Cancelled("cancelled while running")
+        case _:
+            return Released("interrupted by shutdown")

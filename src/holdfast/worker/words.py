@@ -1,0 +1,40 @@
+"""What a worker and its slot processes say to each other, as JSON: a claim in, a verdict out."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from typing import Any
+from uuid import UUID
+
+from holdfast.job import Cancelled, Claim, Failed, Failure, Released, Snoozed, Succeeded, Terms, Verdict
+
+
+def claim_of(words: list[Any]) -> Claim:
+    """The claim that was sent as it is: a named tuple becomes a list, bytes become base64."""
+    id, fence, worker, task, queue, payload, terms, *rest = words  # noqa: A001
+    return Claim(UUID(id), fence, UUID(worker), task, queue, b64decode(payload), Terms(*terms), *rest)
+
+
+def words_of(verdict: Verdict | None) -> dict[str, Any]:
+    """A verdict for the channel. None: the claim was lost, nothing may be written."""
+    return {"kind": type(verdict).__name__, "verdict": verdict}
+
+
+def verdict_of(words: dict[str, Any]) -> Verdict | None:
+    """The verdict that `words_of` spelt. ValueError if it is none that a runner can give."""
+    fields = words["verdict"]
+    match words["kind"]:
+        case "Succeeded":
+            return Succeeded(b64decode(fields["result"]))
+        case "Failed":
+            return Failed(Failure(*fields["error"]), fields["final"], fields["after"])
+        case "Snoozed":
+            return Snoozed(**fields)
+        case "Cancelled":
+            return Cancelled(**fields)
+        case "Released":
+            return Released(**fields)
+        case "NoneType":
+            return None
+        case kind:
+            raise ValueError(f"no verdict: {kind!r}")

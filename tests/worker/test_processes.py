@@ -1,0 +1,453 @@
+"""Attempts in slot processes: their results, their ends by force, their deaths, and what they cannot spoil."""
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast import ConfigError, Holdfast, Job, JobFailed, Worker
+from holdfast.worker import processes
+from holdfast.worker.launch import Launch
+from tests.worker import crew
+from tests.worker.rig import events, fields, soon, until
+
+pytestmark = pytest.mark.timeout(120)
+Started = Callable[..., Any]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CREW", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+async def worker(here: Path) -> AsyncIterator[Worker]:
+    async with crew.jobs.worker(concurrency=4, deadline=0) as it:
+        yield it
+
+
+async def outcome(job: Job[Any]) -> tuple[Any, ...]:
+    """What a user sees of the end."""
+    await until_over(job)
+    status = await job.astatus()
+    value = await job.aresult() if status.state == "succeeded" else None
+    return status.state, status.attempt, value, status.reason, [(e.attempt, e.type, e.message) for e in status.errors]
+
+
+async def until_over(job: Job[Any]) -> None:
+    async with asyncio.timeout(60):
+        while not (await job.astatus()).finished:  # noqa: ASYNC110  # a handle tells nobody of its end
+            await asyncio.sleep(0.005)
+
+
+async def begun(here: Path, name: str, count: int = 1) -> list[int]:
+    """The processes that the handler noted."""
+    file = here / name
+    await until(lambda: file.exists() and file.read_text().count("\n") >= count, f"{name} never began")
+    return [int(line) for line in file.read_text().split()]
+
+
+async def gone(pids: list[int]) -> None:
+    await until(lambda: not any(crew._runs(pid) for pid in pids), f"something of {pids} still runs")  # noqa: SLF001
+
+
+# --- results
+
+
+async def test_jobs_run_one_after_another_in_a_process_of_their_own(worker: Worker) -> None:
+    here = os.getpid()
+    assert await (await crew.thread_pid.aenqueue()).aresult(60) == here
+    first = await (await crew.pid.aenqueue()).aresult(60)
+    assert first != here
+    assert await (await crew.pid.aenqueue()).aresult(60) == first, "a process that is idle is used again"
+    assert await (await crew.async_pid.aenqueue()).aresult(60) == first, "an async handler gets one, too"
+
+
+async def test_jobs_at_the_same_time_have_a_process_each(worker: Worker) -> None:
+    jobs = [await crew.sleeps.aenqueue(0.5) for _ in range(3)]
+    assert len({await job.aresult(60) for job in jobs}) == 3
+
+
+async def test_whatever_ends_a_handler_means_the_same_as_in_a_thread(worker: Worker) -> None:
+    tasks = crew.jobs.tasks
+    kinds = {
+        kind: {name: await tasks[f"{name}.{kind}"].aenqueue() for name in crew.BOTH} for kind in ("thread", "process")
+    }
+    ends = {kind: {name: await outcome(job) for name, job in jobs.items()} for kind, jobs in kinds.items()}
+    assert ends["process"] == ends["thread"]
+    assert {end[0] for end in ends["process"].values()} == {"succeeded", "dead", "cancelled"}
+    for name in crew.BOTH:
+        places = [[f"in {name}" in e.traceback for e in (await kinds[k][name].astatus()).errors] for k in kinds]
+        assert places[0] == places[1]
+
+
+async def test_a_handler_knows_its_job(worker: Worker) -> None:
+    job = await crew.looks_around.aenqueue()
+    seen = await job.aresult(60)
+    assert 25 < seen.pop("left") <= 30
+    assert seen == {
+        "id": str(job.id),
+        "task": crew.looks_around.name,
+        "queue": "default",
+        "attempt": 1,
+        "fence": 1,
+        "held": True,
+        "cancelled": False,
+    }
+
+
+# --- ends by force
+
+
+@pytest.mark.parametrize("task", [crew.spins, crew.backtracks], ids=["python", "c"])
+async def test_a_timeout_ends_what_never_looks_and_the_retry_comes_after_it(
+    task: Any, here: Path, worker: Worker
+) -> None:
+    job = await task.aenqueue("it")
+    assert await job.aresult(60) == [], "the first process still ran when the second attempt began"
+    status = await job.astatus()
+    assert (status.attempt, [error.type for error in status.errors]) == (2, ["TimeoutError"])
+    assert "300 ms" in status.errors[0].message
+    assert f"in {task.name.rpartition('.')[2]}" in status.errors[0].traceback, "where it was"
+
+
+@pytest.mark.parametrize("task", [crew.waits, crew.waits_async], ids=["plain", "async"])
+async def test_a_cancel_is_heard_inside(task: Any, here: Path, worker: Worker) -> None:
+    job = await task.aenqueue("it")
+    pids = await begun(here, "it")
+    assert await job.acancel("enough")
+    assert (await outcome(job))[:4] == ("cancelled", 1, None, "enough")
+    assert (here / "it.stopped").read_text() == "True", "its finally: ran, and it knew why"
+    assert not any(crew._runs(pid) for pid in pids)  # noqa: SLF001
+
+
+async def test_a_cancel_ends_what_does_not_listen_with_all_that_it_started(here: Path, worker: Worker) -> None:
+    job = await crew.is_deaf.aenqueue("it")
+    pids = await begun(here, "it", 2)
+    await job.acancel()
+    assert (await outcome(job))[0] == "cancelled"
+    assert not any(crew._runs(pid) for pid in pids), "told as cancelled while its code ran"  # noqa: SLF001
+
+
+async def test_what_returns_when_it_is_told_to_stop_has_succeeded(here: Path, worker: Worker) -> None:
+    job = await crew.returns_when_stopped.aenqueue("it")
+    await begun(here, "it")
+    await job.acancel()
+    assert (await outcome(job))[:3] == ("succeeded", 1, "done all the same")
+
+
+async def test_a_stop_that_comes_together_with_the_answer_changes_nothing(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = processes._first  # noqa: SLF001
+
+    async def both(*futures: Any, **options: Any) -> None:
+        await first(*futures, **options)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(processes, "_first", both)
+    pid = await (await crew.pid.aenqueue()).aresult(60)
+    assert not crew._runs(pid)  # noqa: SLF001  # it may be in the middle of being told
+
+
+async def test_a_stop_ends_the_processes_and_gives_their_jobs_back(here: Path) -> None:
+    worker = crew.jobs.worker(deadline=0)
+    await worker.astart()
+    jobs = [await crew.is_deaf.aenqueue("deaf"), await crew.waits.aenqueue("waits")]
+    pids = [*await begun(here, "deaf", 2), *await begun(here, "waits")]
+    departure = await soon(worker.astop(), "the worker does not stop")
+    assert departure.forced == [], "nothing has to be forced: a process can be ended"
+    assert not any(crew._runs(pid) for pid in pids)  # noqa: SLF001
+    for job in jobs:
+        status = await job.astatus()
+        assert (status.state, status.attempt) == ("queued", 0)
+        await job.acancel()
+
+
+# --- deaths
+
+
+@pytest.mark.parametrize(("how", "cause"), [("exit", "exit code 7"), ("segfault", "(SIGSEGV)"), ("kill", "(SIGKILL)")])
+async def test_a_death_is_charged_with_its_evidence_and_leaves_others_alone(
+    how: str, cause: str, here: Path, worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    sibling = await crew.waits.aenqueue("sibling")
+    pids = await begun(here, "sibling")
+    job = await crew.dies.aenqueue(how)
+    with pytest.raises(JobFailed):
+        await job.aresult(60)
+    status = await job.astatus()
+    assert [error.type for error in status.errors] == ["Lost", "Lost"], "max_crashes=2"
+    for error in status.errors:
+        assert cause in error.message
+        assert "MiB of memory" in error.message
+    if how == "segfault":
+        assert "in dies" in status.errors[0].traceback
+    assert events(caplog, "crashed", "dead") == ["crashed", "dead"]
+    assert (await sibling.astatus()).state == "running"
+    assert crew._runs(pids[0])  # noqa: SLF001
+    assert await (await crew.pid.aenqueue()).aresult(60) not in (os.getpid(), *pids)
+    await sibling.acancel()
+    await until_over(sibling)
+
+
+async def test_a_process_killed_from_outside_is_a_crash_of_its_job_alone(here: Path, worker: Worker) -> None:
+    job = await crew.waits.aenqueue("it")
+    (pid,) = await begun(here, "it")
+    os.kill(pid, signal.SIGKILL)
+    await begun(here, "it", 2)
+    status = await job.astatus()
+    assert (status.state, status.attempt) == ("running", 1), "the attempt was given back"
+    assert "(SIGKILL)" in status.errors[0].message
+    await job.acancel()
+    await until_over(job)
+
+
+async def test_an_idle_process_that_dies_harms_nobody(worker: Worker) -> None:
+    pid = await (await crew.pid.aenqueue()).aresult(60)
+    os.kill(pid, signal.SIGKILL)
+    job = await crew.pid.aenqueue()
+    assert await job.aresult(60) != pid
+    assert (await job.astatus()).errors == ()
+
+
+async def test_who_signals_all_processes_ends_no_job(here: Path, worker: Worker) -> None:
+    job = await crew.sleeps.aenqueue(1.0)
+    pid = await (await crew.pid.aenqueue()).aresult(60)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(pid, number)
+    await until(lambda: len(worker._slots.running) == 1, "it never ran")  # noqa: SLF001
+    (slot,) = [s for s in worker._attempts._in_processes._slots if s._run and not s._run.over]  # noqa: SLF001
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(slot.group, number)
+    assert await job.aresult(60) == slot.group
+    assert await (await crew.pid.aenqueue()).aresult(60) in (pid, slot.group)
+
+
+# --- what a handler cannot spoil
+
+
+async def test_a_handler_may_close_every_descriptor(here: Path, worker: Worker) -> None:
+    for _ in range(3):
+        assert await (await crew.closes_everything.aenqueue()).aresult(60) == "closed"
+    job = await crew.closes_and_reuses.aenqueue("it")
+    assert await job.aresult(60) == "", "something was written to what it opened"
+    assert (await job.astatus()).errors[0].message == "closed"
+
+
+@pytest.mark.parametrize(("how", "code"), [("return", 1), ("exit", 5), ("raise", 1)])
+async def test_a_copy_of_the_process_does_not_answer(how: str, code: int, worker: Worker) -> None:
+    assert await (await crew.forks.aenqueue(how)).aresult(60) == code
+    assert await (await crew.pid.aenqueue()).aresult(60) != os.getpid()
+
+
+@pytest.mark.parametrize("kind", ["child", "daemon"])
+async def test_what_a_failed_attempt_left_running_is_gone_before_the_next(
+    kind: str, here: Path, worker: Worker
+) -> None:
+    assert await (await crew.leaves_a_process.aenqueue(kind)).aresult(60) == []
+
+
+async def test_a_thread_that_a_failed_attempt_left_is_gone_before_the_next(here: Path, worker: Worker) -> None:
+    assert await (await crew.leaves_a_thread.aenqueue("thread")).aresult(60) == 0
+
+
+async def test_changed_signals_and_timers_do_not_reach_the_next_job(here: Path, worker: Worker) -> None:
+    pid = await (await crew.spoils_signals.aenqueue()).aresult(60)
+    assert await (await crew.sleeps.aenqueue(0.5)).aresult(60) == pid, "its alarm came in another's time"
+    job = await crew.waits.aenqueue("it")
+    assert await begun(here, "it") == [pid]
+    await job.acancel()
+    await until_over(job)
+    assert (here / "it.stopped").exists(), "it was killed without being asked"
+
+
+async def test_a_handler_cannot_enqueue_into_the_memory_of_another_process(worker: Worker) -> None:
+    job = await crew.enqueues.aenqueue()
+    state, _, _, _, errors = await outcome(job)
+    assert state == "dead"
+    assert errors[0][1] == "ConfigError"
+    assert "memory://" in errors[0][2]
+
+
+# --- the processes
+
+
+async def test_a_process_is_replaced_after_so_many_jobs(here: Path) -> None:
+    async with _limited(max_jobs=2):
+        pids = [await (await crew.pid.aenqueue()).aresult(60) for _ in range(6)]
+    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [2, 2, 2]
+
+
+async def test_a_process_is_replaced_when_it_holds_too_much(here: Path) -> None:
+    async with _limited(max_memory=200 * 2**20):
+        small = [await (await crew.hoards.aenqueue(1)).aresult(60) for _ in range(2)]
+        large = await (await crew.hoards.aenqueue(300)).aresult(60)
+        assert small == [large, large]
+        assert await (await crew.hoards.aenqueue(1)).aresult(60) != large
+
+
+def _limited(**limits: int) -> Worker:
+    worker = crew.jobs.worker(deadline=0)
+    worker._max_jobs, worker._max_memory = limits.get("max_jobs"), limits.get("max_memory")  # noqa: SLF001
+    return worker
+
+
+async def test_idle_processes_end(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "IDLE_MOST", 0.1)
+    jobs = [await crew.sleeps.aenqueue(0.2) for _ in range(2)]
+    pids = [await job.aresult(60) for job in jobs]
+    await gone(pids)
+    assert await (await crew.pid.aenqueue()).aresult(60) not in pids
+
+
+async def test_a_spare_is_ready_when_a_process_dies(worker: Worker) -> None:
+    await (await crew.pid.aenqueue()).aresult(60)
+    kept = worker._attempts._in_processes  # noqa: SLF001
+    await until(lambda: [s.ready.done() for s in kept._idle] == [True, True], "there is no spare")  # noqa: SLF001
+
+
+async def test_no_process_just_now_puts_the_job_off(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spawn, refused = subprocess.Popen, []
+
+    def popen(*args: Any, **options: Any) -> Any:
+        if not refused:
+            refused.append(args)
+            raise BlockingIOError("Resource temporarily unavailable")
+        return spawn(*args, **options)
+
+    monkeypatch.setattr("holdfast.worker.spawned.subprocess.Popen", popen)
+    job = await crew.pid.aenqueue()
+    assert await job.aresult(60) != os.getpid()
+    assert refused
+    assert ((await job.astatus()).attempt, (await job.astatus()).errors) == (1, ())
+    assert "Resource temporarily unavailable" in fields(caplog, "not-started")[0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("app", "said"),
+    [
+        ("tests.worker.nowhere:jobs", "no module 'tests.worker.nowhere'"),
+        ("tests.worker.stillborn:jobs", "exit code 5"),
+        ("tests.worker.rig:_app", "does not know the task"),
+    ],
+    ids=["no-module", "dies", "no-task"],
+)
+async def test_an_app_that_cannot_be_loaded_fails_the_attempt_and_says_why(
+    app: str, said: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = crew.jobs.worker()
+    worker._launch = lambda: Launch(app)  # noqa: SLF001
+    monkeypatch.setattr(Launch, "module_of", lambda *_: "")
+    async with worker:
+        job = await crew.pid.aenqueue()
+        state, attempt, _, _, errors = await outcome(job)
+        assert (state, attempt, len(errors)) == ("dead", 1, 1), "an ordinary failure, of a task without retry="
+        assert said in errors[0][2]
+        assert await (await crew.thread_pid.aenqueue()).aresult(60) == os.getpid(), "other jobs go on"
+
+
+async def test_an_app_that_no_other_process_finds_is_refused_at_the_start() -> None:
+    hidden = Holdfast("memory://")
+    hidden.task(run_in="process")(crew.returns)
+    with pytest.raises(ConfigError, match=r"run_in='process' on .*crew\.returns.*at the top of a module"):
+        await hidden.worker().astart()
+
+
+# --- a script that is its own app
+
+_SCRIPT = '''
+"""An app that is a script."""
+import os, sys
+from holdfast import Holdfast
+
+jobs = Holdfast()
+
+@jobs.task(run_in="process")
+def where() -> list[str]:
+    return [__name__, str(os.getpid()), *sys.argv[1:]]
+
+def main() -> None:
+    jobs.configure("memory://")
+    with jobs.worker():
+        job = where.enqueue()
+        try:
+            print(where.name, os.getpid(), *job.result(60))
+        except Exception as error:
+            print(error)
+
+GUARD
+'''
+
+
+def _script(folder: Path, name: str, *, guarded: bool) -> None:
+    file = folder / name
+    file.parent.mkdir(exist_ok=True)
+    (file.parent / "__init__.py").touch()
+    file.write_text(_SCRIPT.replace("GUARD", 'if __name__ == "__main__":\n    main()' if guarded else "main()"))
+
+
+@pytest.mark.parametrize(
+    ("file", "command", "task", "module"),
+    [
+        ("shop/my-shop.py", ["my-shop.py"], "my-shop.where", "my-shop"),
+        ("shop/mail.py", ["-m", "mail"], "mail.where", "mail"),
+        ("shop/front/__main__.py", ["-m", "front"], "front.where", "front.__main__"),
+    ],
+    ids=["script", "module", "package"],
+)
+def test_a_script_can_be_its_own_app(tmp_path: Path, file: str, command: list[str], task: str, module: str) -> None:
+    (tmp_path / "shop").mkdir()
+    _script(tmp_path, file, guarded=True)
+    name, host, inside, slot, word = _run(tmp_path / "shop", *command, "word").split()
+    assert (name, inside, word) == (task, module, "word")
+    assert host != slot
+
+
+def test_a_script_without_a_guard_is_told_to_have_one(tmp_path: Path) -> None:
+    _script(tmp_path, "shop/shop.py", guarded=False)
+    said = _run(tmp_path / "shop", "shop.py")
+    assert 'if __name__ == "__main__":' in said
+    assert "ConfigError" in said
+
+
+def _run(folder: Path, *command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("task", [crew.waits, crew.holds_the_interpreter], ids=["waits", "c"])
+def test_the_slots_of_a_program_that_is_killed_end(task: Any, tmp_path: Path) -> None:
+    program = (
+        f"import os; os.environ['CREW'] = {str(tmp_path)!r}\n"
+        "from tests.worker import crew\n"
+        f"with crew.jobs.worker(): crew.{task.name.rpartition('.')[2]}.enqueue('it').result()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program])
+    file, end = tmp_path / "it", time.monotonic() + 60
+    try:
+        while not (file.exists() and file.read_text().endswith("\n")):
+            assert time.monotonic() < end, "the handler never began"
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait(30)
+    slot = int(file.read_text())
+    while crew._runs(slot):  # noqa: SLF001
+        assert time.monotonic() < end, "the slot outlives its worker"
+        time.sleep(0.01)
