@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import fcntl
+import signal
 import subprocess
 import termios
 import threading
@@ -95,6 +96,20 @@ def test_a_handler_that_ends_its_process_is_dead_with_the_evidence_and_no_neighb
     else:
         assert service.text().count("event=restart") >= len(killers) - 1
     assert service.stop() == 0, service.text()[-3000:]
+
+
+@pytest.mark.timeout(120)
+def test_a_service_whose_starter_ignores_the_death_of_children_knows_how_its_own_ended(
+    app: Holdfast, serve: Callable[..., Service]
+) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        service = serve("--deadline", "0.5", app=APP)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert _complaints(KILLERS["ends_the_process"], "thread") == []
+    assert "exit code 7" in service.text()
+    assert service.stop() == 0
 
 
 # --- forks

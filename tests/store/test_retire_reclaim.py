@@ -289,6 +289,21 @@ async def test_when_a_sweeper_dies_the_next_reads_the_same_loss(store: Store, se
     assert await next_.reclaim() == {job.id: job._replace(fence=3, worker=next_.id, loss=LOSS)}
 
 
+async def test_however_many_sweepers_die_in_a_row_the_loss_is_charged_once(store: Store) -> None:
+    worker = await hand(store)
+    job = await running(store, worker)
+    await worker.retire(LOSS)
+    for _ in range(3):
+        sweeper = await hand(store)
+        assert (await sweeper.reclaim())[job.id].loss == LOSS
+        await sweeper.retire(Loss("the sweeper died too", culprit=True))
+    last = await hand(store)
+    assert await last.sweep() == [job.id]
+    found = await record(store, job.id)
+    assert (found.attempt, found.fence, found.losses, found.crashes) == (0, 5, 1, 0)
+    assert [attempt.reason for attempt in found.history] == [LOSS.cause]
+
+
 async def test_a_silent_sweeper_is_robbed_like_anyone(store: Store) -> None:
     worker, first = await hand(store), await hand(store)
     job = await running(store, worker)

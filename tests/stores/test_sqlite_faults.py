@@ -122,8 +122,8 @@ class Script:
 
     def _enqueue(self, *queues: str) -> tuple[str, Any]:
         drafts = [self._draft(queues or ("mail", "pdf")) for _ in range(self._random.randint(1, 6))]
-        if self._drafts and self._random.random() < 0.3:
-            drafts.append(self._random.choice(self._drafts))  # the same again
+        if not queues and self._drafts and self._random.random() < 0.3:
+            drafts.append(self._random.choice(self._drafts))  # the same again, or anew if it was pruned
         return "enqueue", (drafts,)
 
     def _draft(self, queues: Sequence[str]) -> Draft:

@@ -26,6 +26,7 @@ from holdfast.worker.supervised import serve
 from holdfast.worker.supervisor import SPAWN_FAILED, STORE_FAILED
 
 LEFT_BEHIND = 2.0  # seconds
+LOOP_ENDED = 70  # exit code of a process whose loop a handler has ended
 
 
 def main() -> int:
@@ -36,20 +37,24 @@ def main() -> int:
         os.set_inheritable(descriptor, False)  # the handlers' own subprocesses must not keep them
     write_stacks(options["stacks"])
     configure(options["style"], options["level"])
+    serving = threading.Event()
     try:
         app = load_app(options["app"])
         adopt_root(options["level"])
-        return _left(asyncio.run(_serve(app, end, options)))
+        return _left(asyncio.run(_serve(app, end, options, serving)))
     except StoreError as error:
         return _failed(error, STORE_FAILED)
     except HoldfastError as error:
         return _failed(error, SPAWN_FAILED)
-    except Exception:  # noqa: BLE001  # the app's own module raised
+    except Exception as error:  # noqa: BLE001  # the app's own module raised, or a handler ended the loop
+        if serving.is_set():
+            tell(workers, logging.ERROR, "loop-ended", error=repr(error), message="it leaves; its jobs are given back")
+            return _left(LOOP_ENDED)
         traceback.print_exc()
         return SPAWN_FAILED
 
 
-async def _serve(app: Holdfast, end: socket.socket, options: dict[str, Any]) -> int:
+async def _serve(app: Holdfast, end: socket.socket, options: dict[str, Any], serving: threading.Event) -> int:
     place = app.place
     if not place.shared:
         raise ConfigError(
@@ -64,7 +69,7 @@ async def _serve(app: Holdfast, end: socket.socket, options: dict[str, Any]) -> 
         "pid": os.getpid(),
         "store": place.url,
     }
-    return await serve(worker, end, _resolved(app), facts)
+    return await serve(worker, end, _resolved(app), facts, serving.set)
 
 
 def _left(code: int) -> int:

@@ -101,15 +101,17 @@ class Attempts:
     def _ended(self, run: Run, verdict: Verdict | None) -> None:
         """An attempt's code has ended: settle it, and free its slot."""
         run.settled()
-        if verdict is None:
-            _tell(logging.WARNING, "lost", run, message="the claim was lost while it ran; nothing is written")
+        outcome = None if verdict is None else decide(run.claim, verdict)
+        if outcome is None:
             self._box.end(run.key)
         else:
-            outcome = decide(run.claim, verdict)
             self._finisher.add(outcome)
-            self._tell_end(run, verdict, outcome)
         self.finished += 1
-        self._freed(run)
+        self._freed(run)  # before anything is told: no line of the log shall keep a slot
+        if verdict is None or outcome is None:
+            _tell(logging.WARNING, "lost", run, message="the claim was lost while it ran; nothing is written")
+        else:
+            self._tell_end(run, verdict, outcome)
 
     def look(self, runs: Iterable[Run]) -> float:
         """Looks for those that take too long; returns the seconds until the next look."""

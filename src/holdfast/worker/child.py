@@ -48,6 +48,7 @@ class Child:
         self.sentence: Loss | None = None  # why its supervisor ended it
         self.culprit: tuple[UUID, int] | None = None  # the run that made its supervisor end it
         self.overdue: dict[tuple[UUID, int], Then] = {}  # runs past their timeout that only its end can end
+        self.blamed = False  # it is dead, and it is known by whose doing
         self.relieved = Signal()  # it was asked to leave, and may be replaced
         self.seen_into = 0.0  # seconds that it had stood still when its stacks were last read
 

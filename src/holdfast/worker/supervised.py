@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from holdfast.observe.logging import tell, workers
@@ -18,11 +20,14 @@ from holdfast.worker.channel import Channel
 from holdfast.worker.loop import Signal
 
 
-async def serve(worker: Worker, end: socket.socket, url: str, facts: dict[str, object]) -> int:
+async def serve(
+    worker: Worker, end: socket.socket, url: str, facts: dict[str, object], serving: Callable[[], object]
+) -> int:
     """Runs `worker` until it is told to drain, by the channel or a signal; returns the exit code.
 
-    `url` is for the supervisor, which opens the same store. If code still runs after deadline and grace, this
-    does not return: the process reports what it held and leaves, and the supervisor gives those jobs back.
+    `url` is for the supervisor, which opens the same store; `serving` is called once it claims. If code still runs
+    after deadline and grace, this does not return: the process reports what it held and leaves, and the supervisor
+    gives those jobs back.
     """
     channel = await Channel.over(end)
     leaving = Signal()
@@ -34,11 +39,13 @@ async def serve(worker: Worker, end: socket.socket, url: str, facts: dict[str, o
     worker.worn = lambda why: channel.send("worn", why=why)
     worker.overdue = lambda run: channel.send("overdue", job=run.claim.id, fence=run.claim.fence, then=then(run.task))
     channel.send("ready", worker=worker.identity.id, url=url, **facts)
+    serving()
     obeying = asyncio.create_task(_obey(channel, worker, leaving))
     await leaving.wait(None)
     departure = await worker.astop()
-    if departure.exit_code:
-        await _leave(channel, departure)
+    orphaned = obeying.done()
+    if departure.exit_code or orphaned:
+        await _leave(channel, departure, orphaned=orphaned)
     obeying.cancel()
     channel.close()
     return departure.exit_code
@@ -53,33 +60,43 @@ def _asked(leaving: Signal, worker: Worker) -> None:
 
 async def _obey(channel: Channel, worker: Worker, leaving: Signal) -> None:
     while (message := await channel.receive()) is not None:
-        heard = Heard(worker, worker.identity)
-        match message["word"]:
-            case "beaten" if message["worker"] == str(heard.identity.id):
-                heard.beaten(message["sent"], message["lease"])
-            case "gone" if message["worker"] == str(heard.identity.id):
-                heard.gone()
-            case "line":
-                heard.line(Line(UUID(message["worker"]), message["kind"], UUID(message["job"]), message["fence"]))
-            case "relieve":
-                worker.patient = True
-                leaving.set()
-            case "drain":
-                worker.insist()
-                leaving.set()
-            case "hurry":
-                worker.hurry()
-                leaving.set()
-            case _:
-                pass
+        try:
+            _do(worker, message, leaving)
+        except Exception as error:  # noqa: BLE001  # a child that no longer hears would be deaf to cancels
+            workers.error("a bug in obeying %r; please report it", message, exc_info=error)
     tell(workers, logging.ERROR, "supervisor-gone", message="keeps its own lease, drains and leaves")
     worker.keep()
     worker.insist()
     leaving.set()
 
 
-async def _leave(channel: Channel, departure: Departure) -> None:
-    """Running code cannot be ended from inside: the process goes, and says what it held."""
+def _do(worker: Worker, message: dict[str, Any], leaving: Signal) -> None:
+    heard = Heard(worker, worker.identity)
+    match message["word"]:
+        case "beaten" if message["worker"] == str(heard.identity.id):
+            heard.beaten(message["sent"], message["lease"])
+        case "gone" if message["worker"] == str(heard.identity.id):
+            heard.gone()
+        case "line":
+            heard.line(Line(UUID(message["worker"]), message["kind"], UUID(message["job"]), message["fence"]))
+        case "relieve":
+            worker.patient = True
+            leaving.set()
+        case "drain":
+            worker.insist()
+            leaving.set()
+        case "hurry":
+            worker.hurry()
+            leaving.set()
+        case _:
+            pass
+
+
+async def _leave(channel: Channel, departure: Departure, *, orphaned: bool) -> None:
+    """Running code cannot be ended from inside: the process goes, and says what it held.
+
+    Without a supervisor nobody else ends what its handlers have started in its group.
+    """
     if departure.forced:
         channel.send("forced", jobs=[{"job": run.claim.id, "fence": run.claim.fence} for run in departure.forced])
     channel.send("leaving", code=departure.exit_code)
@@ -87,4 +104,6 @@ async def _leave(channel: Channel, departure: Departure) -> None:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
+    if orphaned and os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(departure.exit_code)

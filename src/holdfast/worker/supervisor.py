@@ -139,7 +139,8 @@ class Supervisor:
                     return
                 if code is None:
                     continue
-                deaths = deaths + 1 if self._clock.monotonic() - born < YOUNG else 0
+                if not child.blamed:  # what a job did is that job's affair, and it runs alone from now on
+                    deaths = deaths + 1 if self._clock.monotonic() - born < YOUNG else 0
                 pause = _pause(deaths)
                 tell(workers, logging.WARNING, "restart", pid=child.pid, ended=ending(code), restart_in=pause)
             await self._stopping.wait(pause)
@@ -252,7 +253,9 @@ class Supervisor:
         child.close()
         self._children.discard(child)
         self._code = max(self._code, _exit_code(child, code) if self._stopping else 0)
-        self._forget(child, *child.losses(code, peak))
+        loss, jobs = child.losses(code, peak)
+        child.blamed = any(one.culprit for one in jobs.values())
+        self._forget(child, loss, jobs)
         return code
 
     async def _reap_step(self) -> float:
