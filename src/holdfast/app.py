@@ -45,7 +45,7 @@ from holdfast.task import (
 from holdfast.worker import Worker
 from holdfast.worker.batcher import Batcher
 from holdfast.worker.blackbox import BlackBox
-from holdfast.worker.launch import Launch, launch_of
+from holdfast.worker.processes.launch import Launch, launch_of
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -15,7 +15,7 @@ import pytest
 
 from holdfast import ConfigError, Holdfast, Job, JobFailed, Worker
 from holdfast.worker import processes
-from holdfast.worker.launch import Launch
+from holdfast.worker.processes.launch import Launch
 from tests.worker import crew
 from tests.worker.rig import events, fields, soon, until
 
@@ -222,16 +222,17 @@ async def test_an_idle_process_that_dies_harms_nobody(worker: Worker) -> None:
 
 
 async def test_who_signals_all_processes_ends_no_job(here: Path, worker: Worker) -> None:
-    job = await crew.sleeps.aenqueue(1.0)
-    pid = await (await crew.pid.aenqueue()).aresult(60)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        os.kill(pid, number)
-    await until(lambda: len(worker._slots.running) == 1, "it never ran")  # noqa: SLF001
-    (slot,) = [s for s in worker._attempts._in_processes._slots if s._run and not s._run.over]  # noqa: SLF001
-    for number in (signal.SIGTERM, signal.SIGINT):
-        os.kill(slot.group, number)
-    assert await job.aresult(60) == slot.group
-    assert await (await crew.pid.aenqueue()).aresult(60) in (pid, slot.group)
+    job = await crew.waits.aenqueue("it")
+    (busy,) = await begun(here, "it")
+    idle = await (await crew.pid.aenqueue()).aresult(60)
+    for pid in (busy, idle):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(pid, number)
+    assert await (await crew.pid.aenqueue()).aresult(60) == idle
+    assert not (here / "it.stopped").exists()
+    await job.acancel()
+    assert (await outcome(job))[:2] == ("cancelled", 1)
+    assert (here / "it.stopped").read_text() == "True", "it was the cancel that ended it"
 
 
 # --- what a handler cannot spoil
@@ -328,7 +329,7 @@ async def test_no_process_just_now_puts_the_job_off(
             raise BlockingIOError("Resource temporarily unavailable")
         return spawn(*args, **options)
 
-    monkeypatch.setattr("holdfast.worker.spawned.subprocess.Popen", popen)
+    monkeypatch.setattr("holdfast.worker.processes.spawned.subprocess.Popen", popen)
     job = await crew.pid.aenqueue()
     assert await job.aresult(60) != os.getpid()
     assert refused

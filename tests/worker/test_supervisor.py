@@ -17,7 +17,7 @@ from holdfast.clock import SystemClock
 from holdfast.job import Loss, new_id
 from holdfast.store import Line
 from holdfast.stores import open_store
-from holdfast.worker import deaths
+from holdfast.worker import deaths, standing
 from holdfast.worker import supervisor as module
 from holdfast.worker.child import Child, Handed
 from holdfast.worker.deaths import reap_strangers
@@ -245,9 +245,12 @@ async def test_a_renamed_worker_is_kept_under_its_new_name_alone(rig: Rig) -> No
     fresh = uuid4()
     await rig.store.inner.register(fresh, None, {})  # else the first beat finds it gone
     rig.start(f"say(word='renamed', worker='{fresh}')\n" + OBEYS)
-    await until(lambda: fresh in rig.supervisor._keeper.kept if rig.supervisor._keeper else False, "its new name")
+    await until(
+        lambda: fresh in rig.supervisor._standing.keeper.kept if rig.supervisor._standing.keeper else False,
+        "its new name",
+    )
     await until(lambda: rig.ids[0] in rig.retired(), "the old life is not buried")
-    assert rig.ids[0] not in rig.supervisor._keeper.kept
+    assert rig.ids[0] not in rig.supervisor._standing.keeper.kept
     assert await rig.stop() == 0
     assert fresh in rig.retired()
 
@@ -256,14 +259,16 @@ async def test_a_supervisor_that_was_retired_begins_anew(rig: Rig, caplog: pytes
     await rig.store.open()
     rig.start()
     await until(lambda: rig.banners, "the child is not ready")
-    old = rig.supervisor._id
+    old = rig.supervisor._standing.id
     await rig.store.inner.retire(old)
     rig.store.fail("register")
-    await rig.supervisor._keeper.beat_step()
-    await until(lambda: rig.supervisor._id != old, "it goes on under its retired name")
+    await rig.supervisor._standing.keeper.beat_step()
+    await until(lambda: rig.supervisor._standing.id != old, "it goes on under its retired name")
     assert events(caplog, "supervisor-gone")
-    await until(lambda: rig.supervisor._id in rig.supervisor._keeper.kept, "it does not beat for itself")
-    assert rig.supervisor._id not in (await rig.store.inner.beat([rig.supervisor._id])).gone
+    await until(
+        lambda: rig.supervisor._standing.id in rig.supervisor._standing.keeper.kept, "it does not beat for itself"
+    )
+    assert rig.supervisor._standing.id not in (await rig.store.inner.beat([rig.supervisor._standing.id])).gone
 
 
 async def test_a_child_that_reads_nothing_gets_no_line_twice_and_is_killed_in_the_end(
@@ -272,13 +277,13 @@ async def test_a_child_that_reads_nothing_gets_no_line_twice_and_is_killed_in_th
     rig.start("time.sleep(600)")
     await until(lambda: rig.banners, "the child is not ready")
     (child,) = rig.children
-    forward = module._Forward(child, rig.ids[0])
+    forward = standing._Forward(child, rig.ids[0])
     line = Line(rig.ids[0], "cancel", new_id(), 1)
     for _ in range(20_000):
         forward.line(line)
     first = child.channel.unread
     assert 0 < first < 1000, "only what is read is followed by more"
-    monkeypatch.setattr(module, "UNREAD_MOST", 5_000)
+    monkeypatch.setattr(standing, "UNREAD_MOST", 5_000)
     while child.sentence is None:
         forward.beaten(0.0, 15_000)
     await until(lambda: rig.ids[0] in rig.retired(), "the hung child is not buried")

@@ -21,8 +21,8 @@ from holdfast.errors import ConfigError
 from holdfast.observe.logging import adopt_root, configure
 from holdfast.task import Task
 from holdfast.worker.blackbox import BlackBox
-from holdfast.worker.board import Board
-from holdfast.worker.slot import Slot, end_group
+from holdfast.worker.processes.board import Board
+from holdfast.worker.processes.slot import Slot, end_group
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 SIGKILL = 9

@@ -30,8 +30,8 @@ from holdfast.worker.identity import Identity
 from holdfast.worker.janitor import Janitor
 from holdfast.worker.keeper import KeeperThread
 from holdfast.worker.keeper import OnLoop as ToLoop
-from holdfast.worker.launch import Launch
 from holdfast.worker.loop import Signal, Trouble, repeat
+from holdfast.worker.processes.launch import Launch
 from holdfast.worker.pulse import Pulse, resident
 from holdfast.worker.runner import Run
 from holdfast.worker.slots import Slots
@@ -262,6 +262,7 @@ class Worker:
             raise
         finally:
             self._pulse.stop()
+            self._attempts.in_threads.close()  # busy ones end after their handler
         self._main = None
         if self._departure.forced:
             self._linger()
@@ -348,7 +349,6 @@ class Worker:
         )
 
     async def _retire(self) -> None:
-        self._attempts.in_threads.close()
         if self._keeper is not None:
             await self._keeper.stop()
         loss = Loss("left with outcomes not recorded", on_purpose=True) if self._departure.unsettled else None

@@ -16,7 +16,7 @@ from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.executors import InThreads, OnLoop
 from holdfast.worker.finisher import Finisher
 from holdfast.worker.identity import Identity
-from holdfast.worker.launch import Launch
+from holdfast.worker.processes.launch import Launch
 from holdfast.worker.runner import Run, begun, timed_out, waited
 
 if TYPE_CHECKING:

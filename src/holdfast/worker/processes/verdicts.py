@@ -6,8 +6,8 @@ import logging
 
 from holdfast.job import Cancelled, Loss, Lost, Released, Verdict
 from holdfast.observe.logging import jobs, tell
+from holdfast.worker.processes.spawned import Death
 from holdfast.worker.runner import Run, overran
-from holdfast.worker.spawned import Death
 
 
 def no_process(run: Run, reason: str) -> Verdict:

@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 from holdfast.codec import from_json
 from holdfast.job import Failure, Verdict
 from holdfast.worker.blackbox import BlackBox
-from holdfast.worker.board import Board
 from holdfast.worker.channel import Channel
 from holdfast.worker.deaths import await_death, await_group, ending, kill_group
-from holdfast.worker.launch import Launch
+from holdfast.worker.processes.board import Board
+from holdfast.worker.processes.launch import Launch
+from holdfast.worker.processes.words import verdict_of
 from holdfast.worker.runner import Run
-from holdfast.worker.words import verdict_of
 
 LAST_WORDS = 1.0  # seconds after its death in which what it sent is still read
 DUMP_SIGNAL = signal.SIGUSR2  # has faulthandler write all stacks, even where a C call holds the interpreter

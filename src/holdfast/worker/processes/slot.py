@@ -28,12 +28,12 @@ from holdfast.errors import Stop, StopReason
 from holdfast.job import Claim, Failed, Failure, Verdict
 from holdfast.policy import failure
 from holdfast.task import Task
-from holdfast.worker.board import Board
 from holdfast.worker.forked import end_if_copy
+from holdfast.worker.processes.board import Board
+from holdfast.worker.processes.spawned import DUMP_SIGNAL
+from holdfast.worker.processes.words import claim_of, words_of
 from holdfast.worker.pulse import resident
 from holdfast.worker.runner import Run, begun, judged, run_async, run_plain
-from holdfast.worker.spawned import DUMP_SIGNAL
-from holdfast.worker.words import claim_of, words_of
 
 Find = Callable[[str, str], Task[..., Any] | None]  # a task by its name and the module that defines it
 

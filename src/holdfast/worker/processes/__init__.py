@@ -19,10 +19,10 @@ from holdfast.job import Failed, Failure, Released, Succeeded, Verdict
 from holdfast.observe.logging import jobs, tell
 from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.deaths import GROUP_GONE
-from holdfast.worker.launch import Launch
+from holdfast.worker.processes.launch import Launch
+from holdfast.worker.processes.spawned import Answer, Spawned
+from holdfast.worker.processes.verdicts import lost, never_begun, no_process, stopped
 from holdfast.worker.runner import Run, timed_out
-from holdfast.worker.spawned import Answer, Spawned
-from holdfast.worker.verdicts import lost, never_begun, no_process, stopped
 
 Ended = Callable[[Run, Verdict | None], None]
 

@@ -1,0 +1,203 @@
+"""A supervisor's standing in the store: its own registration and lease, the beats for its children, their burials."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any
+from uuid import UUID, uuid4
+
+from holdfast.clock import SECOND, Clock, Span
+from holdfast.errors import StoreError
+from holdfast.job import Loss
+from holdfast.observe.logging import tell, workers
+from holdfast.store import Line, Store
+from holdfast.worker import FLUSH
+from holdfast.worker.child import Child
+from holdfast.worker.identity import doubt_from
+from holdfast.worker.janitor import Janitor
+from holdfast.worker.keeper import Keeper
+from holdfast.worker.loop import Signal, Trouble, repeat
+
+UNREAD_MOST = 4 * 1024 * 1024  # bytes that a child may leave unread before it counts as hung
+
+Funeral = tuple[UUID, Loss, Mapping[UUID, Loss]]
+
+
+class Standing:
+    """Begins with the first child that knows where the store is; until then, children and burials wait."""
+
+    def __init__(self, open_store: Callable[[str], Store], clock: Clock) -> None:
+        self.id = uuid4()
+        self._open_store = open_store
+        self._clock = clock
+        self._over, self._buried = Signal(), Signal()
+        self._funerals: deque[Funeral] = deque()
+        self._waiting: set[Child] = set()  # until there is a keeper
+        self._store: Store | None = None
+        self.keeper: Keeper | None = None
+        self._beaten_at, self._lease = 0.0, 0.0  # when the store last took a beat, and for how long; seconds
+        self._roles: list[asyncio.Task[None]] = []
+
+    async def begin(self, url: str) -> bool:
+        """Opens the children's store, however long that takes, and starts what needs it; False if it ended first."""
+        if not await self._insist("supervisor", lambda: self._connect(url)) or self._store is None:
+            return False
+        self.keeper = Keeper(self._store, self._clock)
+        self.keeper.kept[self.id] = _Own(self)
+        for child in self._waiting:
+            self.keep(child)
+        self._janitor = Janitor(self._store, lambda: self.id)
+        self._roles += [
+            asyncio.create_task(self.keeper.run(self._over)),
+            asyncio.create_task(repeat("burial", self._burial_step, self._over)),
+            asyncio.create_task(repeat("reclaim", self._janitor.reclaim_step, self._over)),
+        ]
+        return True
+
+    def keep(self, child: Child) -> None:
+        """Beats for the child's worker from now on, and passes its mail on."""
+        if self.keeper is None:
+            self._waiting.add(child)
+        elif child.worker is not None:
+            self.keeper.kept[child.worker] = _Forward(child, child.worker)
+
+    def bury(self, child: Child, loss: Loss, jobs: Mapping[UUID, Loss]) -> None:
+        """Ends what is done for the child's worker, and has its jobs given back: `jobs` by name, else by `loss`."""
+        self._waiting.discard(child)
+        if child.worker is None:
+            return
+        if self.keeper is not None:
+            self.keeper.kept.pop(child.worker, None)
+        self._funerals.append((child.worker, loss, jobs))
+        self._buried.poke()
+        child.worker = None
+
+    def answers(self) -> bool:
+        """Whether the store has taken a beat lately."""
+        return self._clock.monotonic() - self._beaten_at < self._lease / 2
+
+    async def _connect(self, url: str) -> None:
+        store = self._open_store(url)
+        try:
+            await store.open()
+            await self._register(store, self.id)
+        except BaseException:
+            with suppress(Exception):
+                await store.close()
+            raise
+        self._store = store
+
+    async def _register(self, store: Store, id: UUID) -> None:
+        await store.register(id, None, {"name": f"{platform.node()}:{os.getpid()}", "slots": 0})
+
+    def beaten(self, sent: float, lease: Span) -> None:
+        """The store took the supervisor's own beat."""
+        self._beaten_at, self._lease = sent, lease / SECOND
+
+    def retired(self) -> None:
+        """Someone retired the supervisor itself, whose sweeps count for nothing now."""
+        tell(workers, logging.WARNING, "supervisor-gone", message="retired by someone else; it begins anew")
+        self._roles.append(asyncio.create_task(self._begin_anew()))
+
+    async def _begin_anew(self) -> None:
+        store, keeper, fresh = self._store, self.keeper, uuid4()
+        if store is None or keeper is None:
+            return
+        if await self._insist("register", lambda: self._register(store, fresh)):
+            self.id = fresh
+            keeper.kept[fresh] = _Own(self)
+
+    async def _insist(self, role: str, call: Callable[[], Awaitable[None]]) -> bool:
+        """Until it is done or the service has ended; whether it is done."""
+        trouble = Trouble(role)
+        while not self._over:
+            try:
+                await call()
+            except Exception as error:  # noqa: BLE001  # without it nothing is kept alive
+                await self._over.wait(trouble.again(error))
+            else:
+                trouble.over()
+                return True
+        return False
+
+    async def _burial_step(self) -> float:
+        """Retires dead workers, and has their jobs queued again at once."""
+        if not self._funerals:
+            await self._buried.wait(60)
+            return 0
+        if self._store is not None:
+            await self._store.retire(*self._funerals[0])
+            while await self._janitor.reclaim_step() == 0:
+                pass
+            self._funerals.popleft()
+        return 0
+
+    async def end(self) -> bool:
+        """The last burials, then the supervisor's own; whether all could be done."""
+        end = self._clock.monotonic() + FLUSH
+        while self._funerals and self._clock.monotonic() < end:
+            self._buried.poke()
+            await asyncio.sleep(0.01)
+        if self._funerals:
+            left = ", ".join(str(worker) for worker, *_ in self._funerals)
+            text = "their jobs come back when the lease ends"
+            tell(workers, logging.ERROR, "not-retired", workers=left, message=text)
+        self._over.set()
+        self._buried.poke()
+        if self._roles:
+            await asyncio.wait(self._roles, timeout=FLUSH)
+        if self._store is not None:
+            with suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(FLUSH):
+                    await self._store.retire(self.id)
+                    await self._store.close()
+        return not self._funerals
+
+
+class _Forward:
+    """Passes on to a child what is heard about its worker."""
+
+    def __init__(self, child: Child, worker: UUID) -> None:
+        self._child = child
+        self._worker = worker
+
+    def beaten(self, sent: float, lease: Span) -> None:
+        self._child.box.beat(sent, lease / SECOND, doubt_from(sent, lease / SECOND))
+        self._send("beaten", worker=self._worker, sent=sent, lease=lease)
+
+    def gone(self) -> None:
+        self._send("gone", worker=self._worker)
+
+    def line(self, line: Line) -> None:
+        if not self._child.channel.unread:  # else left out: the keeper brings it again until its claim has settled
+            self._send("line", worker=line.worker, kind=line.kind, job=line.job, fence=line.fence)
+
+    def _send(self, word: str, **values: Any) -> None:
+        self._child.channel.send(word, **values)
+        unread = self._child.channel.unread
+        if unread > UNREAD_MOST and self._child.sentence is None:
+            pid = self._child.pid
+            tell(workers, logging.ERROR, "hung", pid=pid, unread=unread, message="it reads nothing; killed")
+            self._child.end(Loss(f"its process (pid {pid}) hung, and was killed"))
+
+
+class _Own:
+    """The supervisor's own lease, without which it may not sweep."""
+
+    def __init__(self, standing: Standing) -> None:
+        self._standing = standing
+
+    def beaten(self, sent: float, lease: Span) -> None:
+        self._standing.beaten(sent, lease)
+
+    def gone(self) -> None:
+        self._standing.retired()
+
+    def line(self, line: Line) -> None:
+        pass
