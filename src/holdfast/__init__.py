@@ -29,7 +29,7 @@ from holdfast.task import (
     Task,
     TaskOptions,
 )
-from holdfast.worker import Worker
+from holdfast.worker.embedded import Worker
 
 __version__ = "0.1.0"
 

@@ -42,9 +42,10 @@ from holdfast.task import (
     as_id,
     define,
 )
-from holdfast.worker import Worker
+from holdfast.worker import Crew
 from holdfast.worker.batcher import Batcher
 from holdfast.worker.blackbox import BlackBox
+from holdfast.worker.embedded import Worker
 from holdfast.worker.processes.launch import Launch, launch_of
 
 P = ParamSpec("P")
@@ -512,7 +513,7 @@ class Holdfast:
         long running jobs may go on when it stops. Such a worker does not survive a handler that holds the
         interpreter longer than the lease, nor the end of the process; `holdfast worker` does.
         """
-        return Worker(
+        crew = Crew(
             self._for_worker,
             queues=queues,
             concurrency=concurrency,
@@ -520,10 +521,11 @@ class Holdfast:
             clock=self._clock,
             launch=lambda: launch_of(self, self._tasks.values(), self.url),
         )
+        return Worker(crew)
 
-    def supervised_worker(self, options: Mapping[str, Any], supervisor: UUID, box: BlackBox) -> Worker:
+    def supervised_worker(self, options: Mapping[str, Any], supervisor: UUID, box: BlackBox) -> Crew:
         """A worker whose lease `supervisor` keeps, which reads its black box; for the command line."""
-        return Worker(
+        return Crew(
             self._for_worker,
             queues=options["queues"],
             concurrency=options["concurrency"],

@@ -21,7 +21,8 @@ from holdfast.errors import StoreAway
 from holdfast.job import Record, State
 from holdfast.store import LEASE, Store, Where
 from holdfast.task import Task
-from holdfast.worker import Departure, Worker
+from holdfast.worker import Crew as Wired
+from holdfast.worker import Departure
 from tests.flows.conftest import Ledger
 from tests.flows.shop import note
 from tests.worker.rig import fields
@@ -138,7 +139,7 @@ class Hand:
 
     def __init__(self, app: Holdfast, tasks: dict[str, Task[..., Any]], clock: FakeClock) -> None:
         self.way = Way(app.place.twin())
-        self.worker = Worker(lambda: (self.way, tasks), concurrency=EACH, clock=clock)  # type: ignore[arg-type, return-value]
+        self.worker = Wired(lambda: (self.way, tasks), concurrency=EACH, clock=clock)  # type: ignore[arg-type, return-value]
 
     @property
     def id(self) -> UUID:

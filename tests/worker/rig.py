@@ -16,7 +16,7 @@ from holdfast.job import Claim, Record, State, Terms, new_id
 from holdfast.store import Store, Where
 from holdfast.stores import open_store
 from holdfast.task import Task
-from holdfast.worker import Worker
+from holdfast.worker import Crew
 from holdfast.worker.runner import Run, begun
 
 PATIENCE = 15  # seconds, for whatever a test waits for
@@ -214,7 +214,7 @@ class Shop:
         self.clock = clock
         self.jobs = Holdfast("memory://", clock=clock, keep="1h")
         self.store = Flaky(self.jobs.place)
-        self.workers: list[Worker] = []
+        self.workers: list[Crew] = []
 
     def task(self, fn: Callable[..., Any] | None = None, **options: Any) -> Any:
         """As `jobs.task`, named for the function alone."""
@@ -222,9 +222,9 @@ class Shop:
             return lambda fn: self.task(fn, **options)
         return self.jobs.task(**{"name": fn.__name__} | options)(fn)
 
-    def worker(self, **options: Any) -> Worker:
+    def worker(self, **options: Any) -> Crew:
         tasks = self.jobs.tasks
-        made = Worker(
+        made = Crew(
             lambda: (self.store, tasks),
             clock=options.pop("clock", None) or self.jobs._clock,  # noqa: SLF001
             **options,
@@ -232,7 +232,7 @@ class Shop:
         self.workers.append(made)
         return made
 
-    async def started(self, **options: Any) -> Worker:
+    async def started(self, **options: Any) -> Crew:
         made = self.worker(**options)
         await soon(made.astart(), "the worker does not start")
         return made

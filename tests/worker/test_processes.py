@@ -160,7 +160,7 @@ async def test_a_stop_that_comes_together_with_the_answer_changes_nothing(
 
 
 async def test_a_stop_ends_the_processes_and_gives_their_jobs_back(here: Path) -> None:
-    worker = crew.jobs.worker(deadline=0)
+    worker = crew.jobs.worker(deadline=0)._crew  # noqa: SLF001
     await worker.astart()
     jobs = [await crew.is_deaf.aenqueue("deaf"), await crew.waits.aenqueue("waits")]
     pids = [*await begun(here, "deaf", 2), *await begun(here, "waits")]
@@ -300,7 +300,8 @@ async def test_a_process_is_replaced_when_it_holds_too_much(here: Path) -> None:
 
 def _limited(**limits: int) -> Worker:
     worker = crew.jobs.worker(deadline=0)
-    worker._max_jobs, worker._max_memory = limits.get("max_jobs"), limits.get("max_memory")  # noqa: SLF001
+    it = worker._crew  # noqa: SLF001
+    it._max_jobs, it._max_memory = limits.get("max_jobs"), limits.get("max_memory")  # noqa: SLF001
     return worker
 
 
@@ -364,7 +365,7 @@ async def test_an_app_that_no_other_process_finds_is_refused_at_the_start() -> N
     hidden = Holdfast("memory://")
     hidden.task(run_in="process")(crew.returns)
     with pytest.raises(ConfigError, match=r"run_in='process' on .*crew\.returns.*at the top of a module"):
-        await hidden.worker().astart()
+        hidden.worker().start()
 
 
 # --- a script that is its own app

@@ -20,7 +20,7 @@ from holdfast.clock import MINUTE, SECOND, FakeClock
 from holdfast.errors import StoreAway, StoreError
 from holdfast.job import Loss, State, Terms
 from holdfast.store import LEASE, LEASE_RAN_OUT, Line
-from holdfast.worker import Worker
+from holdfast.worker.embedded import Worker
 from holdfast.worker.slots import Slots
 from tests.store.acts import draft, hand, keep_beating, stored
 from tests.worker.rig import PATIENCE, Shop, events, fields, levels, soon, until
@@ -946,7 +946,7 @@ def test_a_worker_may_be_started_again_after_its_stop(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING, "holdfast"):
         for _ in range(3):
             worker.start()
-            incarnations.add(worker.identity.id)
+            incarnations.add(worker._crew.identity.id)  # noqa: SLF001
             with pytest.raises(ConfigError, match="runs already"):
                 worker.start()
             assert task.enqueue().result(PATIENCE) == 5

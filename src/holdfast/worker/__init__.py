@@ -1,6 +1,7 @@
-"""Worker: wires the roles together. start -> claim, run, finish -> stop: claims, jobs, outcomes, lease, in this order.
+"""Crew: wires the roles of one worker together. start -> claim, run, finish -> stop.
 
-The roles, a file each: fetcher, slots, runner, executors, finisher, keeper, janitor; loop repeats their steps.
+It stops claims, jobs, outcomes and lease, in this order. The roles, a file each: fetcher, slots, attempts, runner,
+executors, finisher, keeper, janitor, pulse; loop repeats their steps.
 """
 
 from __future__ import annotations
@@ -10,12 +11,10 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 from uuid import UUID
 
-from holdfast.bridge import at_exit
 from holdfast.clock import SECOND, Clock, Duration, Span, span
 from holdfast.errors import ConfigError, StoreError
 from holdfast.job import Loss, Outcome
@@ -59,8 +58,8 @@ class Departure:
         return 1 if self.forced else 0
 
 
-class Worker:
-    """Claims jobs and runs them: with `async with` on the caller's loop, with `with` and `start` on one of its own."""
+class Crew:
+    """Claims jobs and runs them, on the loop that starts it."""
 
     def __init__(
         self,
@@ -79,7 +78,7 @@ class Worker:
         self._supply = supply
         self._queues = _queues(queues)
         self._concurrency = _concurrency(concurrency)
-        self._deadline = span(deadline, "deadline") / SECOND
+        self.deadline = span(deadline, "deadline") / SECOND  # seconds
         self._clock = clock
         self._supervisor = supervisor
         self._given = box
@@ -89,8 +88,6 @@ class Worker:
         self.identity = Identity(clock)
         self._hurry = Signal()
         self._main: asyncio.Task[None] | None = None
-        self._thread: threading.Thread | None = None
-        self._leave: Callable[[], object] | None = None
         self._keeping = threading.Lock()
         self.patient = False  # whether a stop waits for running jobs however long they take
         self._again: asyncio.Task[None] | None = None
@@ -244,7 +241,7 @@ class Worker:
         if self._main is None:
             return Departure()
         if deadline is not None:
-            self._deadline = span(deadline, "deadline") / SECOND
+            self.deadline = span(deadline, "deadline") / SECOND
         self._claiming.set()
         self._slots.changed.poke()
         if self._stopping is None:
@@ -258,14 +255,14 @@ class Worker:
                 await self._again
         except BaseException:  # the roles were cut, as when the loop ends: what runs keeps its jobs until it is over
             self._departure.forced = list(self._slots.running.values())
-            self._linger()
+            self.linger()
             raise
         finally:
             self._pulse.stop()
             self._attempts.in_threads.close()  # busy ones end after their handler
         self._main = None
         if self._departure.forced:
-            self._linger()
+            self.linger()
             await self._let_go(self._store.close())
         else:
             await self._retire()
@@ -284,11 +281,11 @@ class Worker:
             "stopping",
             worker=self.identity.id,
             running=len(self._slots.running),
-            deadline=self._deadline,
+            deadline=self.deadline,
             given_back=len(prefetched),
         )
         self._fetcher.give_back(prefetched, "given back at shutdown, never begun")
-        await self._until_idle(self._deadline, self._hurry)
+        await self._until_idle(self.deadline, self._hurry)
         for run in list(self._slots.running.values()):
             run.stop("shutdown")
         await self._until_idle(GRACE, None)
@@ -363,7 +360,7 @@ class Worker:
             text = f"its lease ends by itself; {error}"
             tell(workers, logging.WARNING, "not-retired", worker=self.identity.id, message=text)
 
-    def _linger(self) -> None:
+    def linger(self) -> None:
         """Code of ours still runs in this process: keep its jobs from others until it has ended."""
         if self._keeper is not None:
             runs = self._departure.forced
@@ -450,90 +447,11 @@ class Worker:
             self.renamed(self.identity.id)
         tell(workers, logging.WARNING, "began-anew", worker=self.identity.id)
 
-    # --- as a context manager
-
-    async def __aenter__(self) -> Self:
-        await self.astart()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.astop()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.stop(self._deadline)
-
-    def start(self) -> None:
-        """Starts the worker in a thread with a loop of its own; returns when it claims."""
-        if self._thread is not None:
-            raise ConfigError("this worker runs already")
-        ready: Future[None] = Future()
-        self._left: Future[bool] = Future()  # True: code of ours still runs in the thread
-        self._thread = threading.Thread(target=self._serve, args=(ready,), name="holdfast-worker", daemon=True)
-        self._thread.start()
-        try:
-            ready.result()
-        except BaseException:
-            if ready.done():
-                self._thread.join()
-            else:  # Ctrl-C while it starts
-                ready.add_done_callback(lambda _: self._leave and self._leave())
-            self._thread = None
-            raise
-        at_exit(self._stop_at_exit)
-
-    def _stop_at_exit(self) -> None:
-        self.stop(self._deadline)
-
-    def stop(self, deadline: Duration = 10) -> None:
-        """Stops the worker that `start` started; running jobs have `deadline` to finish."""
-        if self._thread is None or self._leave is None:
-            return
-        self._deadline = span(deadline, "deadline") / SECOND
-        self._leave()
-        if not self._left.result():
-            self._thread.join()
-        self._thread = None
-
-    def _serve(self, ready: Future[None]) -> None:
-        try:
-            asyncio.run(self._serve_until_stopped(ready))
-        finally:
-            if (
-                ready.done() and not ready.exception() and not self._left.done()
-            ):  # a handler ended the loop, by sys.exit() in a task of its own
-                tell(workers, logging.ERROR, "loop-ended", worker=self.identity.id, message="its jobs are given back")
-                self._linger()
-                self._left.set_result(False)
-
-    async def _serve_until_stopped(self, ready: Future[None]) -> None:
-        leaving = Signal()
-        loop = asyncio.get_running_loop()
-        self._leave = lambda: loop.call_soon_threadsafe(leaving.set)
-        try:
-            await self.astart()
-        except BaseException as error:  # noqa: BLE001  # it belongs to the thread that called start()
-            ready.set_exception(error)
-            return
-        ready.set_result(None)
-        await leaving.wait(None)
-        handles: list[asyncio.Task[None]] = []
-        try:
-            departure = await self.astop()
-            handles = [run.handle for run in departure.forced if run.handle is not None]
-        finally:
-            self._left.set_result(bool(handles))
-        if handles:  # they run on this loop, and the keeper keeps their jobs until they end
-            await asyncio.wait(handles)
-
 
 class Heard:
     """What is heard about one incarnation of a worker, and about no other."""
 
-    def __init__(self, worker: Worker, identity: Identity) -> None:
+    def __init__(self, worker: Crew, identity: Identity) -> None:
         self.identity = identity
         self._worker = worker
 

@@ -14,14 +14,14 @@ from uuid import UUID
 
 from holdfast.observe.logging import tell, workers
 from holdfast.store import Line
-from holdfast.worker import Departure, Heard, Worker
+from holdfast.worker import Crew, Departure, Heard
 from holdfast.worker.attempts import then
 from holdfast.worker.channel import Channel
 from holdfast.worker.loop import Signal
 
 
 async def serve(
-    worker: Worker, end: socket.socket, url: str, facts: dict[str, object], serving: Callable[[], object]
+    worker: Crew, end: socket.socket, url: str, facts: dict[str, object], serving: Callable[[], object]
 ) -> int:
     """Runs `worker` until it is told to drain, by the channel or a signal; returns the exit code.
 
@@ -51,14 +51,14 @@ async def serve(
     return departure.exit_code
 
 
-def _asked(leaving: Signal, worker: Worker) -> None:
+def _asked(leaving: Signal, worker: Crew) -> None:
     if leaving and not worker.patient:
         worker.hurry()
     worker.insist()
     leaving.set()
 
 
-async def _obey(channel: Channel, worker: Worker, leaving: Signal) -> None:
+async def _obey(channel: Channel, worker: Crew, leaving: Signal) -> None:
     while (message := await channel.receive()) is not None:
         try:
             _do(worker, message, leaving)
@@ -70,7 +70,7 @@ async def _obey(channel: Channel, worker: Worker, leaving: Signal) -> None:
     leaving.set()
 
 
-def _do(worker: Worker, message: dict[str, Any], leaving: Signal) -> None:
+def _do(worker: Crew, message: dict[str, Any], leaving: Signal) -> None:
     heard = Heard(worker, worker.identity)
     match message["word"]:
         case "beaten" if message["worker"] == str(heard.identity.id):

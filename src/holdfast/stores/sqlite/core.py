@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Sequence
 
 from holdfast.clock import Clock, Instant, Span
 from holdfast.errors import StoreAway, StoreError
 from holdfast.stores.sqlite.checkpoint import Checkpoint
 from holdfast.stores.sqlite.files import Files, Identity, identity
-from holdfast.stores.sqlite.opening import Durability, connect, patiently, prepare
+from holdfast.stores.sqlite.opening import Durability, connect, migrate, patiently, prepare
 from holdfast.stores.sqlite.presence import Presence
 from holdfast.stores.sqlite.reader import Eye, Reader
 from holdfast.stores.sqlite.statements import Sql
 from holdfast.stores.sqlite.trouble import stated
+from holdfast.stores.sqlite.turns import Turns
 from holdfast.stores.sqlite.unreadable import Told
 from holdfast.stores.sqlite.watcher import Watcher
 from holdfast.stores.sqlite.writer import Pen, Writer
@@ -63,6 +65,7 @@ class Core:
         self.presence = Presence(path)
         self._clock = clock
         self._lock = threading.Lock()
+        self._visits = Turns(lambda: None, lambda _: None)
         self._users = 0
         self._hands: Hands | None = None
         self.served: Identity | None = None  # the file that was looked at last
@@ -74,7 +77,8 @@ class Core:
         """Blocks while the file is being looked at."""
         with self._lock:
             if self._hands is None:
-                prepare(self.path, create=create)
+                with self._visits.turn():
+                    prepare(self.path, create=create)
                 self.served = identity(self.path)
                 try:
                     self._hands = Hands(self)
@@ -83,6 +87,11 @@ class Core:
                 _open.add(self)
             self._users += 1
             return self._hands
+
+    def migrate(self, *, dry_run: bool) -> Sequence[str]:
+        """Blocks while the file is being migrated."""
+        with self._visits.turn():
+            return migrate(self.path, dry_run=dry_run)
 
     def close(self) -> None:
         """Blocks until the calls in flight are done, if this was the last user."""

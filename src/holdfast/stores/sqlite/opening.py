@@ -145,8 +145,8 @@ def _refuse_place(path: str) -> None:
 def _brief(path: str) -> Generator[Sql]:
     """A connection for one visit; errors come out as ours."""
     try:
-        with closing(connect(path, "full", cache_mib=2)) as connection:
-            yield Sql(connection, lambda: 0)
+        with closing(Sql(connect(path, "full", cache_mib=2), lambda: 0)) as sql:
+            yield sql
     except (sqlite3.Error, MemoryError, OSError) as error:
         raise stated(error, path) from error
 

@@ -36,6 +36,7 @@ class Sql:
         self._cursor = sqlite3.Cursor(connection)  # not of the connection's own making: no factories of its owner's
 
     def close(self) -> None:
+        self._cursor.close()  # in Python 3.11 one whose last statement failed would keep the file open, locks and all
         self.connection.close()
 
     def rows(self, name: str, *parameters: Any) -> list[Row]:

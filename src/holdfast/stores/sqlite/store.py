@@ -32,7 +32,7 @@ from holdfast.stores.sqlite.core import Core, Hands
 from holdfast.stores.sqlite.enqueue import enqueue
 from holdfast.stores.sqlite.find import find
 from holdfast.stores.sqlite.finish import Finishing
-from holdfast.stores.sqlite.opening import Durability, migrate
+from holdfast.stores.sqlite.opening import Durability
 from holdfast.stores.sqlite.rows import claim_of, place_of, running_order
 from holdfast.stores.sqlite.statements import Row, Sql
 from holdfast.stores.sqlite.threads import aside
@@ -106,7 +106,7 @@ class SqliteStore:
 
     async def migrate(self, *, dry_run: bool = False) -> Sequence[str]:
         """Each statement is whole, with its semicolon; they may be run by hand, in one transaction."""
-        return await aside(partial(migrate, self._core.path, dry_run=dry_run))
+        return await aside(partial(self._core.migrate, dry_run=dry_run))
 
     async def close(self) -> None:
         """Ends `wait` at once; all other calls in flight are waited for."""

@@ -17,19 +17,23 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 _all: weakref.WeakSet[Turns[Any]] = weakref.WeakSet()
-_forking = threading.Lock()  # one fork at a time
+_forking = threading.RLock()  # one fork at a time, during which nothing new comes into being
 _parted: list[Turns[Any]] = []  # between its `before` and its `after`
 
 
 class Turns(Generic[T]):
-    """`take` opens it at the first turn; `let_go` closes it. A turn must be short: a fork waits for its end."""
+    """`take` opens it at the first turn; `let_go` closes it. A turn must be short: a fork waits for its end.
+
+    None may be made within a turn.
+    """
 
     def __init__(self, take: Callable[[], T], let_go: Callable[[T], None]) -> None:
         self._take = take
         self._let_go = let_go
         self._turn = threading.Lock()
         self._held: T | None = None
-        _all.add(self)
+        with _forking:
+            _all.add(self)
 
     @contextmanager
     def turn(self) -> Generator[T]:

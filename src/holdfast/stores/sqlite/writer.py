@@ -72,7 +72,7 @@ class Pen:
 
     def close(self) -> None:
         self.checkpoint.close()
-        self.sql.connection.close()
+        self.sql.close()
 
 
 class Writer:
