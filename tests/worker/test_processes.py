@@ -315,7 +315,7 @@ async def test_idle_processes_end(worker: Worker, monkeypatch: pytest.MonkeyPatc
 
 async def test_a_spare_is_ready_when_a_process_dies(worker: Worker) -> None:
     await (await crew.pid.aenqueue()).aresult(60)
-    kept = worker._attempts._in_processes  # noqa: SLF001
+    kept = worker._crew._attempts._in_processes  # noqa: SLF001
     await until(lambda: [s.ready.done() for s in kept._idle] == [True, True], "there is no spare")  # noqa: SLF001
 
 
@@ -351,7 +351,7 @@ async def test_an_app_that_cannot_be_loaded_fails_the_attempt_and_says_why(
     app: str, said: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = crew.jobs.worker()
-    worker._launch = lambda: Launch(app)  # noqa: SLF001
+    worker._crew._launch = lambda: Launch(app)  # noqa: SLF001
     monkeypatch.setattr(Launch, "module_of", lambda *_: "")
     async with worker:
         job = await crew.pid.aenqueue()
