@@ -44,12 +44,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(120)
 def test_every_python_block_runs(folder: Path) -> None:
     snippets = [block for block in blocks("python") if not block.startswith("# shop.py")]
-    assert len(snippets) == 2
+    assert len(snippets) == 3
+    said = ""
     for number, snippet in enumerate(snippets):
         (folder / f"snippet{number}.py").write_text(snippet)
         done = run(folder, "python", f"snippet{number}.py")
         assert done.returncode == 0, f"{snippet}\n{done.stderr}"
-    assert "hello ann" in done.stdout
+        said += done.stdout
+    assert "hello ann" in said
+    assert "crunched 333332833333500000" in said
     with closing(sqlite3.connect(folder / "shop.db")) as db:
         assert db.execute("SELECT paid FROM orders WHERE id = 44").fetchone() == (1,)
         assert db.execute("SELECT count(*) FROM holdfast_jobs").fetchone() == (3,)
