@@ -242,6 +242,26 @@ def test_a_forked_childs_child_and_its_exit_hooks_enqueue_too(url: str) -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("leaves", ["sys.exit()", "os._exit(0)"])
+def test_a_child_that_is_forked_beside_an_embedded_worker_enqueues_and_ends(url: str, leaves: str) -> None:
+    program(
+        f"""
+        with jobs.worker():
+            child = os.fork()
+            if not child:
+                signal.alarm(40)  # ends a child that hangs
+                order.enqueue(1)
+                {leaves}  # past the end of the block, and the hooks of the interpreter's end
+            assert order.enqueue(2).result(timeout=30) == 2, "the parent's worker goes on"
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert sorted(status.job.result(timeout=30) for status in jobs.find()) == [1, 2], "it runs the child's too"
+        """,
+        url,
+    )
+    assert sorted(numbers_of_jobs(url).values()) == [1, 2]
+
+
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("task", ["forks_in_thread", "forks_on_loop"])
 def test_a_handler_that_forks_loses_and_doubles_nothing(
     task: str, url: str, ledger: Ledger, serve: Callable[..., Service], monkeypatch: pytest.MonkeyPatch

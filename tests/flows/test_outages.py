@@ -21,8 +21,7 @@ from holdfast.errors import StoreAway
 from holdfast.job import Record, State
 from holdfast.store import LEASE, Store, Where
 from holdfast.task import Task
-from holdfast.worker import Crew as Wired
-from holdfast.worker import Departure
+from holdfast.worker import Crew, Departure
 from tests.flows.conftest import Ledger
 from tests.flows.shop import note
 from tests.worker.rig import fields
@@ -135,11 +134,11 @@ class Way:
 
 
 class Hand:
-    """One worker of the crew."""
+    """One worker of the fleet."""
 
     def __init__(self, app: Holdfast, tasks: dict[str, Task[..., Any]], clock: FakeClock) -> None:
         self.way = Way(app.place.twin())
-        self.worker = Wired(lambda: (self.way, tasks), concurrency=EACH, clock=clock)  # type: ignore[arg-type, return-value]
+        self.worker = Crew(lambda: (self.way, tasks), concurrency=EACH, clock=clock)  # type: ignore[arg-type, return-value]
 
     @property
     def id(self) -> UUID:
@@ -158,7 +157,7 @@ class Hand:
         await until(lambda: turnstile.passed > before, f"a {method}")
 
 
-class Crew:
+class Fleet:
     """Ten workers on one store, and the handlers that they run, which end when the test says so."""
 
     def __init__(self, url: str, ledger: Ledger) -> None:
@@ -222,7 +221,7 @@ class Crew:
 
 
 @pytest.fixture
-async def crew(url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Crew]:
+async def fleet(url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fleet]:
     monkeypatch.setenv("LEDGER", str(ledger.path))
     # Beats and sweeps are always at their turnstile, and a store that is back is noticed at once.
     monkeypatch.setattr("holdfast.worker.keeper.BEATS_PER_LEASE", LEASE / SECOND / 0.005)
@@ -230,7 +229,7 @@ async def crew(url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Asy
     monkeypatch.setattr("holdfast.worker.janitor.RECLAIM_EVERY", 0.005)
     monkeypatch.setattr("holdfast.worker.janitor.PROMOTE_EVERY", 0.05)
     monkeypatch.setattr("holdfast.worker.loop.BACKOFF_MOST", 0.1)
-    it = Crew(url, ledger)
+    it = Fleet(url, ledger)
     try:
         await it.start()
         yield it
@@ -238,22 +237,22 @@ async def crew(url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Asy
         await it.stop()
 
 
-async def away(crew: Crew, alive: Sequence[Hand]) -> None:
+async def away(fleet: Fleet, alive: Sequence[Hand]) -> None:
     """Nobody reaches the store for three leases."""
     await asyncio.gather(*(hand.way.away() for hand in alive))
-    crew.let_pass(3 * LEASE)
+    fleet.let_pass(3 * LEASE)
     for hand in alive:
         hand.way.back()
 
 
-async def forward(crew: Crew, _: Sequence[Hand]) -> None:
+async def forward(fleet: Fleet, _: Sequence[Hand]) -> None:
     """The store's clock alone steps an hour on."""
-    crew.store.shift += HOUR
+    fleet.store.shift += HOUR
 
 
-async def back(crew: Crew, _: Sequence[Hand]) -> None:
+async def back(fleet: Fleet, _: Sequence[Hand]) -> None:
     """The store's clock alone steps an hour back: every lease now ends in an hour."""
-    crew.store.shift -= HOUR
+    fleet.store.shift -= HOUR
 
 
 async def after_the_blow(alive: Sequence[Hand], seed: int) -> None:
@@ -274,32 +273,32 @@ async def after_the_blow(alive: Sequence[Hand], seed: int) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("blow", [away, forward, back], ids=["away", "forward", "back"])
 async def test_no_healthy_worker_is_robbed_whoever_sweeps_first_and_the_dead_are_rescued(
-    blow: Callable[[Crew, Sequence[Hand]], Awaitable[None]], crew: Crew, caplog: pytest.LogCaptureFixture
+    blow: Callable[[Fleet, Sequence[Hand]], Awaitable[None]], fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dead, alive = crew.hands[:DEAD], crew.hands[DEAD:]
-    healthy = {(record.id, record.worker) for record in await crew.records(*alive)}
-    orphans = [record.id for record in await crew.records(*dead)]
+    dead, alive = fleet.hands[:DEAD], fleet.hands[DEAD:]
+    healthy = {(record.id, record.worker) for record in await fleet.records(*alive)}
+    orphans = [record.id for record in await fleet.records(*dead)]
     assert (len(healthy), len(orphans)) == (len(alive) * EACH, DEAD * EACH)
 
     async def robbed() -> set[tuple[UUID, UUID | None]]:
-        held = await crew.records(*alive)
+        held = await fleet.records(*alive)
         return healthy - {(record.id, record.worker) for record in held if record.fence == 1}
 
     await asyncio.gather(*(hand.way.away() for hand in dead))  # for good
     for seed in range(len(alive)):
-        await blow(crew, alive)
+        await blow(fleet, alive)
         await after_the_blow(alive, seed)
         assert not await robbed(), f"robbed at once, when worker {seed} swept first"
         rounds = 0
-        while not all([await _rescued(crew.store, id) for id in orphans]):  # noqa: A001
+        while not all([await _rescued(fleet.store, id) for id in orphans]):  # noqa: A001
             assert rounds < ROUNDS_MOST, f"{rounds} thirds of a lease later the dead's jobs are not rescued"
-            await crew.third(alive)
+            await fleet.third(alive)
             rounds += 1
         for _ in range(5 - min(rounds, 5)):
-            await crew.third(alive)  # steady again before the next blow
+            await fleet.third(alive)  # steady again before the next blow
         assert not await robbed(), f"robbed later, after worker {seed} had swept first"
 
-    await _settle(crew, dead, alive, orphans, caplog)
+    await _settle(fleet, dead, alive, orphans, caplog)
 
 
 async def _rescued(store: Store, id: UUID) -> bool:
@@ -308,29 +307,29 @@ async def _rescued(store: Store, id: UUID) -> bool:
 
 
 async def _settle(
-    crew: Crew, dead: Sequence[Hand], alive: Sequence[Hand], orphans: Sequence[UUID], caplog: pytest.LogCaptureFixture
+    fleet: Fleet, dead: Sequence[Hand], alive: Sequence[Hand], orphans: Sequence[UUID], caplog: pytest.LogCaptureFixture
 ) -> None:
     """All handlers end, the dead's first, unheard; what comes of their late words, and how often each job began."""
     mine = {(id, 1) for id in orphans}  # noqa: A001
     for key in mine:
-        crew.free[key].set()
-    await until(lambda: crew.ledger.count("effect") == len(orphans), "the end of the dead's handlers")
-    crew.all_free = True
-    for event in crew.free.values():
+        fleet.free[key].set()
+    await until(lambda: fleet.ledger.count("effect") == len(orphans), "the end of the dead's handlers")
+    fleet.all_free = True
+    for event in fleet.free.values():
         event.set()
     jobs = WORKERS * EACH
-    await until(lambda: crew.ledger.count("effect") == jobs + len(orphans), "every job's end, the rescued ones' again")
+    await until(lambda: fleet.ledger.count("effect") == jobs + len(orphans), "every job's end, the rescued ones' again")
     for hand in dead:
         hand.way.back()
-    departures = await crew.stop()
+    departures = await fleet.stop()
     assert [departure.refused for departure in departures] == [EACH] * DEAD + [0] * len(alive)
     refused = [field["job"] for field in fields(caplog, "refused")]
     assert sorted(refused) == sorted(orphans), "each late word is told"
-    await crew.store.open()
-    found = await crew.store.find(Where(), None, 100)
-    await crew.store.close()
+    await fleet.store.open()
+    found = await fleet.store.find(Where(), None, 100)
+    await fleet.store.close()
     assert [record.state for record in found] == [State.SUCCEEDED] * jobs
-    begun = Counter(line["job"] for line in crew.ledger.lines("begin"))
+    begun = Counter(line["job"] for line in fleet.ledger.lines("begin"))
     assert begun == {str(record.id): 2 if record.id in orphans else 1 for record in found}
     settled = {record.id: (record.settled_fence, record.settled_by) for record in found}
     assert all(settled[id][0] == 3 and settled[id][1] not in {hand.id for hand in dead} for id in orphans)  # noqa: A001

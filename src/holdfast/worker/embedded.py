@@ -64,6 +64,9 @@ class Worker:
         """Stops the worker that `start` started; running jobs have `deadline` to finish."""
         if self._thread is None or self._leave is None:
             return
+        if not self._thread.is_alive() and not self._left.done():  # a forked child has no such thread
+            self._thread = None
+            return
         self._crew.deadline = span(deadline, "deadline") / SECOND
         self._leave()
         if not self._left.result():
