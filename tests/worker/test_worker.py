@@ -837,7 +837,7 @@ async def test_outcomes_that_the_store_does_not_take_are_told_by_id_and_in_the_e
 @pytest.mark.usefixtures("short_grace")
 async def test_a_store_that_is_away_at_the_end_does_not_make_an_embedded_worker_raise(shop: Shop) -> None:
     worker = shop.worker()
-    async with worker:
+    async with Worker(worker):
         shop.store.away("retire", "claim", "beat", "promote", "reclaim", "mail", "finish")
     shop.store.back()
 
@@ -845,7 +845,7 @@ async def test_a_store_that_is_away_at_the_end_does_not_make_an_embedded_worker_
 async def test_stopping_twice_and_stopping_what_never_ran_is_harmless(shop: Shop) -> None:
     never = shop.worker()
     assert (await never.astop()).exit_code == 0
-    never.stop()
+    Worker(never).stop()
     worker = await shop.started()
     await soon(asyncio.gather(worker.astop(), worker.astop()), "it does not stop")
     assert (await worker.astop()).exit_code == 0

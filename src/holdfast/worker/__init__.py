@@ -21,7 +21,7 @@ from holdfast.job import Loss, Outcome
 from holdfast.observe.logging import jobs, tell, workers
 from holdfast.store import Line, Store
 from holdfast.task import Task, named
-from holdfast.worker.attempts import GRACE, Attempts
+from holdfast.worker.attempts import Attempts
 from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.fetcher import Fetcher
 from holdfast.worker.finisher import Finisher
@@ -32,7 +32,7 @@ from holdfast.worker.keeper import OnLoop as ToLoop
 from holdfast.worker.loop import Signal, Trouble, repeat
 from holdfast.worker.processes.launch import Launch
 from holdfast.worker.pulse import Pulse, resident
-from holdfast.worker.runner import Run
+from holdfast.worker.runner import GRACE, Run
 from holdfast.worker.slots import Slots
 
 FLUSH = 5.0  # seconds that the store has for the last outcomes

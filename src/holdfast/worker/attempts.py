@@ -17,12 +17,11 @@ from holdfast.worker.executors import InThreads, OnLoop
 from holdfast.worker.finisher import Finisher
 from holdfast.worker.identity import Identity
 from holdfast.worker.processes.launch import Launch
-from holdfast.worker.runner import Run, begun, timed_out, waited
+from holdfast.worker.runner import GRACE, Run, begun, timed_out, waited
 
 if TYPE_CHECKING:
     from holdfast.worker.processes import InProcesses
 
-GRACE = 2.0  # seconds between asking running code to end and ending its process, or leaving without it
 LOOK_EVERY = 0.5
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -91,15 +90,20 @@ class Child:
         for group in self.groups():
             await_group(group)
 
-    def losses(self, code: int, peak: int) -> tuple[Loss, dict[UUID, Loss]]:
+    def losses(self, code: int | None, peak: int) -> tuple[Loss, dict[UUID, Loss]]:
         """What shall be written on the jobs that it held: on those never begun, and on each that was.
 
-        `code`: how it ended; `peak`: the most memory it held, in MiB.
+        `code`: how it ended; `peak`: the most memory it held, in bytes.
         """
         common = self._loss(code, peak)
         begun, stacks = self.box.begun(), self.stacks.read()
         who = self.culprit
-        if self.sentence is None and code < 0 and (run := crashed(stacks, begun, self.box.loop_thread[0])):
+        if (
+            self.sentence is None
+            and code is not None
+            and code < 0
+            and (run := crashed(stacks, begun, self.box.loop_thread[0]))
+        ):
             who = run.key
         company = len(begun) > 1
         written = {run.id: self._loss_of(run, common._replace(company=company), who, stacks) for run in begun}
@@ -115,14 +119,14 @@ class Child:
             return common._replace(cause=f"{common.cause}, which was another job's doing", on_purpose=True)
         return common
 
-    def _loss(self, code: int, peak: int) -> Loss:
+    def _loss(self, code: int | None, peak: int) -> Loss:
         if self.sentence is not None:
             return self.sentence
         if self.forced:
             return AT_DEADLINE
         if self.leaving:
             return Loss("left with outcomes not recorded", on_purpose=True)
-        return Loss(f"its process (pid {self.pid}) ended: {ending(code)}; it held up to {peak} MiB of memory")
+        return Loss(f"its process (pid {self.pid}) ended: {ending(code)}; it held up to {peak // 2**20} MiB of memory")
 
     def named(self, run: Begun) -> dict[str, Any]:
         """A run, for a line of the log."""
@@ -137,14 +141,3 @@ class Child:
         """Lets the channel go."""
         with suppress(OSError):
             self.channel.close()
-
-
-def reaped(process: subprocess.Popen[bytes]) -> tuple[int, int]:
-    """Reaps a dead child: its return code, and the most memory that it held, in MiB."""
-    try:
-        _, status, usage = os.wait4(process.pid, 0)
-    except ChildProcessError:
-        return process.wait(), 0
-    process.returncode = os.waitstatus_to_exitcode(status)
-    unit = 2**10 if os.uname().sysname == "Linux" else 2**20
-    return process.returncode, usage.ru_maxrss // unit

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,10 +17,13 @@ from pathlib import Path
 from holdfast.observe.logging import tell, workers
 
 GROUP_GONE = 5.0
+PEAK_UNIT = 1024 if sys.platform != "darwin" else 1  # bytes that ru_maxrss counts in
 
 
-def ending(code: int) -> str:
+def ending(code: int | None) -> str:
     """How a process ended, from its return code, for people."""
+    if code is None:
+        return "nobody knows how, since its program ignores SIGCHLD"
     if code >= 0:
         return f"exit code {code}"
     with suppress(ValueError):
@@ -61,6 +65,19 @@ def await_death(process: subprocess.Popen[bytes]) -> None:
         return
     with suppress(ChildProcessError):
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+
+def reaped(process: subprocess.Popen[bytes]) -> tuple[int | None, int]:
+    """Reaps a dead child: its return code and the most memory that it held, in bytes; None and 0: not known."""
+    if process.returncode is not None:  # macOS: reaped by the wait for its death
+        return process.returncode, 0
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except ChildProcessError:  # the program reaps, or has the system reap, whatever child there is
+        process.returncode = 0
+        return None, 0
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_maxrss * PEAK_UNIT
 
 
 def await_group(group: int) -> None:

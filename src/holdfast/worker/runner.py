@@ -18,6 +18,7 @@ from holdfast.task import Task
 from holdfast.worker.blackbox import BlackBox, code_of
 from holdfast.worker.forked import end_if_copy
 
+GRACE = 2.0  # seconds between asking running code to end and ending its process, or leaving without it
 SLOW = 600.0  # seconds of running before that is told; then at each doubling
 
 

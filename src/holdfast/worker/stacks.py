@@ -54,8 +54,7 @@ class Stacks:
         return text
 
 
-def write_stacks(descriptor: int, *, asked: bool = True) -> None:
-    """In the child: writes its stacks to `descriptor` when it crashes, and (`asked`) whenever it is asked for them."""
+def write_stacks(descriptor: int) -> None:
+    """In the child: writes its stacks to `descriptor` when it crashes, and whenever it is asked for them."""
     faulthandler.enable(descriptor)
-    if asked:
-        faulthandler.register(SIGNAL, descriptor)
+    faulthandler.register(SIGNAL, descriptor)

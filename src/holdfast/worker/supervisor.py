@@ -23,10 +23,10 @@ from holdfast.job import Loss
 from holdfast.observe.logging import tell, workers
 from holdfast.store import Store
 from holdfast.worker import FLUSH
-from holdfast.worker.attempts import GRACE
-from holdfast.worker.child import AT_DEADLINE, Child, Handed, Then, reaped
-from holdfast.worker.deaths import await_death, ending, in_thread, reap_strangers
+from holdfast.worker.child import AT_DEADLINE, Child, Handed, Then
+from holdfast.worker.deaths import await_death, ending, in_thread, reap_strangers, reaped
 from holdfast.worker.loop import Signal, repeat
+from holdfast.worker.runner import GRACE
 from holdfast.worker.standing import Standing
 from holdfast.worker.watchman import Watchman
 
@@ -218,8 +218,9 @@ class Supervisor:
         await in_thread(child.await_groups, f"holdfast-group-{child.pid}")
         child.close()
         self._children.discard(child)
-        self._code = max(self._code, _exit_code(child, code) if self._stopping else 0)
         loss, jobs = child.losses(code, peak)
+        code = 1 if code is None else code
+        self._code = max(self._code, _exit_code(child, code) if self._stopping else 0)
         child.blamed = any(one.culprit for one in jobs.values())
         self._standing.bury(child, loss, jobs)
         return code

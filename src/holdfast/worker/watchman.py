@@ -17,11 +17,11 @@ from typing import Any
 from holdfast.clock import Clock
 from holdfast.job import Loss
 from holdfast.observe.logging import place, tell, workers
-from holdfast.worker.attempts import GRACE
 from holdfast.worker.blackbox import Begun
 from holdfast.worker.child import Child
 from holdfast.worker.culprit import held_up, stack_of
 from holdfast.worker.deaths import busy_threads, in_thread, is_stopped
+from holdfast.worker.runner import GRACE
 from holdfast.worker.watch import EVERY, LOOP, THREADS
 
 FROZEN = 4.0  # seconds without a pulse after which a child's stacks are read; then at each doubling

@@ -22,11 +22,10 @@ from holdfast.worker.deaths import GROUP_GONE
 from holdfast.worker.processes.launch import Launch
 from holdfast.worker.processes.spawned import Answer, Spawned
 from holdfast.worker.processes.verdicts import lost, never_begun, no_process, stopped
-from holdfast.worker.runner import Run, timed_out
+from holdfast.worker.runner import GRACE, Run, timed_out
 
 Ended = Callable[[Run, Verdict | None], None]
 
-GRACE = 2.0  # seconds between asking a handler to end and killing its process
 START_MOST = 60.0  # seconds for a process to load the app
 IDLE_MOST = 60.0  # seconds that an idle process is kept
 SHUTDOWN = "interrupted by shutdown"

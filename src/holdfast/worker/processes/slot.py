@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import errno
-import faulthandler
 import os
 import signal
 import socket
@@ -30,10 +29,10 @@ from holdfast.policy import failure
 from holdfast.task import Task
 from holdfast.worker.forked import end_if_copy
 from holdfast.worker.processes.board import Board
-from holdfast.worker.processes.spawned import DUMP_SIGNAL
 from holdfast.worker.processes.words import claim_of, words_of
 from holdfast.worker.pulse import resident
 from holdfast.worker.runner import Run, begun, judged, run_async, run_plain
+from holdfast.worker.stacks import write_stacks
 
 Find = Callable[[str, str], Task[..., Any] | None]  # a task by its name and the module that defines it
 
@@ -156,8 +155,7 @@ class Slot:
         signal.signal(signal.SIGINT, _ignored)  # the worker decides; SIG_IGN would pass on to subprocesses
         signal.setitimer(signal.ITIMER_REAL, 0)
         if self._is(self._board.descriptor, self._board_id):
-            faulthandler.enable(self._board.descriptor)
-            faulthandler.register(DUMP_SIGNAL, self._board.descriptor)
+            write_stacks(self._board.descriptor)
 
     def _copied(self) -> None:
         """In a process that a handler forked: it shall die of signals like any other."""

@@ -22,15 +22,14 @@ from holdfast.codec import from_json
 from holdfast.job import Failure, Verdict
 from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.channel import Channel
-from holdfast.worker.deaths import await_death, await_group, ending, kill_group
+from holdfast.worker.deaths import PEAK_UNIT, await_death, await_group, ending, kill_group, reaped
 from holdfast.worker.processes.board import Board
 from holdfast.worker.processes.launch import Launch
 from holdfast.worker.processes.words import verdict_of
 from holdfast.worker.runner import Run
+from holdfast.worker.stacks import SIGNAL
 
 LAST_WORDS = 1.0  # seconds after its death in which what it sent is still read
-DUMP_SIGNAL = signal.SIGUSR2  # has faulthandler write all stacks, even where a C call holds the interpreter
-_KIB = 1024 if sys.platform != "darwin" else 1  # what ru_maxrss counts in
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from holdfast.cli.slot import main; sys.exit(main(*map(int, sys.argv[2:])))"
@@ -109,7 +108,7 @@ class Spawned:
         """Has it write down where its code is."""
         with self._lock, suppress(OSError):
             if self._process is not None:
-                os.kill(self._process.pid, DUMP_SIGNAL)
+                os.kill(self._process.pid, SIGNAL)
 
     def kill(self) -> None:
         """Kills it and all that it started; does nothing more once it is buried."""
@@ -172,10 +171,9 @@ class Spawned:
         kill_group(process.pid)
         with self._lock:
             self._process = None
-            code, peak = _reaped(process)
+            code, peak = reaped(process)
         await_group(process.pid)
-        how = "nobody knows how" if code is None else ending(code)
-        death = Death(f"its process (pid {process.pid}) ended: {how}{self._memory(peak)}", *_left_on(board))
+        death = Death(f"its process (pid {process.pid}) ended: {ending(code)}{self._memory(peak)}", *_left_on(board))
         board.close()
         return death
 
@@ -250,7 +248,7 @@ class Spawned:
     def _heard(self, message: dict[str, Any]) -> None:
         match message["word"]:
             case "ready":
-                self._inherited = message["peak"] * _KIB
+                self._inherited = message["peak"] * PEAK_UNIT
                 self._became(None)
             case "failed":
                 failure = Failure(*message["failure"])
@@ -259,19 +257,6 @@ class Spawned:
                 self._answer.set_result(Answer(verdict_of(message), message["left"], message["memory"]))
             case word:
                 raise ValueError(f"no word: {word!r}")
-
-
-def _reaped(process: subprocess.Popen[bytes]) -> tuple[int | None, int]:
-    """Its return code and the most memory that it held, in bytes (0: not known)."""
-    if process.returncode is not None:  # macOS: reaped by the wait for its death
-        return process.returncode, 0
-    try:
-        _, status, usage = os.wait4(process.pid, 0)
-    except ChildProcessError:  # the program reaps, or has the system reap, whatever child there is
-        process.returncode = 0
-        return None, 0
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss * _KIB
 
 
 def _left_on(board: Board) -> tuple[int, str, bytes]:
