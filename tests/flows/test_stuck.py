@@ -51,7 +51,11 @@ def test_a_handler_that_spins_in_python_keeps_its_lease_and_holds_up_nobody_else
     assert service.stop() == 0
 
 
-@pytest.mark.parametrize("handler", [holds_the_interpreter, holds_it_on_the_loop], ids=["thread", "async"])
+@pytest.mark.parametrize(
+    "handler",
+    [holds_the_interpreter, pytest.param(holds_it_on_the_loop, marks=pytest.mark.soak)],
+    ids=["thread", "async"],
+)
 def test_a_c_call_that_holds_the_interpreter_is_named_by_the_supervisor(
     handler: Any, app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
 ) -> None:
@@ -71,7 +75,7 @@ def test_a_c_call_that_holds_the_interpreter_is_named_by_the_supervisor(
     [
         (blocks_the_loop, "never"),
         (spins, "never"),
-        (holds_the_interpreter, 300.0),
+        pytest.param(holds_the_interpreter, 300.0, marks=pytest.mark.soak),
         (holds_it_on_the_loop, 300.0),
         (deaf, 600.0),
     ],

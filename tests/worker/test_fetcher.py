@@ -31,6 +31,7 @@ class Desk:
         self.store = memory(self.clock)
         self.started: list[Run] = []
         self.slots = Slots(concurrency, self._start, self.clock)
+        self.allowance = 1000
         self.finisher = Finisher(self.store, lambda _: None, lambda _: None)
         self.stopping = Signal()
         self.lost: list[Identity] = []
@@ -43,6 +44,7 @@ class Desk:
             queues,
             self.stopping,
             self.lost.append,
+            lambda: self.allowance,
         )
 
     def _start(self, of: Claim) -> Run:

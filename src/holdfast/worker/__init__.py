@@ -36,6 +36,7 @@ from holdfast.worker.runner import GRACE, Run
 from holdfast.worker.slots import Slots
 
 FLUSH = 5.0  # seconds that the store has for the last outcomes
+RELIEF = 1.0  # seconds that a worn worker waits to be replaced before it goes on claiming
 MIB = 2**20
 CONCURRENCY_MOST = 10_000
 
@@ -89,6 +90,7 @@ class Crew:
         self._hurry = Signal()
         self._main: asyncio.Task[None] | None = None
         self._keeping = threading.Lock()
+        self._worn_at = 0.0  # when it first asked to be replaced
         self.patient = False  # whether a stop waits for running jobs however long they take
         self._again: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[Departure] | None = None
@@ -162,6 +164,7 @@ class Crew:
             self._queues,
             self._claiming,
             self.lost,
+            self._allowance,
         )
         self._janitor = Janitor(self._store, lambda: self.identity.id)
 
@@ -374,17 +377,30 @@ class Crew:
         if not self._claiming and self.identity.held():
             self._slots.fill()
         self._slots.changed.poke()
-        if self._attempts.finished == self._max_jobs:
-            self._mind_the_wear()
 
     def _mind_the_wear(self) -> None:
         """At each pulse, on the loop: asks to be replaced once it has done enough."""
         if self.worn is None or self._claiming:
             return
-        if self._max_jobs is not None and self._attempts.finished >= self._max_jobs:
-            self.worn(f"it has run {self._attempts.finished} jobs")
+        if self._max_jobs is not None and (taken := self._taken()) >= self._max_jobs:
+            self._worn_at = self._worn_at or self._clock.monotonic()
+            self.worn(f"it has taken {taken} jobs")
         elif self._max_memory is not None and (memory := resident()) > self._max_memory:
             self.worn(f"it holds {memory // MIB} MiB of memory")
+
+    def _allowance(self) -> int:
+        """How many more jobs it may claim; any number again if nobody replaces it."""
+        if self._max_jobs is None or self.worn is None:
+            return CONCURRENCY_MOST
+        if self._worn_at and self._clock.monotonic() - self._worn_at > RELIEF:
+            return CONCURRENCY_MOST
+        left = self._max_jobs - self._taken()
+        if left <= 0:
+            self._mind_the_wear()
+        return left
+
+    def _taken(self) -> int:
+        return self._attempts.finished + len(self._slots.running) + len(self._slots.waiting)
 
     def _overdue(self, run: Run) -> None:
         if self.overdue is not None:

@@ -98,13 +98,9 @@ class Child:
         common = self._loss(code, peak)
         begun, stacks = self.box.begun(), self.stacks.read()
         who = self.culprit
-        if (
-            self.sentence is None
-            and code is not None
-            and code < 0
-            and (run := crashed(stacks, begun, self.box.loop_thread[0]))
-        ):
-            who = run.key
+        if self.sentence is None and code is not None and code < 0:
+            run = crashed(stacks, begun, self.box.loop_thread[0])
+            who = run.key if run else None
         company = len(begun) > 1
         written = {run.id: self._loss_of(run, common._replace(company=company), who, stacks) for run in begun}
         return common._replace(begun=False), written

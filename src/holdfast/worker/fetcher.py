@@ -32,6 +32,7 @@ class Fetcher:
         queues: Sequence[str] | None,
         stopping: Signal,
         lost: Callable[[Identity], None],
+        allowance: Callable[[], int],
     ) -> None:
         self._store = store
         self._identity = identity
@@ -40,6 +41,7 @@ class Fetcher:
         self._queues = queues
         self._stopping = stopping
         self._lost = lost
+        self._allowance = allowance  # how many more this worker may run before it is replaced
         self._suspects: set[tuple[UUID, int]] = set()
 
     async def step(self) -> float:
@@ -71,7 +73,7 @@ class Fetcher:
             return 0
         if self._slots.quiet and self._finisher.pending:  # what has ended must be on record before the next may crash
             return 0
-        return self._slots.room()
+        return min(self._slots.room(), self._allowance())
 
     def _admit(self, claims: Sequence[Claim]) -> None:
         lone, later = self._slots.admit(claims)
