@@ -32,6 +32,7 @@ from holdfast.job import (
     Succeeded,
     Terms,
     Verdict,
+    cut,
     new_id,
 )
 from holdfast.policy import Retry, backoff, decide, failure, verdict_of
@@ -221,6 +222,18 @@ def test_a_long_reason_is_cut_with_a_note() -> None:
         reason = decide(claim(), verdict).reason
         assert len(reason) < REASON_LIMIT + 50
         assert NOTE in reason
+
+
+def test_what_was_cut_once_stays_as_it_is_and_says_how_much_is_missing() -> None:
+    verdict = verdict_of(Cancel("x" * 10_000), Retry())
+    assert f"… {10_000 - REASON_LIMIT}{NOTE}" in decide(claim(), verdict).reason
+
+
+@given(st.text(st.sampled_from("aä😀\udcff\n")), st.integers(1, 40), st.integers(2, 100))
+def test_cutting_twice_is_cutting_once(text: str, times: int, limit: int) -> None:
+    once = cut(text * times, limit)
+    assert len(once) <= limit + 50
+    assert cut(once, limit) == once
 
 
 # --- unknown tasks
@@ -478,6 +491,15 @@ def test_a_huge_cause_and_a_huge_stack_are_cut(overdue: Literal["", "retry"]) ->
     assert error is not None
     assert len(error.message) < MESSAGE_LIMIT + 50
     assert TRACEBACK_LIMIT < len(error.traceback) < TRACEBACK_LIMIT + 50
+
+
+@pytest.mark.parametrize("overdue", ["", "retry"])
+def test_a_stack_that_was_cut_where_it_was_read_is_kept_as_it_is(overdue: Literal["", "retry"]) -> None:
+    stack = cut("y" * 60_000, TRACEBACK_LIMIT)
+    error = decide(claim(), Lost(Loss("killed by signal 11", stack=stack, overdue=overdue))).error
+    assert error is not None
+    assert error.traceback == stack
+    assert f"… {60_000 - TRACEBACK_LIMIT}{NOTE}" in stack
 
 
 @pytest.mark.parametrize(

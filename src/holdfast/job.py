@@ -19,6 +19,7 @@ from holdfast.clock import DAY, SECOND, Instant, Span
 
 ERRORS_FIRST, ERRORS_LAST = 2, 18  # attempts kept per job: the first ones and the newest
 MESSAGE_LIMIT, TRACEBACK_LIMIT, REASON_LIMIT = 2_000, 16_000, 500  # characters
+_NOTE_MOST = 50  # characters that say what was cut
 TOMBSTONE: Span = 60 * SECOND  # a finished job stays at least this long, so that a repeated write is recognised
 
 
@@ -111,7 +112,8 @@ class Loss(NamedTuple):
 
     `on_purpose`: the process was ended by us. `begun` is False for a job that was claimed but never started.
     `culprit`: this job is known to have ended the process. `company`: other runs were under way in the process that
-    died, so not even a job that ran alone is to blame. `stack`: what its code did last, as text; policy cuts it.
+    died, so not even a job that ran alone is to blame. `stack`: what its code did last, as text, cut
+    to TRACEBACK_LIMIT by whoever makes it.
     `overdue`: the process was ended because this very run had passed its timeout, which is a failed attempt;
     "final": the task's Retry does not retry a TimeoutError.
     """
@@ -310,12 +312,13 @@ class JobError:
 def cut(text: str, limit: int) -> str:
     """`text` in at most `limit` characters and a note that says what was left out; half from either end.
 
+    A text that is longer by no more than such a note stays whole: what was cut once is not cut again.
     What no store can write as UTF-8 (half a surrogate pair, as in an undecodable file name) is spelt out.
     """
-    if len(text) <= limit:
+    if len(text) <= limit + _NOTE_MOST:
         text = _writable(text)
     left_out, half = len(text) - limit, limit // 2
-    if left_out <= 0:
+    if left_out <= _NOTE_MOST:
         return text
     return f"{_writable(text[:half])[:half]}\n… {left_out} characters left out …\n{_writable(text[-half:])[-half:]}"
 

@@ -244,11 +244,13 @@ class Store(Protocol):
         """
         ...
 
-    async def retire(self, worker: UUID, loss: Loss | None = None, jobs: Mapping[UUID, Loss] = {}) -> None:
+    async def retire(self, worker: UUID, loss: Loss | None = None, jobs: Mapping[tuple[UUID, int], Loss] = {}) -> None:
         """Ends the worker's life: its lease is over now and for good, its jobs can be reclaimed at once by anyone.
 
-        `jobs` is written in the same atomic step, each loss on its job if that runs under this worker and has no loss
-        yet; others are left alone. `loss` is what reclaim writes on all other jobs that the worker still holds.
+        `jobs`: losses by (id, fence), each written in the same atomic step if just that claim is this worker's still
+        and has no loss yet; a later claim of the job, by the same worker too, is left alone. `loss` is what reclaim
+        writes on all other jobs that the worker still holds. The step is atomic for each queue: a cluster of servers
+        retires slot by slot. `Loss.stack` is stored as it is, bounded by whoever makes it (`job.cut`).
         Retiring twice keeps the first word, for the jobs too. An unknown worker is no error.
         A worker's row goes when nothing is held under it and an hour has passed (prune).
         """

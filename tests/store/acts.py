@@ -73,7 +73,7 @@ class Hand:
         """True if the beat was accepted."""
         return self.id not in (await self.store.beat([self.id])).gone
 
-    async def retire(self, loss: Loss | None = None, jobs: Mapping[UUID, Loss] | None = None) -> None:
+    async def retire(self, loss: Loss | None = None, jobs: Mapping[tuple[UUID, int], Loss] | None = None) -> None:
         await self.store.retire(self.id, loss, jobs or {})
 
     async def reclaim(self, limit: int = 100) -> dict[UUID, Claim]:

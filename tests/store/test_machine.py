@@ -343,7 +343,7 @@ class History(RuleBasedStateMachine):
         worker=workers,
         queues=wanted,
         loss=st.none() | losses,
-        named=st.lists(st.tuples(picks, losses), max_size=2),
+        named=st.lists(st.tuples(picks, st.integers(0, 1), losses), max_size=2),
         sweeper=workers,
         dies=st.booleans(),
     )
@@ -352,14 +352,15 @@ class History(RuleBasedStateMachine):
         worker: UUID,
         queues: list[str] | None,
         loss: Loss | None,
-        named: list[tuple[int, Loss]],
+        named: list[tuple[int, int, Loss]],
         sweeper: UUID,
         dies: bool,
     ) -> Any:
         self._claim(worker, queues, 2)
         self._check()
         running = self.witness.running()  # anybody's: what is named for a job that others hold counts for nothing
-        jobs = {running[pick % len(running)].id: of_job for pick, of_job in named if running}
+        rows = [(running[pick % len(running)], back, of_job) for pick, back, of_job in named if running]
+        jobs = {(row.id, row.fence - back): of_job for row, back, of_job in rows}  # nor does an earlier claim's
         self._ask(lambda store: store.retire(worker, loss, jobs))
         self.witness.retired(worker, loss, jobs)
         self._check()

@@ -3,7 +3,7 @@
 import pytest
 
 from holdfast.clock import HOUR, MINUTE
-from holdfast.job import Claim, Loss, Lost, Snoozed, State, Succeeded, new_id
+from holdfast.job import Claim, Loss, Lost, Released, Snoozed, State, Succeeded, new_id
 from holdfast.policy import decide
 from holdfast.store import LEASE, LEASE_RAN_OUT, Store
 from tests.store.acts import (
@@ -59,7 +59,7 @@ async def test_a_loss_named_for_a_job_is_that_jobs_and_the_others_get_the_common
     worker, sweeper = await hand(store), await hand(store)
     jobs = [await running(store, worker) for _ in range(4)]
     named = {jobs[0].id: CULPRIT, jobs[2].id: OVERDUE}
-    await worker.retire(LOSS, named)
+    await worker.retire(LOSS, {(job.id, job.fence): named[job.id] for job in jobs if job.id in named})
     found = await sweeper.reclaim()
     assert {job.id: found[job.id].loss for job in jobs} == {job.id: named.get(job.id, LOSS) for job in jobs}
 
@@ -67,7 +67,7 @@ async def test_a_loss_named_for_a_job_is_that_jobs_and_the_others_get_the_common
 async def test_a_loss_can_be_named_for_a_job_where_the_worker_gave_none(store: Store) -> None:
     worker, sweeper = await hand(store), await hand(store)
     job, other = await running(store, worker), await running(store, worker)
-    await worker.retire(jobs={job.id: OVERDUE})
+    await worker.retire(jobs={(job.id, job.fence): OVERDUE})
     found = await sweeper.reclaim()
     assert (found[job.id].loss, found[other.id].loss) == (OVERDUE, LEASE_RAN_OUT)
 
@@ -75,9 +75,9 @@ async def test_a_loss_can_be_named_for_a_job_where_the_worker_gave_none(store: S
 async def test_many_losses_can_be_named_at_once(store: Store) -> None:
     ids = await stored(store, *(draft() for _ in range(300)))
     worker, sweeper = await hand(store), await hand(store)
-    await worker.claim(300)
+    fences = {job.id: job.fence for job in await worker.claim(300)}
     named = {job_id: Loss(f"killed by the {number}th", company=True) for number, job_id in enumerate(ids[:290])}
-    await worker.retire(LOSS, named)
+    await worker.retire(LOSS, {(job_id, fences[job_id]): of_job for job_id, of_job in named.items()})
     found = await sweeper.reclaim(300)
     assert {job_id: found[job_id].loss for job_id in ids} == {job_id: named.get(job_id, LOSS) for job_id in ids}
 
@@ -85,8 +85,8 @@ async def test_many_losses_can_be_named_at_once(store: Store) -> None:
 async def test_a_worker_already_retired_gives_its_jobs_no_new_losses(store: Store) -> None:
     worker, sweeper = await hand(store), await hand(store)
     named, unnamed = await running(store, worker), await running(store, worker)
-    await worker.retire(LOSS, {named.id: CULPRIT})
-    await worker.retire(OVERDUE, {named.id: OVERDUE, unnamed.id: OVERDUE})
+    await worker.retire(LOSS, {(named.id, named.fence): CULPRIT})
+    await worker.retire(OVERDUE, {(job.id, job.fence): OVERDUE for job in (named, unnamed)})
     found = await sweeper.reclaim()
     assert (found[named.id].loss, found[unnamed.id].loss) == (CULPRIT, LOSS)
 
@@ -97,7 +97,8 @@ async def test_a_loss_named_for_what_is_not_held_any_more_is_written_nowhere(sto
     await finish(store, done, Succeeded(b"1"))
     await finish(store, back, Lost(Loss("given back", begun=False)))
     before = [await record(store, job.id) for job in (done, back, others)]
-    await worker.retire(LOSS, dict.fromkeys([done.id, back.id, others.id, new_id()], CULPRIT))
+    claims = [(job.id, job.fence) for job in (done, back, others)]
+    await worker.retire(LOSS, dict.fromkeys([*claims, (new_id(), 1)], CULPRIT))
     assert [await record(store, job.id) for job in (done, back, others)] == before
     again = await other.claim(1, [back.queue])
     await other.retire()
@@ -106,19 +107,30 @@ async def test_a_loss_named_for_what_is_not_held_any_more_is_written_nowhere(sto
     assert {job_id: job.loss for job_id, job in found.items()} == {others.id: LEASE_RAN_OUT, back.id: LEASE_RAN_OUT}
 
 
+async def test_a_loss_named_for_an_earlier_claim_is_not_written_on_a_later_one(store: Store) -> None:
+    worker, sweeper = await hand(store), await hand(store)
+    first, kept = await running(store, worker), await running(store, worker)
+    await finish(store, first, Released("interrupted by shutdown"))
+    [again] = await worker.claim(1, [first.queue])
+    assert (again.id, again.worker, again.fence) == (first.id, first.worker, first.fence + 1)
+    await worker.retire(LOSS, {(first.id, first.fence): CULPRIT, (kept.id, kept.fence): OVERDUE})
+    found = await sweeper.reclaim()
+    assert (found[again.id].loss, found[kept.id].loss) == (LOSS, OVERDUE)
+
+
 async def test_a_loss_that_was_written_before_stays_whatever_is_named_later(store: Store) -> None:
     worker, first, next_ = await hand(store), await hand(store), await hand(store)
     job = await running(store, worker)
     await worker.retire(LOSS)
-    await first.reclaim()
-    await first.retire(OVERDUE, {job.id: CULPRIT})
+    taken = (await first.reclaim())[job.id]
+    await first.retire(OVERDUE, {(taken.id, taken.fence): CULPRIT})
     assert (await next_.reclaim())[job.id].loss == LOSS
 
 
 async def test_a_claim_settled_after_its_worker_was_retired_leaves_no_loss_behind(store: Store) -> None:
     worker, sweeper = await hand(store), await hand(store)
     job = await running(store, worker)
-    await worker.retire(LOSS, {job.id: CULPRIT})
+    await worker.retire(LOSS, {(job.id, job.fence): CULPRIT})
     assert (await finish(store, job, Snoozed(0))).answer == "accepted"
     again = await sweeper.take()
     assert (again.id, again.loss) == (job.id, None)
@@ -126,7 +138,7 @@ async def test_a_claim_settled_after_its_worker_was_retired_leaves_no_loss_behin
 
 async def test_retiring_an_unknown_worker_is_no_error(store: Store) -> None:
     stranger = Hand(store)
-    await stranger.retire(LOSS, {new_id(): LOSS})
+    await stranger.retire(LOSS, {(new_id(), 1): LOSS})
     await stranger.retire()
     assert await stranger.refusal() == "gone"
 

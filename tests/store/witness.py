@@ -132,13 +132,13 @@ class Witness:
         for worker in known:
             self.lives[worker].beat(self.now)
 
-    def retired(self, worker: UUID, loss: Loss | None, jobs: Mapping[UUID, Loss]) -> None:
+    def retired(self, worker: UUID, loss: Loss | None, jobs: Mapping[tuple[UUID, int], Loss]) -> None:
         life = self.lives.get(worker)
         if life is not None and life.retired_at is None:
             life.retired_at, life.loss = self.now, loss
             for row in self.running():
-                if row.worker == worker and row.id in jobs:
-                    self._losses.setdefault(self._word(row), jobs[row.id])
+                if row.worker == worker and (row.id, row.fence) in jobs:
+                    self._losses.setdefault(self._word(row), jobs[row.id, row.fence])
 
     # --- claims
 

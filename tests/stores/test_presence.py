@@ -236,7 +236,7 @@ async def test_a_word_that_was_said_before_stays(store: SqliteStore, start: Star
     worker, first, next_ = uuid4(), uuid4(), await hand(store)
     process = start(worker, first)
     job = await running(store, named(store, worker))
-    await named(store, worker).retire(LOSS, {job.id: Loss("SIGSEGV", culprit=True)})
+    await named(store, worker).retire(LOSS, {(job.id, job.fence): Loss("SIGSEGV", culprit=True)})
     assert job.id in await named(store, first).reclaim()
     process.kill()
     assert (await next_.reclaim())[job.id].loss == Loss("SIGSEGV", culprit=True)

@@ -161,12 +161,12 @@ async def test_a_process_tells_its_stacks_while_a_c_call_holds_its_interpreter()
             for _ in range(2):
                 text = ""
                 while "in busy" not in text:
-                    text = await soon(stacks.of(process.pid), "its stacks")
+                    text = await soon(stacks.of(process.send_signal), "its stacks")
                 assert text.count("Current thread") == 1, "what was written before is forgotten"
         finally:
             process.kill()
             process.wait(15)
-    assert await soon(stacks.of(process.pid), "no stacks of the dead") == ""
+    assert await soon(stacks.of(process.send_signal), "no stacks of the dead") == ""
 
 
 # --- the watch

@@ -98,3 +98,18 @@ class _Later:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._clock, name)
+
+
+async def test_a_pulse_outlives_whatever_it_meets(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    worker = await shop.started()
+    met: list[int] = []
+
+    def broken() -> None:
+        met.append(1)
+        raise RuntimeError("can't start new thread")
+
+    worker._pulse._each = broken  # noqa: SLF001
+    await until(lambda: len(met) > 1, "it has ended")
+    assert caplog.text.count("a bug in the pulse") == 1, "it is told once"
+    before = worker._box.pulses  # noqa: SLF001
+    await until(lambda: min(worker._box.pulses[:2]) > max(before[:2]), "no pulse any more")  # noqa: SLF001

@@ -8,19 +8,21 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
 
 from holdfast.clock import SystemClock
-from holdfast.job import Loss, new_id
+from holdfast.job import TRACEBACK_LIMIT, Loss, new_id
 from holdfast.store import Line
 from holdfast.stores import open_store
 from holdfast.worker import deaths, standing
 from holdfast.worker import supervisor as module
+from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.child import Child, Handed
 from holdfast.worker.deaths import reap_strangers
+from holdfast.worker.stacks import Stacks
 from holdfast.worker.supervisor import Supervisor
 from tests.worker.rig import Flaky, events, fields, soon, until
 
@@ -298,3 +300,73 @@ async def test_a_child_that_says_that_it_leaves_has_its_jobs_back_uncharged(rig:
     loss = rig.retired()[rig.ids[0]]
     assert loss is not None
     assert loss.on_purpose is says
+
+
+async def test_a_stuck_child_is_ended_even_if_nobody_can_look_into_it(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.start("time.sleep(600)")
+    await until(lambda: rig.banners, "the child is not ready")
+    (child,) = rig.children
+
+    async def blind(_: object) -> str:
+        raise PermissionError(1, "not yours")
+
+    child.stacks.of = blind
+    child.box.pulse(1.0, 0.0)  # its first and last
+    rig.supervisor._watchman._stall_limit = 0.5
+    await until(lambda: rig.ids[0] in rig.retired(), "it lives on")
+    loss = rig.retired()[rig.ids[0]]
+    assert loss is not None
+    assert "its loop stood still" in loss.cause
+    assert not loss.on_purpose, "whose doing it was is not known"
+
+
+async def test_a_death_that_cannot_be_judged_is_buried_all_the_same(
+    rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.start("os._exit(7)")
+
+    def broken(*_: object) -> Any:
+        raise ValueError("nonsense in the box")
+
+    monkeypatch.setattr(Child, "losses", broken)
+    await until(rig.retired, "the dead child is not buried")
+    loss = rig.retired()[rig.ids[0]]
+    assert loss is not None
+    assert "exit code 7" in loss.cause
+    assert "nonsense in the box" in caplog.text
+
+
+async def test_nothing_is_killed_by_a_number_that_may_be_anothers(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.start("os._exit(0)")
+    await until(lambda: rig.supervisor._children, "no child")
+    (child,) = rig.supervisor._children
+    await until(rig.retired, "the dead child is not buried")
+
+    def killed(*_: object) -> None:
+        pytest.fail("killed by its number after its burial")
+
+    monkeypatch.setattr(os, "killpg", killed)
+    monkeypatch.setattr(os, "kill", killed)
+    child.kill()
+    child.signal(signal.SIGTERM)
+    monkeypatch.undo()
+
+
+def test_a_loss_names_its_claim_and_brings_no_more_of_a_stack_than_is_kept() -> None:
+    box, stacks, nobody = BlackBox.made(3), Stacks(), cast("Any", None)
+    child = Child(nobody, nobody, box, stacks)
+    box.on_loop()
+    job, other = new_id(), new_id()
+    for key in [(job, 1), (job, 2), (other, 1)]:
+        box.begin(key, 1.0, 0, 1.0, on_loop=True)
+    call = f'  File "/{"x" * 400}.py", line 1 in send\n'
+    os.write(stacks.descriptor, f"Thread 0x{box.loop_thread[0]:016x} (most recent call first):\n{call * 100}".encode())
+    child.condemn(Loss("stuck", on_purpose=True))
+    child.overdue[job, 2] = "final"
+    _, losses = child.losses(-9, 0)
+    assert {key: loss.overdue for key, loss in losses.items()} == {(job, 1): "", (job, 2): "final", (other, 1): ""}
+    stack = losses[job, 2].stack
+    assert TRACEBACK_LIMIT < len(stack) < TRACEBACK_LIMIT + 50
+    assert "characters left out" in stack

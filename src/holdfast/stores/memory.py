@@ -264,13 +264,13 @@ class MemoryStore:
         life.beat(now)
         return True
 
-    async def retire(self, worker: UUID, loss: Loss | None = None, jobs: Mapping[UUID, Loss] = {}) -> None:
+    async def retire(self, worker: UUID, loss: Loss | None = None, jobs: Mapping[tuple[UUID, int], Loss] = {}) -> None:
         with self._lock:
             me = self._lives.get(worker)
             if me is None or me.retired_at is not None:
                 return
             for row in self._held[worker].values():
-                row.loss = row.loss or jobs.get(row.id)
+                row.loss = row.loss or jobs.get((row.id, row.fence))
             me.retired_at = me.lease_until = self._now()
             me.loss = loss
             me.mail = [line for line in me.mail if line.kind != "lost"]

@@ -197,9 +197,10 @@ class Crew:
         """Starts a heartbeat of the worker's own: an embedded worker's, or a child's whose supervisor is silent."""
         with self._keeping:
             if self._keeper is None and not self._working:
-                self._keeper = KeeperThread(self._store.twin(), self._clock)
+                keeper = KeeperThread(self._store.twin(), self._clock)
+                keeper.start()  # it may be that there is no thread just now
+                self._keeper = keeper
                 self._listen()
-                self._keeper.start()
 
     def _mind_the_lease(self) -> None:
         """At each pulse, in its thread: a supervisor whose beats stay away may be stopped, or cut off."""

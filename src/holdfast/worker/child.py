@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -9,16 +10,17 @@ from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from holdfast.job import Loss
+from holdfast.job import TRACEBACK_LIMIT, Loss, cut
 from holdfast.worker.blackbox import Begun, BlackBox
 from holdfast.worker.channel import Channel
 from holdfast.worker.culprit import crashed, stack_of
-from holdfast.worker.deaths import await_group, ending, kill_group
+from holdfast.worker.deaths import ending, kill_group
 from holdfast.worker.loop import Signal
 from holdfast.worker.stacks import Stacks
 from holdfast.worker.watch import Watch
 
 AT_DEADLINE = Loss("ended by its supervisor at the shutdown deadline", on_purpose=True)
+REPLACED = Loss("ended by its supervisor when it was replaced, past its deadline", on_purpose=True)
 
 Then = Literal["retry", "final"]  # what a TimeoutError means to a task
 
@@ -44,6 +46,8 @@ class Child:
         self.tasks: Mapping[int, tuple[str, Then]] = {}  # by the number of a handler's code
         self.forced: list[dict[str, Any]] = []
         self.leaving = False  # it said that it goes by itself, with outcomes that the store did not take
+        self.reaped = False
+        self.condemned = False  # it is being ended, or was
         self.sentence: Loss | None = None  # why its supervisor ended it
         self.culprit: tuple[UUID, int] | None = None  # the run that made its supervisor end it
         self.overdue: dict[tuple[UUID, int], Then] = {}  # runs past their timeout that only its end can end
@@ -71,26 +75,36 @@ class Child:
     def pid(self) -> int:
         return self.process.pid
 
+    def condemn(self, why: Loss, culprit: Begun | None = None) -> None:
+        """It is ended now, for a reason that its jobs will tell."""
+        self.condemned = True
+        if self.sentence is None:
+            self.sentence, self.culprit = why, culprit.key if culprit else None
+
     def end(self, why: Loss) -> None:
         """Kills the child, for a reason that its jobs will tell."""
-        self.sentence = self.sentence or why
+        self.condemn(why)
         self.kill()
 
+    def signal(self, number: int) -> None:
+        """Sends the process itself a signal, while its number is its own."""
+        if not self.reaped:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pid, number)
+
     def kill(self) -> None:
-        """Kills the child and everything it started, its slots included; works after its own death, too."""
-        for group in self.groups():
-            kill_group(group)
+        """Kills the child and everything it started, its slots included; works after its own death, until it is reaped:
+        then the numbers may be others'.
+        """
+        if not self.reaped:
+            for group in self.groups():
+                kill_group(group)
 
     def groups(self) -> list[int]:
         """The process groups that its code runs in: its own, and its slots'."""
         return [self.pid, *{run.group for run in self.box.begun() if run.group}]
 
-    def await_groups(self) -> None:
-        """Waits until nothing that it started runs any more."""
-        for group in self.groups():
-            await_group(group)
-
-    def losses(self, code: int | None, peak: int) -> tuple[Loss, dict[UUID, Loss]]:
+    def losses(self, code: int | None, peak: int) -> tuple[Loss, dict[tuple[UUID, int], Loss]]:
         """What shall be written on the jobs that it held: on those never begun, and on each that was.
 
         `code`: how it ended; `peak`: the most memory it held, in bytes.
@@ -102,11 +116,11 @@ class Child:
             run = crashed(stacks, begun, self.box.loop_thread[0])
             who = run.key if run else None
         company = len(begun) > 1
-        written = {run.id: self._loss_of(run, common._replace(company=company), who, stacks) for run in begun}
+        written = {run.key: self._loss_of(run, common._replace(company=company), who, stacks) for run in begun}
         return common._replace(begun=False), written
 
     def _loss_of(self, run: Begun, common: Loss, who: tuple[UUID, int] | None, stacks: str) -> Loss:
-        stack = stack_of(stacks, run.thread or self.box.loop_thread[0])
+        stack = cut(stack_of(stacks, run.thread or self.box.loop_thread[0]), TRACEBACK_LIMIT)
         if run.key in self.overdue:
             return common._replace(overdue=self.overdue[run.key], stack=stack)
         if run.key == who:
@@ -119,7 +133,7 @@ class Child:
         if self.sentence is not None:
             return self.sentence
         if self.forced:
-            return AT_DEADLINE
+            return REPLACED if self.relieved else AT_DEADLINE
         if self.leaving:
             return Loss("left with outcomes not recorded", on_purpose=True)
         return Loss(f"its process (pid {self.pid}) ended: {ending(code)}; it held up to {peak // 2**20} MiB of memory")

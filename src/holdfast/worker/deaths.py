@@ -12,9 +12,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from holdfast.observe.logging import tell, workers
+
+T = TypeVar("T")
 
 GROUP_GONE = 5.0
 PEAK_UNIT = 1024 if sys.platform != "darwin" else 1  # bytes that ru_maxrss counts in
@@ -37,17 +41,19 @@ def kill_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-async def in_thread(call: Callable[[], object], name: str) -> None:
-    """Waits for `call()` in a thread of its own: each child needs one all its life, and a pool has only a few."""
+async def in_thread(call: Callable[[], T], name: str) -> T:
+    """What `call()` gives or raises, in a thread of its own: each child needs one all its life."""
     loop = asyncio.get_running_loop()
-    over = asyncio.Event()
+    answer: asyncio.Future[T] = loop.create_future()
 
     def wait() -> None:
+        told: Callable[[], None]
         try:
-            call()
-        finally:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(over.set)
+            told = partial(_tell, answer.set_result, answer, call())
+        except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits
+            told = partial(_tell, answer.set_exception, answer, error)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(told)
 
     while True:
         try:
@@ -55,7 +61,12 @@ async def in_thread(call: Callable[[], object], name: str) -> None:
             break
         except RuntimeError:  # no more threads just now
             await asyncio.sleep(0.1)
-    await over.wait()
+    return await answer
+
+
+def _tell(tell: Callable[[Any], None], answer: asyncio.Future[Any], what: object) -> None:
+    if not answer.done():
+        tell(what)
 
 
 def await_death(process: subprocess.Popen[bytes]) -> None:

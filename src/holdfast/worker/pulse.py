@@ -49,6 +49,7 @@ class Pulse:
         self._over = threading.Event()
         self._asked = 0.0  # when the loop was asked and has not answered yet
         self._tell_at = 0.0
+        self._failed = False
         self._thread = threading.Thread(target=self._serve, name="holdfast-pulse", daemon=True)
 
     def start(self) -> None:
@@ -64,13 +65,21 @@ class Pulse:
 
     def _serve(self) -> None:
         while not self._over.wait(EVERY):
-            now = time.monotonic()
-            self._box.thread_pulse(now)
-            if not self._asked:
-                self._ask(now)
-            elif now - self._asked > self._tell_at:
-                self._blocked(now - self._asked)
-            self._each()
+            self._box.thread_pulse(time.monotonic())
+            for step in (self._see_to_the_loop, self._each):
+                try:
+                    step()
+                except Exception as error:  # noqa: BLE001  # a pulse that stops would have a healthy process ended
+                    if not self._failed:
+                        workers.error("a bug in the pulse; it goes on, please report it", exc_info=error)
+                    self._failed = True
+
+    def _see_to_the_loop(self) -> None:
+        now = time.monotonic()
+        if not self._asked:
+            self._ask(now)
+        elif now - self._asked > self._tell_at:
+            self._blocked(now - self._asked)
 
     def _ask(self, now: float) -> None:
         self._asked, self._tell_at = now, BLOCKED

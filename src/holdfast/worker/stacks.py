@@ -13,7 +13,7 @@ import os
 import signal
 import tempfile
 import weakref
-from contextlib import suppress
+from collections.abc import Callable
 
 SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2  # the default action would end it
 MOST = 64 * 1024  # bytes that are read
@@ -40,11 +40,10 @@ class Stacks:
         """Forgets what was written."""
         os.ftruncate(self.descriptor, 0)
 
-    async def of(self, pid: int) -> str:
-        """Asks a process for its stacks now; nothing if it is stopped or gone."""
+    async def of(self, send: Callable[[int], object]) -> str:
+        """Asks a process for its stacks now, through what sends it a signal; nothing if it is stopped or gone."""
         self.clear()
-        with suppress(ProcessLookupError):
-            os.kill(pid, SIGNAL)
+        send(SIGNAL)
         text, end = "", asyncio.get_running_loop().time() + WAIT_MOST
         while asyncio.get_running_loop().time() < end:
             await asyncio.sleep(LOOK_EVERY)

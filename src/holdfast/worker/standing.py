@@ -26,7 +26,7 @@ from holdfast.worker.loop import Signal, Trouble, repeat
 
 UNREAD_MOST = 4 * 1024 * 1024  # bytes that a child may leave unread before it counts as hung
 
-Funeral = tuple[UUID, Loss, Mapping[UUID, Loss]]
+Funeral = tuple[UUID, Loss, Mapping[tuple[UUID, int], Loss]]
 
 
 class Standing:
@@ -67,8 +67,8 @@ class Standing:
         elif child.worker is not None:
             self.keeper.kept[child.worker] = _Forward(child, child.worker)
 
-    def bury(self, child: Child, loss: Loss, jobs: Mapping[UUID, Loss]) -> None:
-        """Ends what is done for the child's worker, and has its jobs given back: `jobs` by name, else by `loss`."""
+    def bury(self, child: Child, loss: Loss, jobs: Mapping[tuple[UUID, int], Loss]) -> None:
+        """Ends what is done for the child's worker, and has its jobs given back: `jobs` by (id, fence), else `loss`."""
         self._waiting.discard(child)
         if child.worker is None:
             return
@@ -132,9 +132,13 @@ class Standing:
             await self._buried.wait(60)
             return 0
         if self._store is not None:
-            await self._store.retire(*self._funerals[0])
-            while await self._janitor.reclaim_step() == 0:
-                pass
+            try:
+                await self._store.retire(*self._funerals[0])
+                while await self._janitor.reclaim_step() == 0:
+                    pass
+            except BaseException:
+                self._funerals.rotate(-1)  # one that the store refuses must not hold up the others
+                raise
             self._funerals.popleft()
         return 0
 
@@ -181,7 +185,7 @@ class _Forward:
     def _send(self, word: str, **values: Any) -> None:
         self._child.channel.send(word, **values)
         unread = self._child.channel.unread
-        if unread > UNREAD_MOST and self._child.sentence is None:
+        if unread > UNREAD_MOST and not self._child.condemned:
             pid = self._child.pid
             tell(workers, logging.ERROR, "hung", pid=pid, unread=unread, message="it reads nothing; killed")
             self._child.end(Loss(f"its process (pid {pid}) hung, and was killed"))

@@ -23,8 +23,8 @@ from holdfast.job import Loss
 from holdfast.observe.logging import tell, workers
 from holdfast.store import Store
 from holdfast.worker import FLUSH
-from holdfast.worker.child import AT_DEADLINE, Child, Handed, Then
-from holdfast.worker.deaths import await_death, ending, in_thread, reap_strangers, reaped
+from holdfast.worker.child import AT_DEADLINE, REPLACED, Child, Handed, Then
+from holdfast.worker.deaths import await_death, await_group, ending, in_thread, reap_strangers, reaped
 from holdfast.worker.loop import Signal, repeat
 from holdfast.worker.runner import GRACE
 from holdfast.worker.standing import Standing
@@ -209,21 +209,38 @@ class Supervisor:
     def _end_late(self, child: Child) -> None:
         if child in self._children:
             tell(workers, logging.ERROR, "killed", pid=child.pid, message="it did not leave after its deadline")
-            child.end(AT_DEADLINE)
+            child.end(AT_DEADLINE if self._stopping else REPLACED)
 
     async def _bury(self, child: Child) -> int:
         """Confirms that nothing of it runs any more, and only then has its jobs given back."""
+        groups = child.groups()
+        child.reaped = True
         code, peak = reaped(child.process)
         self._own.discard(child.pid)
-        await in_thread(child.await_groups, f"holdfast-group-{child.pid}")
+        await self._confirm(child, groups)
         child.close()
         self._children.discard(child)
-        loss, jobs = child.losses(code, peak)
+        try:
+            loss, jobs = child.losses(code, peak)
+        except Exception as error:  # noqa: BLE001  # whatever it left cannot be read: it is buried all the same
+            workers.error("a bug in judging the losses of pid %s; please report it", child.pid, exc_info=error)
+            loss, jobs = Loss(f"its process (pid {child.pid}) ended: {ending(code)}"), {}
         code = 1 if code is None else code
         self._code = max(self._code, _exit_code(child, code) if self._stopping else 0)
         child.blamed = any(one.culprit for one in jobs.values())
         self._standing.bury(child, loss, jobs)
         return code
+
+    async def _confirm(self, child: Child, groups: Sequence[int]) -> None:
+        def gone() -> None:
+            for group in groups:
+                await_group(group)
+
+        try:
+            await in_thread(gone, f"holdfast-group-{child.pid}")
+        except Exception as error:  # noqa: BLE001  # all that could be done is done: it was killed
+            message = "killed, but nobody could see that it is gone"
+            tell(workers, logging.ERROR, "group-stays", group=child.pid, error=repr(error), message=message)
 
     async def _reap_step(self) -> float:
         reap_strangers(self._own)

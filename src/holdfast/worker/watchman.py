@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 from collections.abc import Callable, Collection, Coroutine
-from contextlib import suppress
 from typing import Any
 
 from holdfast.clock import Clock
@@ -50,10 +48,10 @@ class Watchman:
         answers = self._store_answers()
         for child in list(self._children):
             child.watch.look(child.box.pulses, now, store_answers=answers)
-            if child.sentence is not None or child.worker is None:
+            if child.condemned or child.worker is None:
                 continue
             if which := child.watch.stuck(self._stall_limit):
-                child.sentence = Loss(f"ended by its supervisor: its {which} stood still", on_purpose=False)
+                child.condemned = True
                 self._look(self._end_stuck(child, which))
             elif self._worth_a_look(child, now):
                 self._look(self._see_into(child))
@@ -83,17 +81,17 @@ class Watchman:
 
     async def _end_stuck(self, child: Child, which: str) -> None:
         """Names who holds it up, terminates it, and kills it: its lease never lapses while it lives."""
-        who, at = await self._held_up(child)
         still = max(child.watch.still)
-        named = child.named(who) if who else {}
-        tell(workers, logging.ERROR, "stuck", pid=child.pid, which=which, still=still, **named, at=at)
         cause = f"ended by its supervisor: its {which} stood still for {still:.0f} s"
-        child.sentence = Loss(cause, on_purpose=who is not None)
-        child.culprit = who.key if who else None
-        with suppress(ProcessLookupError):
-            os.kill(child.pid, signal.SIGTERM)
-        await asyncio.sleep(GRACE)
-        child.kill()
+        try:
+            who, at = await self._held_up(child)
+            named = child.named(who) if who else {}
+            tell(workers, logging.ERROR, "stuck", pid=child.pid, which=which, still=still, **named, at=at)
+            child.condemn(Loss(cause, on_purpose=who is not None), who)
+            child.signal(signal.SIGTERM)
+            await asyncio.sleep(GRACE)
+        finally:  # whatever could not be seen
+            child.end(Loss(cause))
 
     async def _see_into(self, child: Child) -> None:
         """Names who holds up a child that cannot say so itself; ends it if that run's own time is over."""
@@ -105,7 +103,7 @@ class Watchman:
             message += "; its lease is kept"
             told = {"pid": child.pid, "still": still[THREADS], **named, "at": at, "message": message}
             tell(workers, logging.WARNING, "frozen", **told)
-        if who is None or not who.deadline or now < who.deadline + GRACE or child.sentence is not None:
+        if who is None or not who.deadline or now < who.deadline + GRACE or child.condemned:
             return
         message = "its timeout is over and nothing else can end it; the process is killed"
         tell(workers, logging.ERROR, "overdue", pid=child.pid, **child.named(who), at=at, message=message)
@@ -114,8 +112,7 @@ class Watchman:
 
     async def _held_up(self, child: Child) -> tuple[Begun | None, str | None]:
         """The run that holds a child up, as well as can be seen from outside, and where it is."""
-        busy: set[int] = set()
-        await in_thread(lambda: busy.update(busy_threads(child.pid, BUSY_FOR)), f"holdfast-look-{child.pid}")
-        stacks = await child.stacks.of(child.pid)
+        busy = await in_thread(lambda: busy_threads(child.pid, BUSY_FOR), f"holdfast-look-{child.pid}")
+        stacks = await child.stacks.of(child.signal)
         who = held_up(stacks, child.box.begun(), child.box.loop_thread, busy, child.box.blocker())
         return who, place(stack_of(stacks, who.thread or child.box.loop_thread[0])) if who else None

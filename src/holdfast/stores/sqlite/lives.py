@@ -63,13 +63,14 @@ def _renew(sql: Sql, ids: str, now: Instant, length: Span) -> None:
     sql.write("beat", now, length, now, now, now, now, length, ids)
 
 
-def retire(sql: Sql, worker: UUID, loss: Loss | None, jobs: Mapping[UUID, Loss] = {}) -> bool:
+def retire(sql: Sql, worker: UUID, loss: Loss | None, jobs: Mapping[tuple[UUID, int], Loss] = {}) -> bool:
     """Whether its life ended just now."""
     now = sql.now()
     ended = sql.write("retire", now, now, text_of_loss(loss), str(worker)) > 0
     if ended:
         sql.write("drop_mail", str(worker))
-        sql.spread("tell_loss", [(str(job), text_of_loss(of_job), str(worker)) for job, of_job in jobs.items()])
+        rows = [(str(job), fence, text_of_loss(of_job), str(worker)) for (job, fence), of_job in jobs.items()]
+        sql.spread("tell_loss", rows)
     return ended
 
 

@@ -197,7 +197,7 @@ class SqliteStore:
         """As the seam says."""
         return await self._read(lambda sql: lives.mail(sql, workers))
 
-    async def retire(self, worker: UUID, loss: Loss | None = None, jobs: Mapping[UUID, Loss] = {}) -> None:
+    async def retire(self, worker: UUID, loss: Loss | None = None, jobs: Mapping[tuple[UUID, int], Loss] = {}) -> None:
         """As the seam says."""
 
         def write(sql: Sql) -> bool:
