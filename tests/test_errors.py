@@ -130,6 +130,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "errors.md").read_text()
 ENTRIES = re.findall(r"^\| `([\w-]+)`[^|]*\| \S[^|]*\| \S[^|]*\| \S[^|]*\|$", PAGE, re.MULTILINE)
 GRAVE = {"WARNING", "ERROR"}
+TELLING = {"tell", "_tell", "tell_of"}
 
 
 def _is_grave(node: ast.AST) -> bool:
@@ -150,8 +151,10 @@ def _events() -> set[str]:
     found = set[str]()
     for path in (ROOT / "src" / "holdfast").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            told = isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in {"tell", "_tell"}
-            words = node.args if isinstance(node, ast.Call) and told else getattr(node, "elts", [])
+            name = ast.unparse(node.func).rpartition(".")[2] if isinstance(node, ast.Call) else ""
+            words = node.args if isinstance(node, ast.Call) and name in TELLING else getattr(node, "elts", [])
+            if isinstance(node, ast.Call) and name == "tell_lost":
+                found |= {event for word in node.args for event in _names(word)}
             for level, event in itertools.pairwise(words):
                 if _is_grave(level):
                     found |= set(_names(event))

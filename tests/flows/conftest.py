@@ -1,23 +1,50 @@
-"""One `place` per shared store; `Service` runs `holdfast worker` on it; `Ledger` reads what the handlers wrote."""
+"""What the tests need of each shared store; `Service`: a `holdfast worker`; `Ledger`: what the handlers wrote."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from holdfast import Holdfast
+from holdfast.clock import SECOND
+from holdfast.stores import open_store
+from tests.flows import pids, shop
 
-SHARED: dict[str, Callable[[Path], str]] = {"sqlite": lambda folder: f"sqlite:///{folder}/jobs.db"}
+if TYPE_CHECKING:
+    from tests.flows.robber import Robber
+
+
+def _sqlite(url: str, statement: str, *values: object) -> None:
+    with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
+        database.execute(statement, values)
+
+
+class Shared(NamedTuple):
+    """A store that processes share."""
+
+    place: Callable[[Path], str]  # the URL of a fresh one in a folder
+    lease: Callable[[str, int], None]  # sets how long its leases are, in ms; before anybody uses it
+
+
+SHARED = {
+    "sqlite": Shared(
+        lambda folder: f"sqlite:///{folder}/jobs.db",
+        lambda url, length: _sqlite(url, "UPDATE holdfast_meta SET lease = ?", length),
+    ),
+}
+SHORT_LEASE = 3 * SECOND
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = 40) -> Any:
@@ -60,9 +87,7 @@ class Service:
 
     def children(self) -> list[int]:
         """The worker processes that are alive now."""
-        pid = self.process.pid
-        path = Path(f"/proc/{pid}/task/{pid}/children")
-        return [int(child) for child in path.read_text().split()] if path.exists() else []
+        return pids.children(self.process.pid)
 
     def text(self) -> str:
         return self.log.read_text()
@@ -77,9 +102,60 @@ class Service:
             pytest.fail(f"the worker did not leave {seconds} s after {number.name}:\n{self.text()[-3000:]}")
 
 
+class Guest:
+    """A `holdfast worker` of an app that a test writes, started in its folder."""
+
+    def __init__(self, url: str, folder: Path, source: str, *options: str) -> None:
+        folder.joinpath("guest.py").write_text(source)
+        self.log = folder / "guest.log"
+        command = [sys.executable, "-m", "holdfast", "worker", "guest:jobs", "--log", "kv", *options]
+        with self.log.open("wb") as log:
+            environment = {**os.environ, "HOLDFAST_URL": url}
+            self.process = subprocess.Popen(command, stderr=log, cwd=folder, env=environment)
+
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def stop(self) -> int:
+        """Ends it, if it still runs; its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(30)
+        finally:
+            self.process.kill()
+
+
 @pytest.fixture(params=sorted(SHARED))
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return SHARED[request.param](tmp_path)
+def shared(request: pytest.FixtureRequest) -> Shared:
+    return SHARED[request.param]
+
+
+@pytest.fixture
+def url(shared: Shared, tmp_path: Path) -> str:
+    return shared.place(tmp_path)
+
+
+@pytest.fixture
+def short_lease(shared: Shared, url: str) -> None:
+    """The store gives leases of 3 s."""
+
+    async def make() -> None:
+        store = open_store(url)
+        await store.open()
+        await store.close()
+
+    asyncio.run(make())
+    shared.lease(url, SHORT_LEASE)
+
+
+@pytest.fixture
+def robber(short_lease: None, url: str) -> Iterator[Robber]:
+    """Somebody who robs whoever does not keep his lease, which is short."""
+    from tests.flows.robber import Robber
+
+    with Robber(url) as robber:
+        yield robber
 
 
 @pytest.fixture
@@ -106,10 +182,15 @@ def serve(url: str, ledger: Ledger) -> Iterator[Callable[..., Service]]:
 
 
 @pytest.fixture
-def app(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Holdfast]:
-    """The producers' side, in the test's own process."""
-    from tests.flows import shop
-
+def using(url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Holdfast], Holdfast]]:
+    """Makes an app that finds its store in the environment usable in the test's own process, until the test's end."""
     monkeypatch.setenv("HOLDFAST_URL", url)
-    with shop.jobs:
-        yield shop.jobs
+    monkeypatch.setenv("LEDGER", str(ledger.path))
+    with contextlib.ExitStack() as stack:
+        yield stack.enter_context
+
+
+@pytest.fixture
+def app(using: Callable[[Holdfast], Holdfast]) -> Holdfast:
+    """The producers' side of the app that `serve` runs by default."""
+    return using(shop.jobs)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from holdfast import Holdfast, Retry, current_job
+from tests.flows.pids import runs
 from tests.flows.shop import note
 
 jobs = Holdfast()
@@ -35,7 +36,7 @@ async def press_async(number: int, seconds: float = 0.05) -> int:
 def has_a_family() -> None:
     """Starts processes of its own, and never looks whether it should stop; each attempt says who of the last lives."""
     family = Path(os.environ["LEDGER"]).with_name("family")
-    living = [pid for pid in family.read_text().split() if _runs(int(pid))] if family.exists() else []
+    living = [pid for pid in family.read_text().split() if runs(int(pid))] if family.exists() else []
     for pid in living:
         note(f"living {pid}")
     child = subprocess.Popen(["sleep", "600"])
@@ -46,13 +47,6 @@ def has_a_family() -> None:
     while current_job().fence < 3:  # at its second run it is content
         with contextlib.suppress(BaseException):
             time.sleep(600)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @jobs.task

@@ -7,10 +7,12 @@ import ctypes
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 from holdfast import Holdfast, Retry, current_job
+from tests.flows.pids import runs
 
 jobs = Holdfast()
 
@@ -45,6 +47,44 @@ def thread_work(number: int, seconds: float = 0.05) -> int:
     time.sleep(seconds)
     note("effect")
     return number
+
+
+def _there(name: str) -> bool:
+    """Whether the test has made the file `name` beside the ledger."""
+    return Path(os.environ["LEDGER"]).with_name(name).exists()
+
+
+@jobs.task
+async def held(until: str) -> str:
+    """Runs until the file `until` is there."""
+    note("begin")
+    while not _there(until):  # noqa: ASYNC110  # a file tells nobody
+        await asyncio.sleep(0.01)
+    note("effect")
+    return until
+
+
+@jobs.task
+def held_in_thread(until: str) -> str:
+    """The same in a thread, which never looks whether it should stop."""
+    note("begin")
+    while not _there(until):
+        time.sleep(0.01)
+    note("effect")
+    return until
+
+
+@jobs.task
+def waits_for_a_child() -> bool:
+    """Starts a process and waits for it; in its next run it says whether that of the first still runs."""
+    file = Path(os.environ["LEDGER"]).with_name("child")
+    if file.exists():
+        return runs(int(file.read_text()))
+    child = subprocess.Popen(["sleep", "600"])
+    file.write_text(str(child.pid))
+    note("begin")
+    child.wait()
+    return True
 
 
 @jobs.task
@@ -124,8 +164,7 @@ def hogs_memory(mib: int) -> None:
 
 def _spin_until(name: str) -> None:
     """Pure Python that never waits, until the file `name` is there."""
-    there = Path(os.environ["LEDGER"]).parent / name
-    while not there.exists():
+    while not _there(name):
         sum(range(10_000))
 
 
@@ -148,20 +187,19 @@ def spins(until: str) -> str:
 
 
 @jobs.task
-def holds_the_interpreter(seconds: float) -> int:
-    """One C call after another that lets no other thread run in between: `sum` over a range takes no break."""
+def holds_the_interpreter(seconds: float, until: str) -> str:
+    """C calls of `seconds` or more that let no other thread run meanwhile, until the file `until` is there."""
     note("begin")
-    end, total = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
-        total = sum(range(int(4e7 * seconds)))
+    while not _there(until):
+        sum(range(int(4e7 * seconds)))  # it takes no break
     note("effect")
-    return total
+    return until
 
 
 @jobs.task
-async def holds_it_on_the_loop(seconds: float) -> int:
+async def holds_it_on_the_loop(seconds: float, until: str) -> str:
     """The same in an async handler."""
-    return holds_the_interpreter.fn(seconds)
+    return holds_the_interpreter.fn(seconds, until)
 
 
 @jobs.task
@@ -187,8 +225,6 @@ _hoard: list[bytes] = []
 @jobs.task
 def orphans(number: int) -> int:
     """Leaves processes behind whose parent is gone, and which nobody waits for."""
-    import subprocess
-
     for _ in range(number):
         subprocess.run(["sh", "-c", "sleep 0.2 & exit 0"], check=True)
     return number

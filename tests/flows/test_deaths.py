@@ -18,8 +18,10 @@ from holdfast.job import Claim, Loss, Lost
 from holdfast.policy import decide
 from holdfast.store import Store
 from holdfast.stores import open_store
-from tests.flows.conftest import Ledger, Service, until
-from tests.flows.shop import deaf, thread_work, wait_async, work
+from tests.flows.conftest import Guest, Ledger, Service, until
+from tests.flows.pids import runs
+from tests.flows.robber import Robber
+from tests.flows.shop import deaf, held, held_in_thread, thread_work, wait_async, waits_for_a_child, work
 
 
 @pytest.mark.timeout(120)
@@ -98,37 +100,53 @@ def test_a_second_signal_skips_to_the_deadline(app: Holdfast, ledger: Ledger, se
     assert job.status().state == "queued"
 
 
+def kept_at_once(service: Service) -> bool:
+    """Whether its children began to beat when they heard that it is dead, and not only when they missed its beats."""
+    told = [line for line in service.text().splitlines() if "supervisor-gone" in line or "beats-stay-away" in line]
+    return "supervisor-gone" in told[-1]
+
+
 @pytest.mark.timeout(120)
 def test_without_its_supervisor_a_child_drains_and_nothing_runs_twice(
-    app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+    robber: Robber, app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
 ) -> None:
-    service = serve("--concurrency", "2")
-    job = work.enqueue(3, seconds=1.5)
+    service = serve("--concurrency", "2", "--deadline", "60")
+    job = held.enqueue("enough")
     pid = until(lambda: ledger.lines("begin"), "the job's start")[0]["pid"]
     service.process.kill()
-    assert job.result(timeout=30) == 3
-    until(lambda: not os.path.exists(f"/proc/{pid}"), "the child's leave")  # noqa: PTH110
+    until(lambda: "event=supervisor-gone" in service.text(), "the child's notice")
+    robber.waits_for_a_lease()
+    assert kept_at_once(service)
+    ledger.path.with_name("enough").touch()
+    assert not robber.robbed
+    assert job.result(timeout=30) == "enough"
+    until(lambda: not runs(pid), "the child's leave")
     assert ledger.count("begin") == 1
 
 
 @pytest.mark.timeout(120)
 def test_when_the_supervisor_is_killed_its_children_drain_and_another_service_runs_the_rest_once(
-    app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+    robber: Robber, app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
 ) -> None:
-    service = serve("--processes", "2", "--concurrency", "2")
+    service = serve("--processes", "2", "--concurrency", "2", "--deadline", "60")
     until(lambda: service.text().count("event=started worker=") == 2, "two children")
-    running = app.enqueue_many([*(work.bind(n, seconds=3) for n in range(2)), thread_work.bind(2, seconds=3)])
+    running = app.enqueue_many([*(held.bind("enough") for _ in range(2)), held_in_thread.bind("enough")])
     until(lambda: ledger.count("begin") == 3, "three jobs running")
     children = service.children()
     assert len({line["pid"] for line in ledger.lines("begin")}) == 2, "both children run some"
     service.process.kill()
     until(lambda: service.text().count("event=supervisor-gone") == 2, "the children's notice")
-    rest = app.enqueue_many(work.bind(n) for n in range(3, 10))
+    rest = app.enqueue_many(work.bind(n) for n in range(7))
     serve("--concurrency", "4")
-    assert [job.result(timeout=40) for job in [*running, *rest]] == list(range(10))
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "the children's leave")
+    assert [job.result(timeout=40) for job in rest] == list(range(7))
+    robber.waits_for_a_lease()
+    assert kept_at_once(service)
+    ledger.path.with_name("enough").touch()
+    assert not robber.robbed
+    assert [job.result(timeout=40) for job in running] == ["enough"] * 3
+    until(lambda: not any(runs(pid) for pid in children), "the children's leave")
     assert ledger.count("begin") == 10, "nothing is run again"
-    assert {status.attempt for status in app.find()} == {1}
+    assert {job.status().attempt for job in [*running, *rest]} == {1}
 
 
 @pytest.mark.timeout(120)
@@ -237,122 +255,19 @@ def test_a_child_that_cannot_start_ends_the_service_and_says_why(serve: Callable
     assert "no such name" in service.text()
 
 
-# --- apps of other shapes
-
-
-class Guest:
-    """A `holdfast worker` of an app that a test writes, started in its folder."""
-
-    def __init__(self, folder: Path, source: str, *options: str) -> None:
-        self.folder = folder
-        folder.joinpath("guest.py").write_text(source)
-        self.log = folder / "guest.log"
-        command = [sys.executable, "-m", "holdfast", "worker", "guest:jobs", "--log", "kv", *options]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stderr=log, cwd=folder)
-
-    def text(self) -> str:
-        return self.log.read_text()
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Callable[..., Guest]]:
-    """Starts guests; whatever still runs at the end is stopped."""
-    started: list[Guest] = []
-
-    def start(source: str, *options: str) -> Guest:
-        started.append(Guest(tmp_path, source, "--deadline", "0.5", *options))
-        return started[-1]
-
-    yield start
-    for guest in started:
-        if guest.process.poll() is None:
-            guest.process.terminate()
-            try:
-                guest.process.wait(20)
-            finally:
-                guest.process.kill()
-
-
-@pytest.mark.timeout(120)
-def test_a_store_of_one_process_is_refused(host: Callable[..., Guest]) -> None:
-    guest = host("from holdfast import Holdfast\njobs = Holdfast('memory://')\n")
-    assert guest.process.wait(30) == 2
-    assert "memory://" in guest.text()
-
-
-@pytest.mark.timeout(120)
-def test_the_supervisor_opens_the_file_that_the_app_means(host: Callable[..., Guest], tmp_path: Path) -> None:
-    name = "my jobs%41.db"
-    tmp_path.joinpath("data").mkdir()
-    guest = host(
-        "import os\nfrom holdfast import Holdfast\nos.chdir('data')\n"
-        "jobs = Holdfast('sqlite:///my%20jobs%2541.db?durability=normal')\n"
-    )
-    until(lambda: "ready in" in guest.text(), "the banner")
-    guest.process.terminate()
-    assert guest.process.wait(30) == 0, guest.text()
-    assert [path.name for path in tmp_path.rglob("*.db")] == [name]
-    assert tmp_path.joinpath("data", name).exists()
-
-
-@pytest.mark.timeout(120)
-def test_the_banner_counts_the_tasks_of_all_modules(host: Callable[..., Guest], tmp_path: Path) -> None:
-    tmp_path.joinpath("more.py").write_text("from guest import jobs\n@jobs.task(name='late')\ndef late(): ...\n")
-    guest = host("from holdfast import Holdfast\njobs = Holdfast('sqlite:///jobs.db', modules=['more'])\n")
-    until(lambda: "ready in" in guest.text(), "the banner")
-    assert "tasks    1: late" in guest.text()
-
-
-@pytest.mark.timeout(120)
-def test_the_banner_of_an_app_without_tasks_says_why_that_may_be(host: Callable[..., Guest]) -> None:
-    guest = host("from holdfast import Holdfast\njobs = Holdfast('sqlite:///jobs.db')\n")
-    until(lambda: "ready in" in guest.text(), "the banner")
-    assert "tasks    0: none; is the module that defines them imported, or named in modules=[...]?" in guest.text()
-
-
-_WITH_GRANDCHILD = """
-import os, subprocess, sys
-from holdfast import Holdfast
-
-jobs = Holdfast("sqlite:///{folder}/jobs.db")
-
-@jobs.task(name="parent")
-def parent(folder: str) -> int:
-    if not os.path.exists(folder + "/grandchild"):
-        process = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
-        with open(folder + "/pids", "w") as pids:
-            pids.write(f"{{os.getpid()}} {{process.pid}}")
-        os.rename(folder + "/pids", folder + "/grandchild")
-        process.wait()
-    grandchild = open(folder + "/grandchild").read().split()[1]
-    try:
-        with open(f"/proc/{{grandchild}}/stat") as stat:
-            return 0 if stat.read().rpartition(")")[2].split()[0] in "ZX" else 1
-    except OSError:
-        return 0
-"""
-
-
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_nothing_of_a_dead_childs_group_runs_when_its_job_starts_again(
-    host: Callable[..., Guest], tmp_path: Path
+    app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
 ) -> None:
-    guest = host(_WITH_GRANDCHILD.format(folder=tmp_path))
-    producer = Holdfast(f"sqlite:///{tmp_path}/jobs.db")
-
-    @producer.task(name="parent")
-    def parent(folder: str) -> int:
-        raise AssertionError(folder)
-
-    with producer:
-        job = parent.enqueue(str(tmp_path))
-        grandchild = tmp_path / "grandchild"
-        until(grandchild.exists, "the grandchild")
-        os.kill(int(grandchild.read_text().split()[0]), signal.SIGKILL)
-        assert job.result(timeout=40) == 0, "the grandchild of the first run still ran beside the second"
-    assert "event=group-stays" not in guest.text()
+    service = serve()
+    job = waits_for_a_child.enqueue()
+    parent = until(lambda: ledger.lines("begin"), "the grandchild")[0]["pid"]
+    grandchild = int(ledger.path.with_name("child").read_text())
+    assert runs(grandchild)
+    os.kill(parent, signal.SIGKILL)
+    assert job.result(timeout=40) is False, "the grandchild of the first run still ran beside the second"
+    assert "event=group-stays" not in service.text()
 
 
 @pytest.mark.timeout(120)
@@ -366,3 +281,42 @@ def test_a_drain_waits_for_the_jobs_of_every_child(
     assert service.stop() == 0, service.text()[-3000:]
     assert [job.status().state for job in jobs] == ["succeeded"] * 2
     assert ledger.count("begin") == 2
+
+
+# --- apps of other shapes
+
+
+@pytest.fixture
+def host(url: str, tmp_path: Path) -> Iterator[Callable[..., Guest]]:
+    """Starts guests; whatever still runs at the end is stopped."""
+    started: list[Guest] = []
+
+    def start(source: str, *options: str) -> Guest:
+        started.append(Guest(url, tmp_path, source, "--deadline", "0.5", *options))
+        return started[-1]
+
+    yield start
+    for guest in started:
+        guest.stop()
+
+
+@pytest.mark.timeout(120)
+def test_a_store_of_one_process_is_refused(host: Callable[..., Guest]) -> None:
+    guest = host("from holdfast import Holdfast\njobs = Holdfast('memory://')\n")
+    assert guest.process.wait(30) == 2
+    assert "memory://" in guest.text()
+
+
+@pytest.mark.timeout(120)
+def test_the_banner_counts_the_tasks_of_all_modules(host: Callable[..., Guest], tmp_path: Path) -> None:
+    tmp_path.joinpath("more.py").write_text("from guest import jobs\n@jobs.task(name='late')\ndef late(): ...\n")
+    guest = host("from holdfast import Holdfast\njobs = Holdfast(modules=['more'])\n")
+    until(lambda: "ready in" in guest.text(), "the banner")
+    assert "tasks    1: late" in guest.text()
+
+
+@pytest.mark.timeout(120)
+def test_the_banner_of_an_app_without_tasks_says_why_that_may_be(host: Callable[..., Guest]) -> None:
+    guest = host("from holdfast import Holdfast\njobs = Holdfast()\n")
+    until(lambda: "ready in" in guest.text(), "the banner")
+    assert "tasks    0: none; is the module that defines them imported, or named in modules=[...]?" in guest.text()

@@ -22,6 +22,7 @@ import pytest
 
 from holdfast import Holdfast
 from holdfast.store import Where
+from tests.flows import forking
 from tests.flows.conftest import Ledger, Service, until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
@@ -264,19 +265,16 @@ def test_a_child_that_is_forked_beside_an_embedded_worker_enqueues_and_ends(url:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("task", ["forks_in_thread", "forks_on_loop"])
 def test_a_handler_that_forks_loses_and_doubles_nothing(
-    task: str, url: str, ledger: Ledger, serve: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+    task: str, using: Callable[[Holdfast], Holdfast], ledger: Ledger, serve: Callable[..., Service]
 ) -> None:
-    monkeypatch.setenv("HOLDFAST_URL", url)
-    from tests.flows import forking
-
+    app = using(forking.jobs)
     service = serve(app="tests.flows.forking:jobs")
-    with forking.jobs as app:
-        job = getattr(forking, task).enqueue(10)
-        told: list[str] = job.result(timeout=60)
-        assert len(set(told)) == len(told) == 20
-        assert {str(status.id) for status in app.find(task="leaf")} == set(told)
-        until(lambda: all(status.state == "succeeded" for status in app.find()), "the end of all that was enqueued")
-        assert job.status().attempt == 1
+    job = getattr(forking, task).enqueue(10)
+    told: list[str] = job.result(timeout=60)
+    assert len(set(told)) == len(told) == 20
+    assert {str(status.id) for status in app.find(task="leaf")} == set(told)
+    until(lambda: all(status.state == "succeeded" for status in app.find()), "the end of all that was enqueued")
+    assert job.status().attempt == 1
     assert service.stop() == 0
     assert "event=restart" not in service.text()
     assert ledger.count("effect") == 20

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import termios
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -28,10 +28,8 @@ ROOM = 200  # characters for what says that something was cut
 
 
 @pytest.fixture
-def app(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Holdfast]:
-    monkeypatch.setenv("HOLDFAST_URL", url)
-    with hostile.jobs:
-        yield hostile.jobs
+def app(using: Callable[[Holdfast], Holdfast]) -> Holdfast:
+    return using(hostile.jobs)
 
 
 @pytest.fixture

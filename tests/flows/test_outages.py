@@ -24,21 +24,11 @@ from holdfast.task import Task
 from holdfast.worker import Crew, Departure
 from tests.flows.conftest import Ledger
 from tests.flows.shop import note
-from tests.worker.rig import fields
+from tests.worker.rig import PATIENCE, fields, until
 
-PATIENCE = 40  # seconds, for whatever a test waits for
 WORKERS, DEAD, EACH = 10, 2, 2  # EACH: jobs that run in each worker, which has no slot more
 THIRD = LEASE // 3
 ROUNDS_MOST = 9  # thirds of a lease until the dead are rescued: steady again, then leases cut, then those run out
-
-
-async def until(holds: Callable[[], object], what: str) -> None:
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while not holds():  # noqa: ASYNC110  # what is waited for tells nobody
-                await asyncio.sleep(0.001)
-    except TimeoutError:
-        pytest.fail(f"{what}: not within {PATIENCE} s")
 
 
 class Turnstile:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from holdfast import Holdfast, Job
+from tests.flows import taps
 from tests.flows.conftest import Ledger, Service, until
 from tests.flows.taps import LIVES, POINTS, QUICK, async_quick
 
@@ -18,14 +19,9 @@ LEAVES = 30  # jobs that a handler enqueues
 
 
 @pytest.fixture
-def tapped(url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Holdfast]:
+def tapped(using: Callable[[Holdfast], Holdfast]) -> Holdfast:
     """The producers' side of the app whose jobs can be held."""
-    from tests.flows import taps
-
-    monkeypatch.setenv("HOLDFAST_URL", url)
-    monkeypatch.setenv("LEDGER", str(ledger.path))
-    with taps.jobs:
-        yield taps.jobs
+    return using(taps.jobs)
 
 
 def go(ledger: Ledger, point: str) -> None:

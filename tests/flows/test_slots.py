@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,20 +12,15 @@ import pytest
 from holdfast import Holdfast
 from tests.flows import press
 from tests.flows.conftest import Ledger, Service, until
+from tests.flows.pids import runs
 
 pytestmark = pytest.mark.timeout(120)
 Start = Callable[..., Service]
 
 
 @pytest.fixture
-def app(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Holdfast]:
-    monkeypatch.setenv("HOLDFAST_URL", url)
-    with press.jobs:
-        yield press.jobs
-
-
-@pytest.fixture
-def served(app: Holdfast, serve: Start) -> Start:
+def served(using: Callable[[Holdfast], Holdfast], serve: Start) -> Start:
+    using(press.jobs)
     return lambda *options: serve(*options, app="tests.flows.press:jobs")
 
 
@@ -35,7 +30,7 @@ def family(ledger: Ledger) -> list[int]:
 
 
 def living(pids: list[int]) -> list[int]:
-    return [pid for pid in pids if press._runs(pid)]  # noqa: SLF001
+    return [pid for pid in pids if runs(pid)]
 
 
 def test_both_kinds_of_handlers_run_in_processes_and_a_drain_lets_them_end(ledger: Ledger, served: Start) -> None:

@@ -12,7 +12,18 @@ import pytest
 
 from holdfast import Holdfast
 from tests.flows.conftest import Ledger, Service, until
-from tests.flows.shop import blocks_the_loop, deaf, holds_it_on_the_loop, holds_the_interpreter, pids, spins, work
+from tests.flows.robber import Robber
+from tests.flows.shop import (
+    blocks_the_loop,
+    deaf,
+    held,
+    held_in_thread,
+    holds_it_on_the_loop,
+    holds_the_interpreter,
+    pids,
+    spins,
+    work,
+)
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -33,7 +44,7 @@ def both_run(app: Holdfast, ledger: Ledger, service: Service) -> None:
 
 @pytest.mark.parametrize("handler", [blocks_the_loop, spins], ids=["async", "thread"])
 def test_a_handler_that_spins_in_python_keeps_its_lease_and_holds_up_nobody_elsewhere(
-    handler: Any, app: Holdfast, ledger: Ledger, serve: Callable[..., Service], tmp_path: Path
+    handler: Any, robber: Robber, app: Holdfast, ledger: Ledger, serve: Callable[..., Service], tmp_path: Path
 ) -> None:
     service = serve("--processes", "2", "--concurrency", "2")
     both_run(app, ledger, service)
@@ -43,12 +54,18 @@ def test_a_handler_that_spins_in_python_keeps_its_lease_and_holds_up_nobody_else
         until(lambda: told(service, "loop-blocked", job=job.id, task=handler.name), "the report, by name")
         assert "test_stuck" not in service.text()
         assert "tests/flows/shop.py" in next(line for line in service.text().splitlines() if "loop-blocked" in line)
-    others = app.enqueue_many(work.bind(n) for n in range(6))
-    assert [other.result(timeout=60) for other in others] == list(range(6))
+    others_go_on(app)
+    robber.waits_for_a_lease()
     tmp_path.joinpath("enough").touch()
+    assert not robber.robbed
     assert job.result(timeout=60) == "enough"
     assert ledger.count("begin", job.id) == 1
     assert service.stop() == 0
+
+
+def others_go_on(app: Holdfast) -> None:
+    others = app.enqueue_many(work.bind(n) for n in range(6))
+    assert [other.result(timeout=60) for other in others] == list(range(6))
 
 
 @pytest.mark.parametrize(
@@ -57,37 +74,39 @@ def test_a_handler_that_spins_in_python_keeps_its_lease_and_holds_up_nobody_else
     ids=["thread", "async"],
 )
 def test_a_c_call_that_holds_the_interpreter_is_named_by_the_supervisor(
-    handler: Any, app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+    handler: Any, robber: Robber, app: Holdfast, ledger: Ledger, serve: Callable[..., Service], tmp_path: Path
 ) -> None:
     service = serve("--processes", "2", "--concurrency", "2")
     both_run(app, ledger, service)
-    job = handler.enqueue(9)
+    job = handler.enqueue(7.0, "enough")
+    until(lambda: ledger.count("begin", job.id), "its start")
+    others_go_on(app)
     until(lambda: told(service, "frozen", job=job.id, task=handler.name), "the report, by name")
-    others = app.enqueue_many(work.bind(n) for n in range(6))
-    assert [other.result(timeout=60) for other in others] == list(range(6))
-    assert job.result(timeout=90) > 0
-    assert ledger.count("begin", job.id) == 1, "its lease was kept"
+    tmp_path.joinpath("enough").touch()
+    assert not robber.robbed, "its lease was kept"
+    assert job.result(timeout=60) == "enough"
+    assert ledger.count("begin", job.id) == 1
     assert service.stop() == 0
 
 
 @pytest.mark.parametrize(
-    ("handler", "argument"),
+    ("handler", "arguments"),
     [
-        (blocks_the_loop, "never"),
-        (spins, "never"),
-        pytest.param(holds_the_interpreter, 300.0, marks=pytest.mark.soak),
-        (holds_it_on_the_loop, 300.0),
-        (deaf, 600.0),
+        (blocks_the_loop, ["never"]),
+        (spins, ["never"]),
+        pytest.param(holds_the_interpreter, [300.0, "never"], marks=pytest.mark.soak),
+        (holds_it_on_the_loop, [300.0, "never"]),
+        (deaf, [600.0]),
     ],
     ids=["async", "thread", "thread-in-c", "async-in-c", "asleep"],
 )
 def test_past_its_timeout_it_is_ended_with_its_process_and_its_neighbours_are_not_charged(
-    handler: Any, argument: Any, app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+    handler: Any, arguments: list[Any], app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
 ) -> None:
     service = serve("--concurrency", "4", "--deadline", "3")
     neighbours = app.enqueue_many(work.bind(n, seconds=2.0) for n in range(3))
     until(lambda: ledger.count("begin") == 3, "the neighbours' start")
-    job = handler.using(timeout=1).enqueue(argument)
+    job = handler.using(timeout=1).enqueue(*arguments)
     until(lambda: job.status().finished, "its end", 60)
     status = job.status()
     assert status.state == "dead"
@@ -104,15 +123,18 @@ def test_past_its_timeout_it_is_ended_with_its_process_and_its_neighbours_are_no
 
 
 def test_what_stands_still_for_the_stall_limit_is_ended_and_only_the_culprit_is_charged(
-    app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+    app: Holdfast, ledger: Ledger, serve: Callable[..., Service], tmp_path: Path
 ) -> None:
     service = serve("--concurrency", "4", "--stall-limit", "3")
-    neighbours = app.enqueue_many(deaf.bind(1.0 + n) for n in range(2))
+    neighbours = [held_in_thread.enqueue("enough"), held.enqueue("enough")]
     until(lambda: ledger.count("begin") == 2, "the neighbours' start")
     bad = blocks_the_loop.enqueue("never")
     until(lambda: told(service, "stuck", job=bad.id, task=bad.status().task), "the report, by name")
-    assert [neighbour.result(timeout=60) for neighbour in neighbours] == [None, None]
     until(lambda: ledger.count("begin", bad.id) == 2, "its next run, alone")
+    until(lambda: all(ledger.count("begin", one.id) == 2 for one in neighbours), "the neighbours' next runs")
+    tmp_path.joinpath("enough").touch()
+    assert [neighbour.result(timeout=60) for neighbour in neighbours] == ["enough", "enough"]
+    assert [neighbour.status().attempt for neighbour in neighbours] == [1, 1]
     (error,) = bad.status().errors
     assert "stood still" in error.message
     assert "_spin_until" in error.traceback
@@ -136,23 +158,36 @@ def test_a_stopped_child_is_ended_after_the_stall_limit_and_its_jobs_run_again(
     assert service.stop() == 0
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize("handler", [blocks_the_loop, spins, holds_the_interpreter, holds_it_on_the_loop])
+@pytest.mark.parametrize(
+    ("handler", "arguments"),
+    [
+        (blocks_the_loop, []),
+        pytest.param(spins, [], marks=pytest.mark.soak),
+        (holds_the_interpreter, [3.5]),
+        pytest.param(holds_it_on_the_loop, [3.5], marks=pytest.mark.soak),
+    ],
+    ids=["async", "thread", "thread-in-c", "async-in-c"],
+)
 def test_for_three_leases_the_lease_is_kept(
-    handler: Any, app: Holdfast, ledger: Ledger, serve: Callable[..., Service], tmp_path: Path
+    handler: Any,
+    arguments: list[float],
+    robber: Robber,
+    app: Holdfast,
+    ledger: Ledger,
+    serve: Callable[..., Service],
+    tmp_path: Path,
 ) -> None:
     service = serve("--processes", "2", "--concurrency", "2")
     both_run(app, ledger, service)
-    other = serve("--processes", "1")  # whose sweepers would rescue it
-    spinning = handler in {blocks_the_loop, spins}
-    job = handler.enqueue("enough" if spinning else 48)
+    other = serve()  # whose sweepers would rescue it, too
+    job = handler.enqueue(*arguments, "enough")
     until(lambda: ledger.count("begin", job.id), "its start")
-    while not ledger.count("effect", job.id):
-        assert [one.result(timeout=60) for one in app.enqueue_many(work.bind(n) for n in range(6))] == list(range(6))
-        if ledger.lines()[-1]["at"] - ledger.lines("begin")[0]["at"] > 46:
-            tmp_path.joinpath("enough").touch()
-    assert job.result(timeout=60)
+    for _ in range(3):
+        robber.waits_for_a_lease()
+        others_go_on(app)
+    tmp_path.joinpath("enough").touch()
+    assert not robber.robbed
+    assert job.result(timeout=60) == "enough"
     assert ledger.count("begin", job.id) == 1
     assert service.stop() == 0
     assert other.stop() == 0

@@ -19,7 +19,7 @@ from holdfast.task import Task
 from holdfast.worker import Crew
 from holdfast.worker.runner import Run, begun
 
-PATIENCE = 15  # seconds, for whatever a test waits for
+PATIENCE = 40  # seconds, for whatever a test waits for
 
 
 Call = Callable[[], Awaitable[Any]]

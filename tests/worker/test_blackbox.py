@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from holdfast.worker.blackbox import Begun, BlackBox, code_number, code_of
+from holdfast.worker import finisher, slots
+from holdfast.worker.blackbox import SPARE, Begun, BlackBox, code_number, code_of
 from holdfast.worker.culprit import crashed, held_up, stack_of
 from holdfast.worker.stacks import Stacks
 from holdfast.worker.watch import EVERY, Watch
@@ -63,6 +64,37 @@ def test_a_place_is_used_again_and_an_unknown_run_changes_nothing() -> None:
     assert box.blocker() is None
 
 
+def test_there_is_a_place_for_all_that_can_be_unsettled_at_once() -> None:
+    assert SPARE >= finisher.PENDING_MOST + finisher.BATCH_MOST + slots.PREFETCH_MOST
+
+
+def test_a_full_table_leaves_a_run_unnoted_until_there_is_a_place() -> None:
+    box, keys = BlackBox.made(1), [(uuid4(), number) for number in range(SPARE + 3)]
+    for key in keys:
+        box.begin(key, None, 0, 1.0, on_loop=True)
+    assert {run.key for run in box.begun()} == set(keys[:-2])
+    for key in keys[-2:]:
+        box.in_group(key, 5)
+        box.end(key)
+    assert not any(run.group for run in box.begun())
+    box.end(keys[0])
+    box.begin(keys[-1], None, 0, 1.0, on_loop=True)
+    assert {run.key for run in box.begun()} == {*keys[1:-2], keys[-1]}
+
+
+def test_a_group_that_is_gone_is_nobodys_any_more() -> None:
+    box, first, second, other, settled = BlackBox.made(1), *[(uuid4(), number) for number in range(4)]
+    groups = {first: 4321, second: 4321, other: 99, settled: 4321}
+    for key, group in groups.items():
+        box.begin(key, None, 0, 1.0, on_loop=True)
+        box.in_group(key, group)
+    box.end(settled)
+    box.group_gone(0)
+    assert {run.key: run.group for run in box.begun()} == {first: 4321, second: 4321, other: 99}
+    box.group_gone(4321)
+    assert {run.key: run.group for run in box.begun()} == {first: 0, second: 0, other: 99}
+
+
 def test_the_blocker_is_named_until_it_is_settled() -> None:
     box, key = BlackBox.made(1), (uuid4(), 2)
     box.begin(key, None, 0, 1.0, on_loop=True)
@@ -106,6 +138,8 @@ def test_a_crash_in_a_thread_is_the_doing_of_the_run_in_that_thread() -> None:
     assert crashed(CRASH, [innocent, guilty], LOOP) == guilty
     assert crashed(CRASH, [innocent], LOOP) is None
     assert crashed("", [guilty], LOOP) is None
+    asked = CRASH.replace("Fatal Python error: Segmentation fault", "")
+    assert crashed(asked, [guilty], LOOP) is None, "stacks that were asked for say nothing of a crash"
 
 
 def test_a_crash_on_the_loop_is_the_doing_of_the_only_run_whose_code_is_on_its_stack() -> None:

@@ -87,7 +87,7 @@ async def test_jobs_of_a_retired_worker_are_queued_again_and_told(
         assert found.state in (State.QUEUED, State.SCHEDULED)
         assert (found.attempt, found.losses, found.fence) == (0, 1, 2)
     assert events(caplog) == ["rescued"] * 3
-    assert {told["cause"] for told in fields(caplog, "rescued")} == {"killed by signal 9"}
+    assert {told["message"] for told in fields(caplog, "rescued")} == {"killed by signal 9"}
     assert {told["job"] for told in fields(caplog, "rescued")} == set(ids)
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any
 import pytest
 
 from holdfast import ConfigError, Holdfast, Job, JobFailed, Worker
-from holdfast.worker import processes
+from holdfast.worker import deaths, processes
+from holdfast.worker.channel import Channel
+from holdfast.worker.processes import spawned
 from holdfast.worker.processes.launch import Launch
 from tests.worker import crew
-from tests.worker.rig import events, fields, soon, until
+from tests.worker.rig import Flaky, events, fields, soon, until
 
 pytestmark = pytest.mark.timeout(120)
 Started = Callable[..., Any]
@@ -213,6 +216,96 @@ async def test_a_process_killed_from_outside_is_a_crash_of_its_job_alone(here: P
     await until_over(job)
 
 
+class Clinging:
+    """From now on, until `let_go`, something of every group still runs, as far as anybody can see."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.looks: list[int] = []
+        self._gone = threading.Event()
+        monkeypatch.setattr(deaths, "_runs", self._runs)
+        monkeypatch.setattr(deaths, "GROUP_GONE", 60.0)
+
+    def _runs(self, group: int) -> bool:
+        self.looks.append(group)
+        return not self._gone.is_set()
+
+    async def looked_at(self, group: int) -> None:
+        await until(lambda: self.looks.count(group) > 100, "nobody looks whether the group of the process is gone")
+
+    def let_go(self) -> None:
+        self._gone.set()
+
+
+@pytest.mark.parametrize("how", ["killed", "cancelled"])
+async def test_an_attempt_is_not_over_while_anything_of_its_group_still_runs(
+    how: str, here: Path, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await crew.waits.aenqueue("it")
+    (pid,) = await begun(here, "it")
+    clinging = Clinging(monkeypatch)
+    try:
+        if how == "killed":
+            os.kill(pid, signal.SIGKILL)
+        else:
+            await job.acancel()
+        await clinging.looked_at(pid)
+        await gone([pid])
+        assert await (await crew.pid.aenqueue()).aresult(60) != pid
+        status = await job.astatus()
+        assert (status.state, status.errors) == ("running", ()), "told as over while its code may run"
+        assert pid in {run.group for run in box(worker).begun()}, "nobody could end it with its worker"
+    finally:
+        clinging.let_go()
+    if how == "killed":
+        await begun(here, "it", 2)
+        await job.acancel()
+    assert (await outcome(job))[0] == "cancelled"
+
+
+def box(worker: Worker) -> Any:
+    return worker._crew._box  # noqa: SLF001
+
+
+@pytest.fixture
+async def unwritten(here: Path) -> AsyncIterator[Worker]:
+    """A worker whose outcomes are not taken."""
+    it = crew.jobs.worker(concurrency=4, deadline=0)
+    supply = it._crew._supply  # noqa: SLF001
+    store = Flaky(supply()[0])
+    store.away("finish")
+    it._crew._supply = lambda: (store, supply()[1])  # type: ignore[assignment]  # noqa: SLF001
+    async with it:
+        yield it
+        store.back()
+
+
+async def test_the_number_of_a_group_that_is_gone_is_forgotten_while_outcomes_wait(
+    here: Path, unwritten: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [await crew.waits.aenqueue("busy"), await crew.pid.aenqueue()]
+    (busy,) = await begun(here, "busy")
+
+    def groups() -> dict[Any, int]:
+        return {run.id: run.group for run in box(unwritten).begun()}
+
+    def waiting() -> set[Any]:
+        return unwritten._crew._finisher.pending  # noqa: SLF001
+
+    await until(lambda: waiting() == {jobs[1].id}, "the other job does not end")
+    idle = groups()[jobs[1].id]
+    assert groups() == {jobs[0].id: busy, jobs[1].id: idle}
+    clinging = Clinging(monkeypatch)
+    try:
+        for pid in (busy, idle):
+            os.kill(pid, signal.SIGKILL)
+            await clinging.looked_at(pid)
+        assert groups() == {jobs[0].id: busy, jobs[1].id: idle}, "forgotten before it was gone"
+    finally:
+        clinging.let_go()
+    await until(lambda: waiting() == {job.id for job in jobs}, "the death of the busy one")
+    await until(lambda: groups() == {job.id: 0 for job in jobs}, "the numbers may be others' by now")
+
+
 async def test_an_idle_process_that_dies_harms_nobody(worker: Worker) -> None:
     pid = await (await crew.pid.aenqueue()).aresult(60)
     os.kill(pid, signal.SIGKILL)
@@ -233,6 +326,84 @@ async def test_who_signals_all_processes_ends_no_job(here: Path, worker: Worker)
     await job.acancel()
     assert (await outcome(job))[:2] == ("cancelled", 1)
     assert (here / "it.stopped").read_text() == "True", "it was the cancel that ended it"
+
+
+# --- errors of the worker's own
+
+
+@pytest.fixture
+async def narrow(here: Path) -> AsyncIterator[Worker]:
+    async with crew.jobs.worker(concurrency=1, deadline=0) as it:
+        yield it
+
+
+def fails_once(monkeypatch: pytest.MonkeyPatch, of: object, name: str) -> list[Any]:
+    """Has a function raise at its next call; returns whom it was called with."""
+    real, calls = getattr(of, name), []
+
+    def broken(*args: Any, **options: Any) -> Any:
+        calls.append(args[0])
+        if len(calls) > 1:
+            return real(*args, **options)
+        if name == "close":  # else it would stay open
+            real(*args, **options)
+        raise LookupError("unforeseen")
+
+    monkeypatch.setattr(of, name, broken)
+    return calls
+
+
+@pytest.mark.parametrize("name", ["ask", "_send"])
+async def test_an_error_of_the_workers_own_costs_an_attempt_and_its_process_but_no_place(
+    name: str, narrow: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pid = await (await crew.pid.aenqueue()).aresult(60)
+    await until(lambda: len(kept(narrow)._idle) == 2, "there is no spare")  # noqa: SLF001
+    for slot in kept(narrow)._slots:  # noqa: SLF001
+        await soon(asyncio.wait({slot.ready}), "the spare is not ready")
+    calls = fails_once(monkeypatch, spawned.Spawned, name)
+    job, after = await crew.pid.aenqueue(), await crew.pid.aenqueue()
+    assert (await outcome(job))[:2] == ("dead", 1)
+    (error,) = (await job.astatus()).errors
+    assert (error.type, error.message) == ("LookupError", "unforeseen")
+    assert calls[0].gone.done(), "told as over before its process was gone"
+    assert not crew._runs(calls[0].group)  # noqa: SLF001
+    assert await after.aresult(60) in {pid, *(slot.group for slot in kept(narrow)._slots)}  # noqa: SLF001
+    assert len([line for line in caplog.records if "a bug in" in line.getMessage()]) == 1
+
+
+def kept(worker: Worker) -> Any:
+    return worker._crew._attempts._in_processes  # noqa: SLF001
+
+
+@pytest.mark.parametrize(
+    ("of", "name", "said"),
+    [
+        (spawned, "await_group", "could not be confirmed"),
+        (spawned, "await_death", "could not be confirmed"),
+        (Channel, "close", "could not be read"),
+    ],
+    ids=["burial", "death", "last-words"],
+)
+async def test_an_error_while_a_process_is_buried_keeps_nobody_waiting(
+    of: object,
+    name: str,
+    said: str,
+    here: Path,
+    narrow: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if name == "await_death":  # it is called at the birth
+        fails_once(monkeypatch, of, name)
+    job = await crew.dies.aenqueue("exit" if name != "await_death" else "sleep")
+    if name != "await_death":
+        fails_once(monkeypatch, of, name)
+    await until_over(job)
+    causes = [error.message for error in (await job.astatus()).errors]
+    assert any(said in cause and "unforeseen" in cause for cause in causes), causes
+    assert await (await crew.pid.aenqueue()).aresult(60) != os.getpid()
+    assert len([line for line in caplog.records if "a bug in" in line.getMessage()]) == 1
 
 
 # --- what a handler cannot spoil
@@ -315,8 +486,7 @@ async def test_idle_processes_end(worker: Worker, monkeypatch: pytest.MonkeyPatc
 
 async def test_a_spare_is_ready_when_a_process_dies(worker: Worker) -> None:
     await (await crew.pid.aenqueue()).aresult(60)
-    kept = worker._crew._attempts._in_processes  # noqa: SLF001
-    await until(lambda: [s.ready.done() for s in kept._idle] == [True, True], "there is no spare")  # noqa: SLF001
+    await until(lambda: [s.ready.done() for s in kept(worker)._idle] == [True, True], "there is no spare")  # noqa: SLF001
 
 
 async def test_no_process_just_now_puts_the_job_off(

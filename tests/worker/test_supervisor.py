@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -243,6 +244,33 @@ def test_as_the_first_process_it_reaps_strangers_and_leaves_its_own() -> None:
     assert own.wait(15) == 5
 
 
+async def test_a_child_is_not_retired_while_anything_of_its_group_still_runs(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.start()
+    await until(lambda: rig.banners, "the child is not ready")
+    (child,) = rig.children
+    looks: list[int] = []
+    released = threading.Event()
+
+    def runs(group: int) -> bool:
+        looks.append(group)
+        return not released.is_set()
+
+    monkeypatch.setattr(deaths, "_runs", runs)
+    monkeypatch.setattr(deaths, "GROUP_GONE", 60.0)
+    try:
+        child.kill()
+        await until(lambda: len(looks) > 100, "it does not look whether its group is gone")
+        assert rig.store.times("retire") == 0, "its jobs are given back while its code may run"
+        assert child in rig.children
+    finally:
+        released.set()
+    await until(lambda: rig.ids[0] in rig.retired(), "the child is not buried when its group is gone")
+    assert set(looks) == {child.pid}
+    assert await rig.stop() == 0
+
+
 async def test_a_renamed_worker_is_kept_under_its_new_name_alone(rig: Rig) -> None:
     fresh = uuid4()
     await rig.store.inner.register(fresh, None, {})  # else the first beat finds it gone
@@ -364,9 +392,9 @@ def test_a_loss_names_its_claim_and_brings_no_more_of_a_stack_than_is_kept() -> 
     call = f'  File "/{"x" * 400}.py", line 1 in send\n'
     os.write(stacks.descriptor, f"Thread 0x{box.loop_thread[0]:016x} (most recent call first):\n{call * 100}".encode())
     child.condemn(Loss("stuck", on_purpose=True))
-    child.overdue[job, 2] = "final"
+    child.overdue |= {(job, 2): ("final", ""), (other, 1): ("retry", call * 100)}
     _, losses = child.losses(-9, 0)
-    assert {key: loss.overdue for key, loss in losses.items()} == {(job, 1): "", (job, 2): "final", (other, 1): ""}
-    stack = losses[job, 2].stack
-    assert TRACEBACK_LIMIT < len(stack) < TRACEBACK_LIMIT + 50
-    assert "characters left out" in stack
+    assert {key: loss.overdue for key, loss in losses.items()} == {(job, 1): "", (job, 2): "final", (other, 1): "retry"}
+    for stack in (losses[job, 2].stack, losses[other, 1].stack):
+        assert TRACEBACK_LIMIT < len(stack) < TRACEBACK_LIMIT + 50
+        assert "characters left out" in stack

@@ -17,6 +17,7 @@ from holdfast.clock import SystemClock
 from holdfast.observe.logging import Style, configure, takes
 from holdfast.stores import open_store
 from holdfast.worker.child import Handed
+from holdfast.worker.processes.launch import interpreter
 from holdfast.worker.supervisor import STALL_LIMIT, Supervisor
 
 NO_TASKS = "none; is the module that defines them imported, or named in modules=[...]?"
@@ -52,7 +53,7 @@ def run(
 
     def command(handed: Handed, supervisor: UUID) -> Sequence[str]:
         text = json.dumps({**options, **handed._asdict(), "supervisor": str(supervisor)})
-        return [sys.executable, "-m", "holdfast.cli.child", text]
+        return [*interpreter(), "-m", "holdfast.cli.child", text]
 
     def ready(facts: dict[str, Any]) -> None:
         lines = banner(facts, options, processes, time.monotonic() - started)

@@ -14,10 +14,17 @@ from holdfast.task import named
 _COUNT = click.IntRange(min=1)
 _DEADLINE = "How long running jobs may go on after SIGTERM or Ctrl-C; default: 10 seconds."
 _STALL = "End a process whose loop, threads or outcomes stand still so long; off: never. Default: 5 minutes."
+STALL_LEAST = 2.0  # seconds: pulses come twice a second, and are looked at once
 
 
 def _limit(context: click.Context, parameter: click.Parameter, text: str) -> float | None:
-    return None if text == "off" else length(context, parameter, text)
+    if text == "off":
+        return None
+    seconds = length(context, parameter, text)
+    if seconds is None or seconds < STALL_LEAST:
+        why = f"{text!r}: at least {STALL_LEAST:g} seconds, or 'off' for never"
+        raise click.BadParameter(why, ctx=context, param=parameter)
+    return seconds
 
 
 @click.command(short_help="Run jobs until a signal.")

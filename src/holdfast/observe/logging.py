@@ -206,7 +206,8 @@ def _about_job(told: Told) -> str:
             return f"{_shown(fields.get('ran'))}  queue {fields['queue']}  {fields['job']}"
         case "failed" | "dead":
             end = ", now dead" if told.event == "dead" else ""
-            return f"{_attempt(fields)} failed after {_shown(fields.get('ran'))}{end}"
+            after = f" after {_shown(fields['ran'])}" if fields.get("ran") is not None else ""
+            return f"{_attempt(fields)} failed{after}{end}"
         case _:
             return _about_anything(told, {k: v for k, v in fields.items() if k != "task"})
 

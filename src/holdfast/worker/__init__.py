@@ -40,6 +40,9 @@ RELIEF = 1.0  # seconds that a worn worker waits to be replaced before it goes o
 MIB = 2**20
 CONCURRENCY_MOST = 10_000
 
+_FORCED = "still running after the deadline; given back once its code has ended"
+_OVERDUE = "still running after its timeout; a failed attempt once its code has ended"
+
 Supply = Callable[[], tuple[Store, Mapping[str, Task[..., Any]]]]
 
 
@@ -90,13 +93,14 @@ class Crew:
         self._hurry = Signal()
         self._main: asyncio.Task[None] | None = None
         self._keeping = threading.Lock()
+        self._told_small = False
         self._worn_at = 0.0  # when it first asked to be replaced
         self.patient = False  # whether a stop waits for running jobs however long they take
         self._again: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[Departure] | None = None
         self.renamed: Callable[[UUID], object] | None = None  # told the id of a new incarnation
         self.worn: Callable[[str], object] | None = None  # told why this process should be replaced, until it is
-        self.overdue: Callable[[Run], object] | None = None  # told of a run that only the end of this process can end
+        self.overdue: Callable[[Run, str], object] | None = None  # told of a run that only this process's end ends
 
     # --- the life of a worker, on its loop
 
@@ -285,7 +289,7 @@ class Crew:
             "stopping",
             worker=self.identity.id,
             running=len(self._slots.running),
-            deadline=self.deadline,
+            deadline=None if self.patient else self.deadline,
             given_back=len(prefetched),
         )
         self._fetcher.give_back(prefetched, "given back at shutdown, never begun")
@@ -326,7 +330,7 @@ class Crew:
                 job=run.claim.id,
                 fence=run.claim.fence,
                 ran=now - run.started,
-                message="still running after the deadline; given back once its code has ended",
+                message=_FORCED if not run.overdue else _OVERDUE,
             )
         for outcome in self._departure.unsettled:
             tell(
@@ -387,7 +391,16 @@ class Crew:
             self._worn_at = self._worn_at or self._clock.monotonic()
             self.worn(f"it has taken {taken} jobs")
         elif self._max_memory is not None and (memory := resident()) > self._max_memory:
-            self.worn(f"it holds {memory // MIB} MiB of memory")
+            self._outgrown(memory)
+
+    def _outgrown(self, memory: int) -> None:
+        held, most = memory // MIB, (self._max_memory or 0) // MIB
+        if self._attempts.finished and self.worn is not None:
+            self.worn(f"it holds {held} MiB of memory")
+        elif not self._slots.running and not self._told_small:  # a fresh one would be no smaller
+            self._told_small = True
+            text = f"it holds {held} MiB before its first job, and --max-memory allows {most}"
+            tell(workers, logging.WARNING, "max-memory-too-small", worker=self.identity.id, message=text)
 
     def _allowance(self) -> int:
         """How many more jobs it may claim; any number again if nobody replaces it."""
@@ -403,9 +416,9 @@ class Crew:
     def _taken(self) -> int:
         return self._attempts.finished + len(self._slots.running) + len(self._slots.waiting)
 
-    def _overdue(self, run: Run) -> None:
+    def _overdue(self, run: Run, stack: str) -> None:
         if self.overdue is not None:
-            self.overdue(run)
+            self.overdue(run, stack)
 
     async def _look_step(self) -> float:
         return self._attempts.look(list(self._slots.running.values()))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.clock import SECOND, Clock
-from holdfast.job import Claim, Failed, Lost, Outcome, Released, State, Succeeded, Verdict
+from holdfast.job import Claim, Failed, Lost, Outcome, Released, Succeeded, Verdict
 from holdfast.observe.logging import jobs, place, tell
 from holdfast.policy import decide
 from holdfast.task import Task
@@ -17,6 +17,8 @@ from holdfast.worker.executors import InThreads, OnLoop
 from holdfast.worker.finisher import Finisher
 from holdfast.worker.identity import Identity
 from holdfast.worker.processes.launch import Launch
+from holdfast.worker.pulse import stack_of_thread
+from holdfast.worker.report import tell_failed, tell_lost, tell_of
 from holdfast.worker.runner import GRACE, Run, begun, timed_out, waited
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class Attempts:
         freed: Callable[[Run], None],
     ) -> None:
         self.finished = 0
-        self.overdue: Callable[[Run], object] | None = None  # told of a thread that goes on after timeout and grace
+        self.overdue: Callable[[Run, str], object] | None = None  # told of a thread that goes on, and of its stack
         self.in_threads = InThreads(self._ended, concurrency)
         self._on_loop = OnLoop(self._ended)
         self._in_processes: InProcesses | None = None
@@ -68,11 +70,11 @@ class Attempts:
             return None
         run = begun(claim, task, self._identity().held, self._clock.monotonic(), self._box)
         if jobs.isEnabledFor(logging.INFO):
-            _tell(logging.INFO, "started", run, waited=waited(claim) / SECOND)
+            tell_of(run.claim, logging.INFO, "started", waited=waited(claim) / SECOND)
         try:
             self._executor(run).start(run)
         except RuntimeError as error:
-            _tell(logging.ERROR, "not-started", run, message=f"{error}; given back for later")
+            tell_of(run.claim, logging.ERROR, "not-started", message=f"{error}; given back for later")
             self._finisher.add(decide(claim, Released(f"could not be started: {error}", unknown=True)))
             return None
         if claim.terms.timeout is not None:
@@ -108,7 +110,7 @@ class Attempts:
         self.finished += 1
         self._freed(run)  # before anything is told: no line of the log shall keep a slot
         if verdict is None or outcome is None:
-            _tell(logging.WARNING, "lost", run, message="the claim was lost while it ran; nothing is written")
+            tell_of(run.claim, logging.WARNING, "lost", message="the claim was lost while it ran; nothing is written")
         else:
             self._tell_end(run, verdict, outcome)
 
@@ -119,11 +121,14 @@ class Attempts:
             if now - run.started >= run.slow_at:
                 run.slow_at *= 2
                 hint = None if run.claim.terms.timeout else "it has no timeout"
-                _tell(logging.WARNING, "slow", run, ran=now - run.started, message="still running", hint=hint)
+                tell_of(run.claim, logging.WARNING, "slow", ran=now - run.started, message="still running", hint=hint)
             if self._stays(run, now):
                 run.overdue = True
+                stack = stack_of_thread(run.thread)
+                message = "it goes on past its timeout; only the end of its process can end it"
+                tell_of(run.claim, logging.WARNING, "overdue", ran=now - run.started, at=place(stack), message=message)
                 if self.overdue is not None:
-                    self.overdue(run)
+                    self.overdue(run, stack)
         return LOOK_EVERY
 
     def _stays(self, run: Run, now: float) -> bool:
@@ -136,49 +141,18 @@ class Attempts:
         ran = self._clock.monotonic() - run.started
         match verdict:
             case Succeeded() if run.job.stopped == "timeout":
-                _tell(logging.WARNING, "succeeded", run, ran=ran, message="after its timeout")
+                tell_of(run.claim, logging.WARNING, "succeeded", ran=ran, message="after its timeout")
             case Succeeded():
                 if jobs.isEnabledFor(logging.INFO):
-                    _tell(logging.INFO, "succeeded", run, ran=ran)
-            case Failed(error, final):
-                dead = outcome.state is State.DEAD
-                again = None if outcome.delay is None else outcome.delay / SECOND
-                _tell(
-                    logging.ERROR if dead else logging.WARNING,
-                    "dead" if dead else "failed",
-                    run,
-                    ran=ran,
-                    error=error.type,
-                    message=error.message,
-                    at=place(error.traceback),
-                    retry_in=None if dead else again,
-                    hint="no retry= set" if dead and not final and run.claim.terms.max_attempts == 1 else None,
-                )
+                    tell_of(run.claim, logging.INFO, "succeeded", ran=ran)
+            case Failed(_, final):
+                tell_failed(run.claim, outcome, ran=ran, final=final)
             case Lost(loss):
-                dead = outcome.state is State.DEAD
-                crashes = f"{outcome.crashes}/{run.claim.terms.max_crashes}"
-                level, event = (logging.ERROR, "dead") if dead else (logging.WARNING, "crashed")
-                _tell(level, event, run, ran=ran, crashes=crashes, error="Lost", message=loss.cause)
+                tell_lost(run.claim, outcome, "crashed", cause=loss.cause, ran=ran)
             case _:
-                _tell(logging.INFO, outcome.ended, run, ran=ran, reason=outcome.reason)
+                tell_of(run.claim, logging.INFO, outcome.ended, ran=ran, reason=outcome.reason)
 
 
 def then(task: Task[..., Any]) -> Literal["retry", "final"]:
     """What a TimeoutError means to a task."""
     return "retry" if task.retry.retries(TimeoutError()) else "final"
-
-
-def _tell(level: int, event: str, run: Run, **fields: Any) -> None:
-    claim = run.claim
-    attempt = f"{claim.attempt}/{claim.terms.max_attempts}"
-    tell(
-        jobs,
-        level,
-        event,
-        task=claim.task,
-        job=claim.id,
-        queue=claim.queue,
-        attempt=attempt,
-        fence=claim.fence,
-        **fields,
-    )

@@ -19,13 +19,18 @@ from typing import Any, NamedTuple
 from uuid import UUID
 from zlib import crc32
 
-SPARE = 2_500  # runs that have ended but are not settled, beside those under way
+# Places for runs that have ended but are not settled, beside those under way: fewer than finisher.PENDING_MOST outcomes
+# wait when a worker claims, finisher.BATCH_MOST are being written, and slots.PREFETCH_MOST that were claimed ahead may
+# end meanwhile. Their modules are above this one, so a test compares the sum.
+SPARE = 2_000
 
 _HEADER = 128
 _TIME, _COUNT = struct.Struct("<d"), struct.Struct("<q")
 _LOOP, _THREADS, _UNSENT, _BEATEN, _LEASE, _HELD = range(0, 48, 8)
 _BLOCKER, _LOOP_IDENT, _LOOP_NATIVE, _TOP = range(48, 80, 8)
 _RUN = struct.Struct("<16sqdQQQQd")  # the time of its beginning is written last: until then there is no run
+
+_GROUP_AT = 56  # in a run
 
 _RUN_SIZE, _write_run, _write_time = _RUN.size, _RUN.pack_into, _TIME.pack_into
 
@@ -75,8 +80,11 @@ class BlackBox:
     # --- runs, written by the worker
 
     def begin(self, key: tuple[UUID, int], deadline: float | None, code: int, now: float, *, on_loop: bool) -> None:
-        """Notes that a run begins, in the thread that it begins in."""
-        place = self._free.pop()
+        """Notes that a run begins, in the thread that it begins in. With no place left it goes unnoted, not unrun."""
+        try:
+            place = self._free.pop()
+        except IndexError:
+            return
         thread, native = (0, 0) if on_loop else (threading.get_ident(), threading.get_native_id())
         if place >= self._top:
             with self._growing:
@@ -91,7 +99,17 @@ class BlackBox:
         """Notes the process group that the run's code is in, so that whoever ends this worker can end it, too."""
         place = self._taken.get(key)
         if place is not None:
-            _COUNT.pack_into(self._memory, _HEADER + place * _RUN.size + 56, group)
+            _COUNT.pack_into(self._memory, _HEADER + place * _RUN.size + _GROUP_AT, group)
+
+    def group_gone(self, group: int) -> None:
+        """Nothing of a process group runs any more: its number may be another's by now, whom nobody shall kill.
+
+        To be called where `in_group` is, on the loop.
+        """
+        for place in list(self._taken.values()) if group else ():
+            offset = _HEADER + place * _RUN_SIZE + _GROUP_AT
+            if self._count(offset) == group:
+                self._put(offset, 0)
 
     def end(self, key: tuple[UUID, int]) -> None:
         """Notes that a run is settled, if it was ever begun."""

@@ -50,9 +50,10 @@ class Child:
         self.condemned = False  # it is being ended, or was
         self.sentence: Loss | None = None  # why its supervisor ended it
         self.culprit: tuple[UUID, int] | None = None  # the run that made its supervisor end it
-        self.overdue: dict[tuple[UUID, int], Then] = {}  # runs past their timeout that only its end can end
+        self.overdue: dict[tuple[UUID, int], tuple[Then, str]] = {}  # runs that only its end can end, and their stacks
         self.blamed = False  # it is dead, and it is known by whose doing
         self.relieved = Signal()  # it was asked to leave, and may be replaced
+        self.told_frozen = 0.0  # seconds that it had stood still when that was last told
         self.seen_into = 0.0  # seconds that it had stood still when its stacks were last read
 
     @classmethod
@@ -109,25 +110,30 @@ class Child:
 
         `code`: how it ended; `peak`: the most memory it held, in bytes.
         """
-        common = self._loss(code, peak)
+        common = self._loss(code, peak)  # with the culprit's stack if it was seen in time
         begun, stacks = self.box.begun(), self.stacks.read()
         who = self.culprit
         if self.sentence is None and code is not None and code < 0:
             run = crashed(stacks, begun, self.box.loop_thread[0])
             who = run.key if run else None
-        company = len(begun) > 1
-        written = {run.key: self._loss_of(run, common._replace(company=company), who, stacks) for run in begun}
-        return common._replace(begun=False), written
+        culprit = next((run for run in begun if run.key == who), None)
+        alone = len(begun) == 1
+        written = {run.key: self._loss_of(run, common, culprit, stacks, alone=alone) for run in begun}
+        return common._replace(begun=False, stack=""), written
 
-    def _loss_of(self, run: Begun, common: Loss, who: tuple[UUID, int] | None, stacks: str) -> Loss:
+    def _loss_of(self, run: Begun, common: Loss, culprit: Begun | None, stacks: str, *, alone: bool) -> Loss:
         stack = cut(stack_of(stacks, run.thread or self.box.loop_thread[0]), TRACEBACK_LIMIT)
         if run.key in self.overdue:
-            return common._replace(overdue=self.overdue[run.key], stack=stack)
-        if run.key == who:
-            return common._replace(on_purpose=False, culprit=True, stack=stack)
-        if who is not None:
-            return common._replace(cause=f"{common.cause}, which was another job's doing", on_purpose=True)
-        return common
+            then, seen = self.overdue[run.key]
+            return common._replace(overdue=then, stack=cut(seen, TRACEBACK_LIMIT) or stack)
+        if run == culprit:
+            seen = cut(common.stack, TRACEBACK_LIMIT)
+            return common._replace(on_purpose=False, culprit=True, stack=seen or stack)
+        if culprit is not None:
+            task, _ = self.tasks.get(culprit.code, ("of an unknown task", ""))
+            cause = f"{common.cause}; it was the doing of job {culprit.id}, {task}"
+            return common._replace(cause=cause, on_purpose=True, stack="")
+        return common._replace(stack="", company=not alone or bool(run.group))  # what ran in a slot had not died itself
 
     def _loss(self, code: int | None, peak: int) -> Loss:
         if self.sentence is not None:
@@ -137,6 +143,10 @@ class Child:
         if self.leaving:
             return Loss("left with outcomes not recorded", on_purpose=True)
         return Loss(f"its process (pid {self.pid}) ended: {ending(code)}; it held up to {peak // 2**20} MiB of memory")
+
+    def overran(self, now: float, grace: float) -> list[Begun]:
+        """The runs that are past their deadline by more than `grace` seconds."""
+        return [run for run in self.box.begun() if run.deadline and run.deadline + grace < now]
 
     def named(self, run: Begun) -> dict[str, Any]:
         """A run, for a line of the log."""

@@ -12,12 +12,14 @@ from collections.abc import Set as AbstractSet
 
 from holdfast.worker.blackbox import Begun, code_number
 
+FATAL = "Fatal Python error"
 _HEAD = re.compile(r"^(Current thread|Thread) 0x([0-9a-f]+)", re.MULTILINE)
 _LINE = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
 
 
 def crashed(stacks: str, begun: Sequence[Begun], loop_thread: int) -> Begun | None:
-    """The run whose thread a fatal signal met."""
+    """The run whose thread a fatal signal met. Stacks that were only asked for blame nobody."""
+    stacks = stacks[stacks.find(FATAL) :] if FATAL in stacks else ""
     found = next((head for head in _HEAD.finditer(stacks) if head[1] == "Current thread"), None)
     return None if found is None else _run_in(int(found[2], 16), stacks, begun, loop_thread)
 

@@ -48,8 +48,8 @@ class InThreads:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, run: Run) -> None:
-        self._loop = asyncio.get_running_loop()
         """Raises RuntimeError if the system has no thread to give and there is none yet."""
+        self._loop = asyncio.get_running_loop()
         if self._busy >= len(self._threads) and len(self._threads) < self._most:
             self._add_thread()
         self._busy += 1

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from holdfast.clock import SECOND
-from holdfast.job import Claim, Loss, Lost, State
-from holdfast.observe.logging import jobs, tell
+from holdfast.job import Claim, Loss, Lost
 from holdfast.policy import decide
 from holdfast.store import Answer, Store
+from holdfast.worker.report import tell_failed, tell_lost
 
 PROMOTE_MOST, RECLAIM_MOST, PRUNE_MOST = 500, 100, 500
 PROMOTE_EVERY, RECLAIM_EVERY, PRUNE_EVERY = 1.0, 5.0, 30.0  # seconds
@@ -49,17 +48,7 @@ class Janitor:
         answers = await self._store.finish(outcomes)
         for claim, outcome, answer in zip(claims, outcomes, answers, strict=True):
             if answer.answer is Answer.ACCEPTED:
-                dead = answer.state is State.DEAD
-                tell(
-                    jobs,
-                    logging.ERROR if dead else logging.WARNING,
-                    "dead" if dead else "rescued",
-                    task=claim.task,
-                    job=claim.id,
-                    queue=claim.queue,
-                    fence=claim.fence,
-                    state=answer.state,
-                    losses=outcome.losses,
-                    crashes=outcome.crashes,
-                    cause=claim.loss.cause if claim.loss else None,
-                )
+                if outcome.ended == "failed":
+                    tell_failed(claim, outcome)
+                else:
+                    tell_lost(claim, outcome, "rescued", cause=claim.loss.cause if claim.loss else "unknown")

@@ -17,7 +17,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from types import FrameType
 from typing import Any
 
 from holdfast.context import current
@@ -100,9 +99,7 @@ class Pulse:
         """Says who keeps the loop from going on, as well as another thread can see it."""
         self._tell_at *= 2
         run = self._run_of(asyncio.current_task(self._loop))
-        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001  # CPython's only way to another thread's stack
-        stack = _stack(frame)
-        del frame
+        stack = stack_of_thread(self._loop_thread)
         self._box.blocked_by(None if run is None else run.key)
         tell(
             jobs,
@@ -126,8 +123,12 @@ class Pulse:
         return next((run for run in runs if run.handle is task or (job is not None and run.job is job)), None)
 
 
-def _stack(frame: FrameType | None) -> str:
-    return "" if frame is None else "".join(traceback.format_stack(frame, STACK_MOST))
+def stack_of_thread(ident: int) -> str:
+    """Where another thread of this process is now, as a traceback shows it; empty if it has ended."""
+    frame = sys._current_frames().get(ident)  # noqa: SLF001  # CPython's only way to another thread's stack
+    if frame is None:
+        return ""
+    return "Stack (most recent call last):\n" + "".join(traceback.format_stack(frame, STACK_MOST))
 
 
 def resident() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 from typing import Any
 
@@ -38,6 +39,7 @@ class Run:
         "slow_at",
         "started",
         "task",
+        "thread",
         "timer",
     )
 
@@ -59,6 +61,7 @@ class Run:
         self.pid = os.getpid()
         self.handle: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.thread = 0  # the number of the thread that a plain handler runs in
         self.entered = False  # its code runs: a task that is cancelled before would never say how it ended
         self.overdue = False  # a plain function that goes on after its timeout and a grace: its process has to end
         self.slow_at = SLOW  # seconds of running after which that is told
@@ -78,6 +81,8 @@ class Run:
         """The attempt's first step. Raises Stop if it was asked to end before it began."""
         self.entered = True
         self.job.check()
+        if not on_loop:
+            self.thread = threading.get_ident()
         if self.box is not None:
             self.box.begin(self.key, self.deadline, code_of(self.task.fn), time.monotonic(), on_loop=on_loop)
 

@@ -50,6 +50,7 @@ class Stacks:
             before, text = text, self.read()
             if text and text == before:
                 break
+        self.clear()  # what was asked for must not be taken for a crash later
         return text
 
 

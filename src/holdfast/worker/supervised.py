@@ -37,7 +37,9 @@ async def serve(
     await worker.astart()
     worker.renamed = lambda id: channel.send("renamed", worker=id)  # noqa: A006
     worker.worn = lambda why: channel.send("worn", why=why)
-    worker.overdue = lambda run: channel.send("overdue", job=run.claim.id, fence=run.claim.fence, then=then(run.task))
+    worker.overdue = lambda run, stack: channel.send(
+        "overdue", job=run.claim.id, fence=run.claim.fence, then=then(run.task), stack=stack
+    )
     channel.send("ready", worker=worker.identity.id, url=url, **facts)
     serving()
     obeying = asyncio.create_task(_obey(channel, worker, leaving))

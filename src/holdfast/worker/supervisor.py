@@ -19,11 +19,12 @@ from typing import Any
 from uuid import UUID
 
 from holdfast.clock import Clock
-from holdfast.job import Loss
+from holdfast.job import Loss, cut
 from holdfast.observe.logging import tell, workers
 from holdfast.store import Store
 from holdfast.worker import FLUSH
 from holdfast.worker.child import AT_DEADLINE, REPLACED, Child, Handed, Then
+from holdfast.worker.culprit import FATAL
 from holdfast.worker.deaths import await_death, await_group, ending, in_thread, reap_strangers, reaped
 from holdfast.worker.loop import Signal, repeat
 from holdfast.worker.runner import GRACE
@@ -36,6 +37,7 @@ LEAVE = 3.0  # seconds beyond deadline, grace and flush that a draining child ha
 ECHO = 0.3  # seconds: who signals a process and its group sends the same signal twice
 LAST_WORDS = 1.0  # seconds after its death in which what a child sent is still read
 REAP_EVERY = 1.0
+STACKS_TOLD = 4_000  # characters
 STALL_LIMIT = 300.0  # seconds that a child's pulse may stand still
 SPAWN_FAILED, STORE_FAILED = 2, 3  # exit codes of a child that could not start: a restart would not help
 
@@ -182,7 +184,7 @@ class Supervisor:
             case "worn":
                 self._relieve(child, message["why"], patiently=True)
             case "overdue":
-                self._overdue(child, (UUID(message["job"]), message["fence"]), message["then"])
+                self._overdue(child, (UUID(message["job"]), message["fence"]), message["then"], message["stack"])
             case _:
                 pass
 
@@ -199,9 +201,9 @@ class Supervisor:
             child.relieved.set()
         child.channel.send("relieve" if patiently else "drain")
 
-    def _overdue(self, child: Child, run: tuple[UUID, int], then: Then) -> None:
+    def _overdue(self, child: Child, run: tuple[UUID, int], then: Then, stack: str) -> None:
         """A plain function goes on past its timeout, and only the end of its process can end it."""
-        child.overdue[run] = then
+        child.overdue[run] = then, stack
         self._relieve(child, f"job {run[0]} goes on past its timeout", patiently=False)
         limit = self._deadline + GRACE + FLUSH + LEAVE
         asyncio.get_running_loop().call_later(limit, self._end_late, child)
@@ -228,6 +230,8 @@ class Supervisor:
         code = 1 if code is None else code
         self._code = max(self._code, _exit_code(child, code) if self._stopping else 0)
         child.blamed = any(one.culprit for one in jobs.values())
+        if FATAL in (stacks := child.stacks.read()) and not child.blamed:
+            workers.error("the stacks of pid %s when it crashed:\n%s", child.pid, cut(stacks, STACKS_TOLD))
         self._standing.bury(child, loss, jobs)
         return code
 

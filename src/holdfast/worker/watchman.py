@@ -23,6 +23,7 @@ from holdfast.worker.runner import GRACE
 from holdfast.worker.watch import EVERY, LOOP, THREADS
 
 FROZEN = 4.0  # seconds without a pulse after which a child's stacks are read; then at each doubling
+_FOR = "ended by its supervisor, for"
 BUSY_FOR = 0.25  # seconds over which the threads' use of the processor is compared
 
 
@@ -60,10 +61,9 @@ class Watchman:
     def _worth_a_look(self, child: Child, now: float) -> bool:
         still, seen = child.watch.still[LOOP], child.seen_into
         if still < FROZEN:
-            child.seen_into = 0.0
+            child.seen_into = child.told_frozen = 0.0
             return False
-        late = any(run.deadline and run.deadline + GRACE < now for run in child.box.begun())
-        if still < (seen + FROZEN if late else 2 * seen):
+        if still < (seen + FROZEN if child.overran(now, GRACE) else 2 * seen):
             return False
         child.seen_into = still
         return True
@@ -82,12 +82,13 @@ class Watchman:
     async def _end_stuck(self, child: Child, which: str) -> None:
         """Names who holds it up, terminates it, and kills it: its lease never lapses while it lives."""
         still = max(child.watch.still)
-        cause = f"ended by its supervisor: its {which} stood still for {still:.0f} s"
+        what = "it was stopped" if is_stopped(child.pid) else f"its {which} stood still"
+        cause = f"ended by its supervisor: {what} for {still:.0f} s"
         try:
-            who, at = await self._held_up(child)
+            who, stack = await self._held_up(child)
             named = child.named(who) if who else {}
-            tell(workers, logging.ERROR, "stuck", pid=child.pid, which=which, still=still, **named, at=at)
-            child.condemn(Loss(cause, on_purpose=who is not None), who)
+            tell(workers, logging.ERROR, "stuck", pid=child.pid, which=which, still=still, **named, at=place(stack))
+            child.condemn(Loss(cause, on_purpose=who is not None, stack=stack), who)
             child.signal(signal.SIGTERM)
             await asyncio.sleep(GRACE)
         finally:  # whatever could not be seen
@@ -95,24 +96,40 @@ class Watchman:
 
     async def _see_into(self, child: Child) -> None:
         """Names who holds up a child that cannot say so itself; ends it if that run's own time is over."""
-        who, at = await self._held_up(child)
-        now, still = self._clock.monotonic(), child.watch.still
-        if still[THREADS] >= FROZEN / 2:  # else its own pulse tells
-            named = child.named(who) if who else {}
-            message = "it is stopped" if is_stopped(child.pid) else "one call of it lets no other thread run"
-            message += "; its lease is kept"
-            told = {"pid": child.pid, "still": still[THREADS], **named, "at": at, "message": message}
-            tell(workers, logging.WARNING, "frozen", **told)
-        if who is None or not who.deadline or now < who.deadline + GRACE or child.condemned:
+        who, stack = await self._held_up(child)
+        frozen = child.watch.still[THREADS] >= FROZEN / 2  # else its own pulse tells
+        stopped = is_stopped(child.pid)
+        if frozen:
+            self._tell_frozen(child, who, stack, stopped=stopped)
+        late = child.overran(self._clock.monotonic(), GRACE)
+        if child.condemned or stopped:
             return
-        message = "its timeout is over and nothing else can end it; the process is killed"
-        tell(workers, logging.ERROR, "overdue", pid=child.pid, **child.named(who), at=at, message=message)
-        child.overdue[who.key] = child.then(who)
-        child.end(Loss("ended by its supervisor, for a run past its timeout", on_purpose=True))
+        if who is not None and who in late:
+            self._end_overdue(child, [who], Loss(f"{_FOR} a run past its timeout", on_purpose=True), stack)
+        elif late and who is None and frozen:  # nothing of it goes on, and nobody can say because of whom
+            self._end_overdue(child, late, Loss(f"{_FOR} runs past their timeout; it was frozen"), "")
 
-    async def _held_up(self, child: Child) -> tuple[Begun | None, str | None]:
-        """The run that holds a child up, as well as can be seen from outside, and where it is."""
+    def _tell_frozen(self, child: Child, who: Begun | None, stack: str, *, stopped: bool) -> None:
+        still = child.watch.still[THREADS]
+        if still < 2 * child.told_frozen:
+            return
+        child.told_frozen = still
+        named = child.named(who) if who else {}
+        message = "it is stopped" if stopped else "one call of it lets no other thread run"
+        message += "; its lease is kept"
+        told = {"pid": child.pid, "still": still, **named, "at": place(stack), "message": message}
+        tell(workers, logging.WARNING, "frozen", **told)
+
+    def _end_overdue(self, child: Child, late: Collection[Begun], why: Loss, stack: str) -> None:
+        message = "its timeout is over and nothing else can end it; the process is killed"
+        for run in late:
+            tell(workers, logging.ERROR, "overdue", pid=child.pid, **child.named(run), at=place(stack), message=message)
+            child.overdue[run.key] = child.then(run), stack
+        child.end(why)
+
+    async def _held_up(self, child: Child) -> tuple[Begun | None, str]:
+        """The run that holds a child up, as well as can be seen from outside, and its stack."""
         busy = await in_thread(lambda: busy_threads(child.pid, BUSY_FOR), f"holdfast-look-{child.pid}")
         stacks = await child.stacks.of(child.signal)
         who = held_up(stacks, child.box.begun(), child.box.loop_thread, busy, child.box.blocker())
-        return who, place(stack_of(stacks, who.thread or child.box.loop_thread[0])) if who else None
+        return who, stack_of(stacks, who.thread or child.box.loop_thread[0]) if who else ""

@@ -20,8 +20,8 @@ from holdfast.observe.logging import jobs, tell
 from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.deaths import GROUP_GONE
 from holdfast.worker.processes.launch import Launch
-from holdfast.worker.processes.spawned import Answer, Spawned
-from holdfast.worker.processes.verdicts import lost, never_begun, no_process, stopped
+from holdfast.worker.processes.spawned import Reply, Spawned
+from holdfast.worker.processes.verdicts import botched, lost, never_begun, no_process, stopped
 from holdfast.worker.runner import GRACE, Run, timed_out
 
 Ended = Callable[[Run, Verdict | None], None]
@@ -78,7 +78,10 @@ class InProcesses:
     async def _attempt(self, run: Run) -> None:
         run.entered = True
         run.settled()  # its time begins when its process begins it
-        verdict = await self._verdict(run)
+        try:
+            verdict = await self._verdict(run)
+        except Exception as error:  # noqa: BLE001  # a bug must keep neither the job nor its place in this worker
+            verdict = botched(run, error)
         run.over = True
         self._ended(run, verdict)
 
@@ -89,6 +92,14 @@ class InProcesses:
             slot = self._take()
         except RuntimeError as error:  # no more threads just now
             return no_process(run, str(error))
+        try:
+            return await self._verdict_of(slot, run)
+        except Exception:
+            slot.kill()
+            await _confirmed(slot)
+            raise
+
+    async def _verdict_of(self, slot: Spawned, run: Run) -> Verdict | None:
         try:
             await asyncio.wait({slot.ready}, timeout=START_MOST)
         except asyncio.CancelledError:
@@ -114,7 +125,8 @@ class InProcesses:
         except Stop:
             self._rest(slot)
             return never_begun(run)
-        self._box.in_group(run.key, slot.group)
+        if not slot.gone.done():  # else the number may be another's by now
+            self._box.in_group(run.key, slot.group)
         answer = slot.ask(run)
         self._keep_a_spare()
         try:
@@ -129,7 +141,7 @@ class InProcesses:
             await _confirmed(slot)
         return answer.result().verdict
 
-    async def _stop(self, slot: Spawned, run: Run, answer: asyncio.Future[Answer]) -> Verdict | None:
+    async def _stop(self, slot: Spawned, run: Run, answer: asyncio.Future[Reply]) -> Verdict | None:
         why = run.job.stopped
         try:
             if why is not None:
@@ -146,20 +158,20 @@ class InProcesses:
         said = answer.result().verdict if answer.done() else None
         return stopped(run, slot.gone.result(), said)
 
-    async def _after(self, slot: Spawned, answer: Answer) -> None:
+    async def _after(self, slot: Spawned, reply: Reply) -> None:
         """Whoever may run the job again must not meet what this attempt left behind: that ends first."""
-        if answer.left and not isinstance(answer.verdict, Succeeded):
+        if reply.left and not isinstance(reply.verdict, Succeeded):
             slot.leave(GRACE)
             await asyncio.wait({slot.gone})
-        elif self._worn(slot, answer):
+        elif self._worn(slot, reply):
             slot.leave(GRACE)
         else:
             self._rest(slot)
 
-    def _worn(self, slot: Spawned, answer: Answer) -> bool:
+    def _worn(self, slot: Spawned, reply: Reply) -> bool:
         if self._max_jobs is not None and slot.jobs >= self._max_jobs:
             return True
-        return self._max_memory is not None and answer.memory > self._max_memory
+        return self._max_memory is not None and reply.memory > self._max_memory
 
     # --- the processes
 
@@ -179,6 +191,7 @@ class InProcesses:
         return slot
 
     def _forget(self, slot: Spawned) -> None:
+        self._box.group_gone(slot.group)  # outcomes of its jobs may still wait, for hours if the store is away
         self._slots.discard(slot)
         if slot in self._idle:
             self._idle.remove(slot)

@@ -55,7 +55,7 @@ class Board:
     # --- read by its worker
 
     @property
-    def begun(self) -> int:
+    def last_begun(self) -> int:
         """The number of the last attempt that was begun; 0 if none was."""
         number: int = _COUNT.unpack_from(self._memory, _BEGUN)[0]
         return number

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
 from holdfast.task import Task
+
+
+def interpreter() -> list[str]:
+    """How to start this Python once more, with the flags that it was started with, such as -O, -W and -X dev."""
+    flags: list[str] = []
+    with suppress(ValueError):  # the program has changed sys.warnoptions
+        flags = getattr(subprocess, "_args_from_interpreter_flags", list)()  # what multiprocessing uses
+    return [sys.executable, *flags]
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,7 @@ class Launch:
     path: Sequence[str] = field(default_factory=lambda: [str(part) or os.getcwd() for part in sys.path])  # noqa: PTH109
     cwd: str = field(default_factory=os.getcwd)
     argv: Sequence[str] = field(default_factory=lambda: list(sys.argv))
+    python: Sequence[str] = field(default_factory=interpreter)
 
     def module_of(self, task: Task[..., Any]) -> str:
         """The module that defines the task, as the slot must import it."""

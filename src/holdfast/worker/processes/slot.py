@@ -230,7 +230,12 @@ def _ignored(number: int, frame: FrameType | None) -> None:
 
 
 def _has_children() -> bool:
-    """Whether any process that a handler started still runs; those that have ended are reaped."""
+    """Whether any process that a handler started still runs; those that have ended are reaped.
+
+    Hazard: a handler's module that keeps a Popen from one attempt to the next then reads 0 for its exit code. To look
+    without reaping would not do: waitid(WNOWAIT) shows the first of the dead and hides who still runs behind it, and
+    the orphans, which come to this process, would pile up.
+    """
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

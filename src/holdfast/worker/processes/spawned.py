@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,12 +19,13 @@ from typing import Any, NamedTuple
 
 from holdfast.codec import from_json
 from holdfast.job import Failure, Verdict
+from holdfast.observe.logging import workers
 from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.channel import Channel
-from holdfast.worker.deaths import PEAK_UNIT, await_death, await_group, ending, kill_group, reaped
+from holdfast.worker.deaths import GROUP_GONE, PEAK_UNIT, await_death, await_group, ending, kill_group, reaped
 from holdfast.worker.processes.board import Board
 from holdfast.worker.processes.launch import Launch
-from holdfast.worker.processes.words import verdict_of
+from holdfast.worker.processes.words import verdict_from
 from holdfast.worker.runner import Run
 from holdfast.worker.stacks import SIGNAL
 
@@ -36,7 +36,7 @@ _START = (
 )
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """What a slot says when a handler has ended. `left`: it left processes or threads behind. `memory` in bytes."""
 
     verdict: Verdict | None
@@ -71,7 +71,7 @@ class Spawned:
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[Unready | None] = self._loop.create_future()
         self.gone: asyncio.Future[Death] = self._loop.create_future()
-        self._answer: asyncio.Future[Answer] = self._loop.create_future()
+        self._answer: asyncio.Future[Reply] = self._loop.create_future()
         self._launch = launch
         self._box = box
         self._run: Run | None = None
@@ -86,7 +86,7 @@ class Spawned:
 
     # --- what its worker asks of it
 
-    def ask(self, run: Run) -> asyncio.Future[Answer]:
+    def ask(self, run: Run) -> asyncio.Future[Reply]:
         """Has it run an attempt; the answer comes when the handler has ended."""
         self._run, self._answer = run, self._loop.create_future()
         self.jobs += 1
@@ -130,23 +130,27 @@ class Spawned:
         try:
             board = Board.made()
             try:
-                process = self._spawn(board)
+                process, ours = self._spawn(board)
             except BaseException:
                 board.close()
                 raise
         except Exception as error:  # noqa: BLE001  # no processes, no memory, no descriptors: that passes
             self._on_loop(self._unborn, f"{type(error).__name__}: {error}")
             return
-        await_death(process)
-        death = self._bury(process, board)
+        try:
+            self._introduce(process, ours)
+            await_death(process)
+            death = self._bury(process, board)
+        except Exception as error:  # noqa: BLE001  # a bug; but who waits for its end must not wait for ever
+            death = self._unburied(process, board, error)
         if self._run is not None:
             self._run.over = True
         self._on_loop(self._died, death)
 
-    def _spawn(self, board: Board) -> subprocess.Popen[bytes]:
+    def _spawn(self, board: Board) -> tuple[subprocess.Popen[bytes], socket.socket]:
         ours, theirs = socket.socketpair()
         descriptors = (theirs.fileno(), board.descriptor, self._box.descriptor)
-        command = [sys.executable, "-c", _START, json.dumps(list(self._launch.path)), *map(str, descriptors)]
+        command = [*self._launch.python, "-c", _START, json.dumps(list(self._launch.path)), *map(str, descriptors)]
         with theirs:
             try:
                 process = subprocess.Popen(
@@ -159,12 +163,14 @@ class Spawned:
             except BaseException:
                 ours.close()
                 raise
+        return process, ours
+
+    def _introduce(self, process: subprocess.Popen[bytes], ours: socket.socket) -> None:
         with self._lock:
             self._process = process
         if self._doomed or not self._on_loop(self._born, process.pid, ours):
             ours.close()
             self.kill()
-        return process
 
     def _bury(self, process: subprocess.Popen[bytes], board: Board) -> Death:
         """Its leader is dead: ends and awaits the rest of its group, and takes down what can be known."""
@@ -176,6 +182,21 @@ class Spawned:
         death = Death(f"its process (pid {process.pid}) ended: {ending(code)}{self._memory(peak)}", *_left_on(board))
         board.close()
         return death
+
+    def _unburied(self, process: subprocess.Popen[bytes], board: Board, error: Exception) -> Death:
+        """Its end cannot be confirmed: whatever is left of it is killed, and it counts as gone."""
+        workers.error("a bug in burying pid %s; please report it", process.pid, exc_info=error)
+        evidence = 0, "", b""
+        with suppress(Exception):
+            self.kill()
+            with self._lock:
+                self._process = None
+            process.wait(GROUP_GONE)
+        with suppress(Exception):
+            evidence = _left_on(board)
+            board.close()
+        text = f"its process (pid {process.pid}) was killed, but its end could not be confirmed: {error!r}"
+        return Death(text, *evidence)
 
     def _memory(self, peak: int) -> str:
         """A process inherits the peak of the one that spawned it, so a small one of its own cannot be told."""
@@ -205,6 +226,18 @@ class Spawned:
         self._settling = self._loop.create_task(self._settle(death))
 
     async def _settle(self, death: Death) -> None:
+        try:
+            await self._last_words(death)
+        except Exception as error:  # noqa: BLE001
+            workers.error("a bug in hearing what pid %s said last; please report it", self.group, exc_info=error)
+            self._nonsense = self._nonsense or f"{death.cause}; what it said last could not be read: {error!r}"
+        finally:  # even if the loop is ending: whoever waits for its end waits for this alone
+            reason = self._nonsense or death.cause
+            text = f"before it had loaded {self._launch.app}; what it wrote to stderr is where the worker's goes"
+            self._became(Unready(reason, Failure("StartFailed", f"{reason} {text}", death.stack)))
+            self.gone.set_result(death._replace(cause=reason))
+
+    async def _last_words(self, death: Death) -> None:
         if self._hearing is not None:
             await asyncio.wait({self._hearing}, timeout=LAST_WORDS)
             self._hearing.cancel()
@@ -213,10 +246,6 @@ class Spawned:
         if death.answer and not self._answer.done():
             with suppress(Exception):
                 self._heard(from_json(death.answer))
-        reason = self._nonsense or death.cause
-        text = f"before it had loaded {self._launch.app}; what it wrote to stderr is where the worker's goes"
-        self._became(Unready(reason, Failure("StartFailed", f"{reason} {text}", death.stack)))
-        self.gone.set_result(death._replace(cause=reason))
 
     def _became(self, ready: Unready | None) -> None:
         if not self.ready.done():
@@ -254,10 +283,10 @@ class Spawned:
                 failure = Failure(*message["failure"])
                 self._became(Unready(failure.message, failure))
             case "verdict":
-                self._answer.set_result(Answer(verdict_of(message), message["left"], message["memory"]))
+                self._answer.set_result(Reply(verdict_from(message), message["left"], message["memory"]))
             case word:
                 raise ValueError(f"no word: {word!r}")
 
 
 def _left_on(board: Board) -> tuple[int, str, bytes]:
-    return board.begun, board.stack, board.answer
+    return board.last_begun, board.stack, board.answer

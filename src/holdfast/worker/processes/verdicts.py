@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from holdfast.job import Cancelled, Loss, Lost, Released, Verdict
-from holdfast.observe.logging import jobs, tell
+from holdfast.job import Cancelled, Failed, Loss, Lost, Released, Verdict
+from holdfast.observe.logging import jobs, tell, workers
+from holdfast.policy import failure
 from holdfast.worker.processes.spawned import Death
 from holdfast.worker.runner import Run, overran
 
@@ -34,6 +35,13 @@ def never_begun(run: Run) -> Verdict | None:
             return Cancelled("cancelled before it began")
         case _:
             return Released("interrupted by shutdown before it began")
+
+
+def botched(run: Run, error: Exception) -> Verdict | None:
+    """An error of the worker's own ended it, together with its process."""
+    what = "a bug in running job %s in a process of its own, which was ended; please report it"
+    workers.error(what, run.claim.id, exc_info=error)
+    return None if run.job.stopped == "lost" else Failed(failure(error))
 
 
 def lost(number: int, death: Death) -> Verdict:

@@ -20,7 +20,7 @@ def words_of(verdict: Verdict | None) -> dict[str, Any]:
     return {"kind": type(verdict).__name__, "verdict": verdict}
 
 
-def verdict_of(words: dict[str, Any]) -> Verdict | None:
+def verdict_from(words: dict[str, Any]) -> Verdict | None:
     """The verdict that `words_of` spelt. ValueError if it is none that a runner can give."""
     fields = words["verdict"]
     match words["kind"]:
