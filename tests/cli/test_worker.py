@@ -1,5 +1,7 @@
 """`holdfast worker`: its options are checked before anything starts. What it does is tested with the supervisor."""
 
+import json
+import subprocess
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -59,6 +61,31 @@ def test_the_supervisors_exit_code_is_ours(run: Run, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setitem(sys.modules, "holdfast.cli.supervise", SimpleNamespace(run=lambda **_: 3))  # type: ignore[arg-type]
     assert CliRunner().invoke(shell, ["worker", "shop:jobs"]).exit_code == 3
+
+
+def test_the_workers_processes_have_the_flags_of_the_interpreter() -> None:
+    program = """
+import json
+from uuid import uuid4
+from holdfast.cli import supervise
+from holdfast.worker.child import Handed
+
+class Supervisor:
+    def __init__(self, command, *_, **options):
+        print(json.dumps(command(Handed(3, 4, 5), uuid4())))
+    async def run(self):
+        return 0
+
+supervise.Supervisor = Supervisor
+supervise.run(
+    app="shop:jobs", queues=None, concurrency=1, processes=1, deadline=1.0, style="kv", level="info"
+)
+"""
+    command = [sys.executable, "-O", "-Wonce", "-c", program]
+    said = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True).stdout
+    python, *flags = json.loads(said)
+    assert python == sys.executable
+    assert flags[: flags.index("-m")] == ["-O", "-Wonce"]
 
 
 @pytest.mark.parametrize(

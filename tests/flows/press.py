@@ -64,6 +64,15 @@ def poison() -> None:
     os._exit(9)
 
 
+@jobs.task(run_in="process", retry=Retry(max_attempts=1, max_crashes=1))
+def fragile() -> int:
+    """Dead, should its first run be charged with the death of its process; its second is content."""
+    note("begin")
+    time.sleep(600 if current_job().fence == 1 else 0)
+    note("effect")
+    return os.getpid()
+
+
 @jobs.task
 async def twice_unlucky() -> int:
     """Ends its whole worker process, until it runs in one of its own."""

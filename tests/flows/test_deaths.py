@@ -13,11 +13,12 @@ from uuid import uuid4
 
 import pytest
 
-from holdfast import Holdfast
+from holdfast import Holdfast, Retry
 from holdfast.job import Claim, Loss, Lost
 from holdfast.policy import decide
 from holdfast.store import Store
 from holdfast.stores import open_store
+from tests.flows import taps
 from tests.flows.conftest import Guest, Ledger, Service, until
 from tests.flows.pids import runs
 from tests.flows.robber import Robber
@@ -116,9 +117,9 @@ def test_without_its_supervisor_a_child_drains_and_nothing_runs_twice(
     service.process.kill()
     until(lambda: "event=supervisor-gone" in service.text(), "the child's notice")
     robber.waits_for_a_lease()
-    assert kept_at_once(service)
     ledger.path.with_name("enough").touch()
     assert not robber.robbed
+    assert kept_at_once(service)
     assert job.result(timeout=30) == "enough"
     until(lambda: not runs(pid), "the child's leave")
     assert ledger.count("begin") == 1
@@ -140,9 +141,9 @@ def test_when_the_supervisor_is_killed_its_children_drain_and_another_service_ru
     serve("--concurrency", "4")
     assert [job.result(timeout=40) for job in rest] == list(range(7))
     robber.waits_for_a_lease()
-    assert kept_at_once(service)
     ledger.path.with_name("enough").touch()
     assert not robber.robbed
+    assert kept_at_once(service)
     assert [job.result(timeout=40) for job in running] == ["enough"] * 3
     until(lambda: not any(runs(pid) for pid in children), "the children's leave")
     assert ledger.count("begin") == 10, "nothing is run again"
@@ -205,11 +206,9 @@ async def test_late_outcomes_of_an_embedded_worker_stopped_past_its_lease_are_re
     url: str, ledger: Ledger, embedded: tuple[subprocess.Popen[bytes], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOLDFAST_URL", url)
-    from tests.flows.taps import async_life, async_quick, jobs
-
     process, log = embedded
-    async with jobs:
-        ended, running = await async_quick.aenqueue(), await async_life.aenqueue("middle", stays=True)
+    async with taps.jobs:
+        ended, running = await taps.async_quick.aenqueue(), await taps.async_life.aenqueue("middle", stays=True)
         until(lambda: {"at middle", "at finish"} <= {line["event"] for line in ledger.lines()}, "both at their points")
         process.send_signal(signal.SIGSTOP)
         other = open_store(url)
@@ -281,6 +280,50 @@ def test_a_drain_waits_for_the_jobs_of_every_child(
     assert service.stop() == 0, service.text()[-3000:]
     assert [job.status().state for job in jobs] == ["succeeded"] * 2
     assert ledger.count("begin") == 2
+
+
+AT_MOST_ONCE = Retry(max_attempts=1, max_crashes=0)
+
+
+@pytest.mark.timeout(120)
+def test_at_most_once_a_run_that_had_begun_is_the_last_whoever_ended_its_process(
+    app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
+) -> None:
+    service = serve("--concurrency", "3")
+    once = held.using(retry=AT_MOST_ONCE).enqueue("enough")
+    others = [held.enqueue("enough"), held_in_thread.enqueue("enough")]
+    until(lambda: ledger.count("begin") == 3, "all three running")
+    os.kill(service.children()[0], signal.SIGKILL)
+    until(lambda: ledger.count("begin") == 5, "the others' next runs")
+    ledger.path.with_name("enough").touch()
+    assert [job.result(timeout=40) for job in others] == ["enough"] * 2
+    until(lambda: once.status().finished, "its end")
+    assert once.status().state == "dead"
+    assert "SIGKILL" in once.status().errors[-1].message
+    assert ledger.count("begin", once.id) == 1
+    assert service.stop() == 0
+
+
+@pytest.mark.timeout(120)
+def test_what_was_claimed_and_not_begun_runs_once_however_often_it_may_run(
+    using: Callable[[Holdfast], Holdfast],
+    ledger: Ledger,
+    serve: Callable[..., Service],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = using(taps.jobs)
+    jobs = [taps.async_quick.using(retry=AT_MOST_ONCE).enqueue() for _ in range(3)]
+    monkeypatch.setenv("HOLD", "claimed")
+    service = serve("--concurrency", "3", app="tests.flows.taps:jobs")
+    until(lambda: ledger.count("at claimed"), "the claim")
+    assert len(list(app.find(state="running"))) == 3, "they are the worker's"
+    os.kill(service.children()[0], signal.SIGKILL)
+    ledger.path.with_name("claimed.go").touch()
+    for job in jobs:
+        job.result(timeout=40)
+    assert {job.status().attempt for job in jobs} == {1}
+    assert [ledger.count("begin", job.id) for job in jobs] == [1, 1, 1]
+    assert service.stop() == 0
 
 
 # --- apps of other shapes

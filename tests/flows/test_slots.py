@@ -94,6 +94,20 @@ def test_a_slot_that_is_killed_is_a_crash_of_its_job_and_of_no_other(ledger: Led
     assert service.stop() == 0, service.text()[-3000:]
 
 
+@pytest.mark.parametrize("company", [True, False])
+def test_a_run_in_a_process_of_its_own_is_not_charged_with_the_death_of_its_worker(
+    company: bool, ledger: Ledger, served: Start
+) -> None:
+    service = served("--concurrency", "3")
+    jobs = [press.fragile.enqueue(), *([press.fragile.enqueue(), press.neighbour.enqueue(1)] if company else [])]
+    until(lambda: ledger.count("begin") == len(jobs), "all running")
+    os.kill(service.children()[0], signal.SIGKILL)
+    assert all(job.result(timeout=40) for job in jobs)
+    assert {job.status().attempt for job in jobs} == {1}
+    assert [ledger.count("begin", job.id) for job in jobs] == [2] * len(jobs)
+    assert service.stop() == 0, service.text()[-3000:]
+
+
 def test_a_job_that_lost_two_workers_runs_in_a_process_of_its_own(ledger: Ledger, served: Start) -> None:
     service = served("--concurrency", "3")
     job = press.twice_unlucky.enqueue()

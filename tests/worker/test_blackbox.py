@@ -124,7 +124,9 @@ CRASH = """Fatal Python error: Segmentation fault
 
 Current thread 0x00007f0000000002 (most recent call first):
   File "/usr/lib/python3.11/ctypes/__init__.py", line 521 in string_at
+  File "/app/shop.py", line 30 in resize
   File "/app/shop.py", line 20 in send
+  File "/lib/holdfast/worker/runner.py", line 150 in run_async
 
 Thread 0x00007f0000000001 (most recent call first):
   File "/usr/lib/python3.11/asyncio/events.py", line 80 in _run
@@ -147,21 +149,36 @@ def test_a_crash_on_the_loop_is_the_doing_of_the_only_run_whose_code_is_on_its_s
     guilty, innocent = run(code=code), run(code=code_number("/app/shop.py", "resize"))
     assert crashed(CRASH, [innocent, guilty], loop_thread=OTHER) == guilty
     assert crashed(CRASH, [run(code=code), guilty], loop_thread=OTHER) is None, "of two it is not known which"
+    subtask = CRASH.replace("run_async", "_run")
+    assert crashed(subtask, [guilty], loop_thread=OTHER) is None, "in a task of its own it may be anybody's doing"
+    assert crashed(CRASH, [guilty._replace(since=-1.0)], loop_thread=OTHER) is None, "its code had ended"
     assert crashed(CRASH, [run(code=code, group=9)], loop_thread=OTHER) is None, "that one is in another process"
 
 
 def test_who_holds_the_interpreter_is_the_one_whose_thread_works() -> None:
     busy, idle = run(thread=OTHER, native=22), run(thread=3, native=33)
-    assert held_up("", [idle, busy], (LOOP, 11), {22}) == busy
-    assert held_up("", [idle, busy], (LOOP, 11), {22, 33}) is None
-    assert held_up("", [idle, busy], (LOOP, 11), set()) is None
-    assert held_up("", [idle, busy], (LOOP, 11), {22}, blocker=idle.key) == idle, "the process itself has named it"
+    assert held_up("", [idle, busy], (LOOP, 11), busy={22}) == busy
+    assert held_up("", [idle, busy], (LOOP, 11), busy={22, 33}) is None
+    assert held_up("", [idle, busy], (LOOP, 11), busy=set()) is None
+    before = run(thread=OTHER, native=22, since=-1.0)
+    assert held_up("", [before, busy], (LOOP, 11), busy={22}) == busy, "the run before in that thread is over"
+
+
+def test_while_its_pulse_goes_on_only_the_process_itself_can_say_who_blocks_its_loop() -> None:
+    one, other = run(thread=OTHER, native=22), run()
+    assert held_up("", [one, other], (LOOP, 11), busy=None, blocker=other.key) == other
+    assert held_up("", [one, other], (LOOP, 11), busy=None) is None, "to compute is no guilt"
+    assert held_up("", [one, other], (LOOP, 11), busy={22}, blocker=other.key) == one, "an old note, of a frozen pulse"
+    over = other._replace(since=-1.0)
+    assert held_up("", [over], (LOOP, 11), busy=None, blocker=over.key) is None
 
 
 def test_a_stack_reads_like_a_traceback() -> None:
     assert stack_of(CRASH, OTHER).splitlines() == [
         "Stack (most recent call last):",
+        '  File "/lib/holdfast/worker/runner.py", line 150, in run_async',
         '  File "/app/shop.py", line 20, in send',
+        '  File "/app/shop.py", line 30, in resize',
         '  File "/usr/lib/python3.11/ctypes/__init__.py", line 521, in string_at',
     ]
     assert stack_of(CRASH, 5) == ""
@@ -239,6 +256,9 @@ def test_outcomes_that_wait_for_a_store_that_is_away_are_no_fault_of_the_child()
         watch.look((float(second + 1), float(second + 1), 7.0), float(second), store_answers=second < 50)
     assert watch.stuck(10.0) is None
     for second in range(100, 120):
+        watch.look((float(second + 1), float(second + 1), 7.0), float(second), store_answers=True)
+    assert watch.stuck(10.0) is None, "that the store is away may not have been noticed yet"
+    for second in range(120, 140):
         watch.look((float(second + 1), float(second + 1), 7.0), float(second), store_answers=True)
     assert watch.stuck(10.0) == "outcomes"
 

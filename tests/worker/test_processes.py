@@ -267,29 +267,30 @@ def box(worker: Worker) -> Any:
 
 
 @pytest.fixture
-async def unwritten(here: Path) -> AsyncIterator[Worker]:
-    """A worker whose outcomes are not taken."""
+async def unwritten(here: Path) -> AsyncIterator[tuple[Worker, Flaky]]:
+    """A worker whose outcomes are not taken, and the store that does not."""
     it = crew.jobs.worker(concurrency=4, deadline=0)
     supply = it._crew._supply  # noqa: SLF001
     store = Flaky(supply()[0])
     store.away("finish")
     it._crew._supply = lambda: (store, supply()[1])  # type: ignore[assignment]  # noqa: SLF001
     async with it:
-        yield it
+        yield it, store
         store.back()
 
 
 async def test_the_number_of_a_group_that_is_gone_is_forgotten_while_outcomes_wait(
-    here: Path, unwritten: Worker, monkeypatch: pytest.MonkeyPatch
+    here: Path, unwritten: tuple[Worker, Flaky], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    worker, store = unwritten
     jobs = [await crew.waits.aenqueue("busy"), await crew.pid.aenqueue()]
     (busy,) = await begun(here, "busy")
 
     def groups() -> dict[Any, int]:
-        return {run.id: run.group for run in box(unwritten).begun()}
+        return {run.id: run.group for run in box(worker).begun()}
 
     def waiting() -> set[Any]:
-        return unwritten._crew._finisher.pending  # noqa: SLF001
+        return worker._crew._finisher.pending  # noqa: SLF001
 
     await until(lambda: waiting() == {jobs[1].id}, "the other job does not end")
     idle = groups()[jobs[1].id]
@@ -304,6 +305,10 @@ async def test_the_number_of_a_group_that_is_gone_is_forgotten_while_outcomes_wa
         clinging.let_go()
     await until(lambda: waiting() == {job.id for job in jobs}, "the death of the busy one")
     await until(lambda: groups() == {job.id: 0 for job in jobs}, "the numbers may be others' by now")
+    store.back()
+    await begun(here, "busy", 2)
+    await jobs[0].acancel()
+    assert [(await outcome(job))[0] for job in jobs] == ["cancelled", "succeeded"]
 
 
 async def test_an_idle_process_that_dies_harms_nobody(worker: Worker) -> None:
@@ -394,11 +399,8 @@ async def test_an_error_while_a_process_is_buried_keeps_nobody_waiting(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    if name == "await_death":  # it is called at the birth
-        fails_once(monkeypatch, of, name)
-    job = await crew.dies.aenqueue("exit" if name != "await_death" else "sleep")
-    if name != "await_death":
-        fails_once(monkeypatch, of, name)
+    fails_once(monkeypatch, of, name)
+    job = await crew.dies.aenqueue("exit")
     await until_over(job)
     causes = [error.message for error in (await job.astatus()).errors]
     assert any(said in cause and "unforeseen" in cause for cause in causes), causes
@@ -549,7 +551,7 @@ jobs = Holdfast()
 
 @jobs.task(run_in="process")
 def where() -> list[str]:
-    return [__name__, str(os.getpid()), *sys.argv[1:]]
+    return [__name__, str(os.getpid()), f"-O{sys.flags.optimize}", *sys.warnoptions, *sys.argv[1:]]
 
 def main() -> None:
     jobs.configure("memory://")
@@ -583,9 +585,10 @@ def _script(folder: Path, name: str, *, guarded: bool) -> None:
 def test_a_script_can_be_its_own_app(tmp_path: Path, file: str, command: list[str], task: str, module: str) -> None:
     (tmp_path / "shop").mkdir()
     _script(tmp_path, file, guarded=True)
-    name, host, inside, slot, word = _run(tmp_path / "shop", *command, "word").split()
+    name, host, inside, slot, *flags, word = _run(tmp_path / "shop", "-O", "-Wonce", *command, "word").split()
     assert (name, inside, word) == (task, module, "word")
     assert host != slot
+    assert flags == ["-O1", "once"], "started with other flags than the script"
 
 
 def test_a_script_without_a_guard_is_told_to_have_one(tmp_path: Path) -> None:

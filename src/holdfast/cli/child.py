@@ -38,6 +38,7 @@ def main() -> int:
     write_stacks(options["stacks"])
     configure(options["style"], options["level"])
     serving = threading.Event()
+    threading.Thread(target=_end_if_orphaned, args=(os.getppid(), serving), name="holdfast-start", daemon=True).start()
     try:
         app = load_app(options["app"])
         adopt_root(options["level"])
@@ -52,6 +53,13 @@ def main() -> int:
             return _left(LOOP_ENDED)
         traceback.print_exc()
         return SPAWN_FAILED
+
+
+def _end_if_orphaned(supervisor: int, serving: threading.Event) -> None:
+    """Until it listens to its supervisor: an app that takes for ever to import must not outlive it."""
+    while not serving.wait(1.0):
+        if os.getppid() != supervisor:
+            os._exit(SPAWN_FAILED)
 
 
 async def _serve(app: Holdfast, end: socket.socket, options: dict[str, Any], serving: threading.Event) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ from holdfast.worker.executors import InThreads, OnLoop
 from holdfast.worker.finisher import Finisher
 from holdfast.worker.identity import Identity
 from holdfast.worker.processes.launch import Launch
-from holdfast.worker.pulse import stack_of_thread
+from holdfast.worker.pulse import STACK_MOST, stack_of_thread
 from holdfast.worker.report import tell_failed, tell_lost, tell_of
 from holdfast.worker.runner import GRACE, Run, begun, timed_out, waited
 
@@ -124,7 +125,7 @@ class Attempts:
                 tell_of(run.claim, logging.WARNING, "slow", ran=now - run.started, message="still running", hint=hint)
             if self._stays(run, now):
                 run.overdue = True
-                stack = stack_of_thread(run.thread)
+                stack = stack_of_thread(run.thread) if run.handle is None else _stack_of(run.handle)
                 message = "it goes on past its timeout; only the end of its process can end it"
                 tell_of(run.claim, logging.WARNING, "overdue", ran=now - run.started, at=place(stack), message=message)
                 if self.overdue is not None:
@@ -132,8 +133,8 @@ class Attempts:
         return LOOK_EVERY
 
     def _stays(self, run: Run, now: float) -> bool:
-        """Whether a plain function goes on although its time and a grace are over."""
-        if run.overdue or run.handle is not None or run.deadline is None:
+        """Whether a handler goes on although its time and a grace are over, and only its process's end can end it."""
+        if run.overdue or run.apart or run.deadline is None:
             return False
         return run.job.stopped == "timeout" and now > run.deadline + GRACE
 
@@ -151,6 +152,12 @@ class Attempts:
                 tell_lost(run.claim, outcome, "crashed", cause=loss.cause, ran=ran)
             case _:
                 tell_of(run.claim, logging.INFO, outcome.ended, ran=ran, reason=outcome.reason)
+
+
+def _stack_of(handle: asyncio.Task[None]) -> str:
+    """Where an async handler waits, as a traceback shows it."""
+    frames = [line for frame in handle.get_stack(limit=STACK_MOST) for line in traceback.format_stack(frame, 1)]
+    return "Stack (most recent call last):\n" + "".join(frames) if frames else ""
 
 
 def then(task: Task[..., Any]) -> Literal["retry", "final"]:

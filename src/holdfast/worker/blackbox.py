@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable
@@ -18,6 +17,8 @@ from inspect import unwrap
 from typing import Any, NamedTuple
 from uuid import UUID
 from zlib import crc32
+
+from holdfast.worker.memory import nameless
 
 # Places for runs that have ended but are not settled, beside those under way: fewer than finisher.PENDING_MOST outcomes
 # wait when a worker claims, finisher.BATCH_MOST are being written, and slots.PREFETCH_MOST that were claimed ahead may
@@ -45,11 +46,15 @@ class Begun(NamedTuple):
     native: int
     code: int  # see `code_of`
     group: int
-    since: float
+    since: float  # below 0: its code has ended, only its outcome is not on record yet
 
     @property
     def key(self) -> tuple[UUID, int]:
         return self.id, self.fence
+
+    @property
+    def over(self) -> bool:
+        return self.since < 0
 
 
 class BlackBox:
@@ -68,14 +73,7 @@ class BlackBox:
     @classmethod
     def made(cls, concurrency: int) -> BlackBox:
         """A new one, for a worker of so many slots, in memory that no file name leads to."""
-        size = _HEADER + (concurrency + SPARE) * _RUN.size
-        if hasattr(os, "memfd_create"):
-            descriptor = os.memfd_create("holdfast-blackbox")
-        else:  # macOS
-            with tempfile.TemporaryFile() as file:
-                descriptor = os.dup(file.fileno())
-        os.ftruncate(descriptor, size)
-        return cls(descriptor)
+        return cls(nameless("holdfast-blackbox", _HEADER + (concurrency + SPARE) * _RUN.size))
 
     # --- runs, written by the worker
 
@@ -111,6 +109,12 @@ class BlackBox:
             if self._count(offset) == group:
                 self._put(offset, 0)
 
+    def over(self, key: tuple[UUID, int]) -> None:
+        """Notes that a run's code has ended, so that nothing that happens from now on is its doing."""
+        place = self._taken.get(key)
+        if place is not None:
+            _write_time(self._memory, _HEADER + place * _RUN_SIZE + _RUN_SIZE - 8, -1.0)
+
     def end(self, key: tuple[UUID, int]) -> None:
         """Notes that a run is settled, if it was ever begun."""
         place = self._taken.pop(key, None)
@@ -135,7 +139,7 @@ class BlackBox:
         if place < 0:
             return None
         id, fence, *_, since = _RUN.unpack_from(self._memory, _HEADER + place * _RUN.size)  # noqa: A001
-        return (UUID(bytes=id), fence) if since else None
+        return (UUID(bytes=id), fence) if since > 0 else None
 
     def blocked_by(self, key: tuple[UUID, int] | None) -> None:
         """Notes which run keeps the loop from going on."""

@@ -47,6 +47,7 @@ class Channel:
 
     async def drain(self) -> None:
         """Waits until what was sent has left."""
+        self._writer.transport.set_write_buffer_limits(0)
         with suppress(OSError):
             await self._writer.drain()
 

@@ -117,23 +117,27 @@ class Child:
             run = crashed(stacks, begun, self.box.loop_thread[0])
             who = run.key if run else None
         culprit = next((run for run in begun if run.key == who), None)
-        alone = len(begun) == 1
+        alone = sum(not run.over for run in begun) == 1
         written = {run.key: self._loss_of(run, common, culprit, stacks, alone=alone) for run in begun}
         return common._replace(begun=False, stack=""), written
 
     def _loss_of(self, run: Begun, common: Loss, culprit: Begun | None, stacks: str, *, alone: bool) -> Loss:
-        stack = cut(stack_of(stacks, run.thread or self.box.loop_thread[0]), TRACEBACK_LIMIT)
+        if run.over:
+            return common._replace(cause=f"{common.cause}; its code had ended already", on_purpose=True, stack="")
         if run.key in self.overdue:
             then, seen = self.overdue[run.key]
-            return common._replace(overdue=then, stack=cut(seen, TRACEBACK_LIMIT) or stack)
+            return common._replace(overdue=then, stack=self._stack(run, seen, stacks))
         if run == culprit:
-            seen = cut(common.stack, TRACEBACK_LIMIT)
-            return common._replace(on_purpose=False, culprit=True, stack=seen or stack)
+            return common._replace(on_purpose=False, culprit=True, stack=self._stack(run, common.stack, stacks))
         if culprit is not None:
             task, _ = self.tasks.get(culprit.code, ("of an unknown task", ""))
             cause = f"{common.cause}; it was the doing of job {culprit.id}, {task}"
             return common._replace(cause=cause, on_purpose=True, stack="")
         return common._replace(stack="", company=not alone or bool(run.group))  # what ran in a slot had not died itself
+
+    def _stack(self, run: Begun, seen: str, stacks: str) -> str:
+        """What was seen in time, else what was left at the crash."""
+        return cut(seen or stack_of(stacks, run.thread or self.box.loop_thread[0]), TRACEBACK_LIMIT)
 
     def _loss(self, code: int | None, peak: int) -> Loss:
         if self.sentence is not None:
@@ -146,7 +150,7 @@ class Child:
 
     def overran(self, now: float, grace: float) -> list[Begun]:
         """The runs that are past their deadline by more than `grace` seconds."""
-        return [run for run in self.box.begun() if run.deadline and run.deadline + grace < now]
+        return [run for run in self.box.begun() if run.deadline and run.deadline + grace < now and not run.over]
 
     def named(self, run: Begun) -> dict[str, Any]:
         """A run, for a line of the log."""

@@ -25,16 +25,21 @@ def crashed(stacks: str, begun: Sequence[Begun], loop_thread: int) -> Begun | No
 
 
 def held_up(
-    stacks: str, begun: Sequence[Begun], loop_thread: tuple[int, int], busy: AbstractSet[int], blocker: object = None
+    stacks: str,
+    begun: Sequence[Begun],
+    loop_thread: tuple[int, int],
+    *,
+    busy: AbstractSet[int] | None,
+    blocker: object = None,
 ) -> Begun | None:
     """The run that keeps its process, or the loop in it, from going on.
 
-    `blocker`: (id, fence) of the one that the process itself has named. `busy`: the threads, as the system numbers
-    them, that used the processor lately: where nobody else can run, one that runs is the one.
+    `busy` is None while the process's own pulse goes on: then only that can know, and `blocker` is the (id, fence) that
+    it named. Else no thread but one goes on, and `busy` are those, as the system numbers them, that used the processor.
     """
-    named = [run for run in begun if run.key == blocker]
-    if named:
-        return named[0]
+    begun = [run for run in begun if not run.over]
+    if busy is None:
+        return next((run for run in begun if run.key == blocker), None)
     ident, native = loop_thread
     suspects = [run for run in begun if run.thread and run.native in busy]
     if native in busy:
@@ -60,8 +65,18 @@ def _section(stacks: str, thread: int) -> str:
 
 
 def _run_in(thread: int, stacks: str, begun: Sequence[Begun], loop_thread: int) -> Begun | None:
+    begun = [run for run in begun if not run.over]
     if thread != loop_thread:
         return next((run for run in begun if run.thread == thread), None)
-    codes = {code_number(file, name) for file, _, name in _LINE.findall(_section(stacks, thread))}
-    known = [run for run in begun if not run.thread and not run.group and run.code in codes]
+    code = _handler_in(_section(stacks, thread))
+    known = [run for run in begun if not run.thread and not run.group and run.code == code]
     return known[0] if len(known) == 1 else None
+
+
+def _handler_in(stack: str) -> int | None:
+    """The code of the handler that the runner itself has called: deeper in the stack it may be any other's doing."""
+    calls = [(file, name) for file, _, name in _LINE.findall(stack)]  # the innermost first
+    for place, (file, name) in enumerate(calls):
+        if name == "run_async" and file.endswith("worker/runner.py") and place:
+            return code_number(*calls[place - 1])
+    return None

@@ -149,10 +149,14 @@ def is_stopped(pid: int) -> bool:
 
 
 def busy_threads(pid: int, seconds: float) -> set[int]:
-    """The threads of a process, as the system numbers them, that used the processor within the next `seconds`."""
+    """The threads of a process, as the system numbers them, that use the processor for most of the next `seconds`.
+
+    Threads that only wait for the interpreter look for it again and again, which takes a little time, too.
+    """
     before = _thread_times(pid)
     time.sleep(seconds)
-    return {thread for thread, used in _thread_times(pid).items() if used > before.get(thread, used)}
+    least = seconds * os.sysconf("SC_CLK_TCK") / 4
+    return {thread for thread, used in _thread_times(pid).items() if used - before.get(thread, used) >= least}
 
 
 def _thread_times(pid: int) -> dict[int, int]:

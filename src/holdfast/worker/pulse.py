@@ -77,7 +77,7 @@ class Pulse:
         now = time.monotonic()
         if not self._asked:
             self._ask(now)
-        elif now - self._asked > self._tell_at:
+        elif now - self._asked > BLOCKED:
             self._blocked(now - self._asked)
 
     def _ask(self, now: float) -> None:
@@ -96,11 +96,16 @@ class Pulse:
         self._look()
 
     def _blocked(self, seconds: float) -> None:
-        """Says who keeps the loop from going on, as well as another thread can see it."""
-        self._tell_at *= 2
+        """Names who keeps the loop from going on, as well as another thread can see it."""
         run = self._run_of(asyncio.current_task(self._loop))
-        stack = stack_of_thread(self._loop_thread)
         self._box.blocked_by(None if run is None else run.key)
+        if not self._asked:  # it has just gone on
+            self._box.blocked_by(None)
+        elif seconds > self._tell_at:
+            self._tell_at *= 2
+            self._tell_blocked(seconds, run)
+
+    def _tell_blocked(self, seconds: float, run: Run | None) -> None:
         tell(
             jobs,
             logging.WARNING,
@@ -109,7 +114,7 @@ class Pulse:
             job=run.claim.id if run else None,
             fence=run.claim.fence if run else None,
             blocked=seconds,
-            at=place(stack),
+            at=place(stack_of_thread(self._loop_thread)),
             message="nothing else on this loop goes on: put blocking code in a plain function or asyncio.to_thread()",
         )
 

@@ -21,12 +21,14 @@ from holdfast.worker.forked import end_if_copy
 
 GRACE = 2.0  # seconds between asking running code to end and ending its process, or leaving without it
 SLOW = 600.0  # seconds of running before that is told; then at each doubling
+IN_DOUBT = Released("its worker's lease came into doubt before it began")
 
 
 class Run:
     """An attempt under way. The first reason to stop it wins; an async one is cancelled, a thread only flagged."""
 
     __slots__ = (
+        "apart",
         "box",
         "claim",
         "deadline",
@@ -61,6 +63,7 @@ class Run:
         self.pid = os.getpid()
         self.handle: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.apart = False  # it runs in a slot process
         self.thread = 0  # the number of the thread that a plain handler runs in
         self.entered = False  # its code runs: a task that is cancelled before would never say how it ended
         self.overdue = False  # a plain function that goes on after its timeout and a grace: its process has to end
@@ -77,6 +80,11 @@ class Run:
         if self.job.stop(why) and self.handle is not None and self.entered:
             self.handle.cancel()
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it may not begin any more, because others may soon have its job."""
+        return self.job.stopped is None and not self.job.held
+
     def enter(self, *, on_loop: bool) -> None:
         """The attempt's first step. Raises Stop if it was asked to end before it began."""
         self.entered = True
@@ -85,6 +93,12 @@ class Run:
             self.thread = threading.get_ident()
         if self.box is not None:
             self.box.begin(self.key, self.deadline, code_of(self.task.fn), time.monotonic(), on_loop=on_loop)
+
+    def ended(self) -> None:
+        """Its code has ended."""
+        self.over = True
+        if self.box is not None:
+            self.box.over(self.key)
 
     def settled(self) -> None:
         """The attempt has ended: its timer must not reach another."""
@@ -111,26 +125,30 @@ def timed_out(run: Run) -> None:
 async def run_async(run: Run) -> Verdict | None:
     """Runs an async handler in the current asyncio task. None: the claim was lost, nothing may be written."""
     try:
+        if run.in_doubt:
+            return IN_DOUBT
         run.enter(on_loop=True)
         args, kwargs = run.task.signature.decode(run.claim.payload)
         return _returned(run, await run.task.fn(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001  # whatever leaves a handler is its verdict
         return judged(run, error)
     finally:
-        run.over = True
+        run.ended()
 
 
 def run_plain(run: Run) -> Verdict | None:
     """Runs a plain handler in the current thread. None: the claim was lost, nothing may be written."""
     current.set(run.job)
     try:
+        if run.in_doubt:
+            return IN_DOUBT
         run.enter(on_loop=False)
         args, kwargs = run.task.signature.decode(run.claim.payload)
         return _returned(run, run.task.fn(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001  # whatever leaves a handler is its verdict
         return judged(run, error)
     finally:
-        run.over = True
+        run.ended()
 
 
 def _returned(run: Run, value: object) -> Verdict | None:

@@ -191,10 +191,11 @@ class Supervisor:
     def _relieve(self, child: Child, why: str, *, patiently: bool) -> None:
         """Has a child drain and leave, and another take its place at once.
 
-        `patiently`: however long its jobs take; not while another that was relieved so is still there, lest old
-        children pile up.
+        `patiently`: however long its jobs take; not while as many relieved ones are still there as there are places,
+        lest old children pile up.
         """
-        if self._stopping or (patiently and any(other.relieved for other in self._children)):
+        leaving = sum(bool(other.relieved) for other in self._children)
+        if self._stopping or (patiently and leaving >= self._processes):
             return
         if not child.relieved:
             tell(workers, logging.INFO, "relieved", pid=child.pid, why=why, message="another takes its place")

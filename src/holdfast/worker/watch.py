@@ -7,6 +7,7 @@ from collections.abc import Sequence
 EVERY = 1.0  # seconds between looks
 
 LOOP, THREADS, OUTCOMES = range(3)
+OUTCOMES_LEAST = 30.0  # seconds: that the store is away is noticed by a beat that does not come
 NAMES = ("loop", "threads", "outcomes")
 
 
@@ -33,4 +34,5 @@ class Watch:
         """Which pulse has stood still for `limit` seconds, if any has; None: nothing is ever stuck."""
         if limit is None:
             return None
-        return next((name for name, still in zip(NAMES, self.still, strict=True) if still >= limit), None)
+        limits = (limit, limit, max(limit, OUTCOMES_LEAST))
+        return next((name for name, still, most in zip(NAMES, self.still, limits, strict=True) if still >= most), None)

@@ -24,7 +24,7 @@ from holdfast.worker.watch import EVERY, LOOP, THREADS
 
 FROZEN = 4.0  # seconds without a pulse after which a child's stacks are read; then at each doubling
 _FOR = "ended by its supervisor, for"
-BUSY_FOR = 0.25  # seconds over which the threads' use of the processor is compared
+BUSY_FOR = 0.5  # seconds over which the threads' use of the processor is compared
 
 
 class Watchman:
@@ -129,7 +129,10 @@ class Watchman:
 
     async def _held_up(self, child: Child) -> tuple[Begun | None, str]:
         """The run that holds a child up, as well as can be seen from outside, and its stack."""
-        busy = await in_thread(lambda: busy_threads(child.pid, BUSY_FOR), f"holdfast-look-{child.pid}")
+        busy = None
+        if child.watch.still[THREADS] >= FROZEN / 2:
+            busy = await in_thread(lambda: busy_threads(child.pid, BUSY_FOR), f"holdfast-look-{child.pid}")
         stacks = await child.stacks.of(child.signal)
-        who = held_up(stacks, child.box.begun(), child.box.loop_thread, busy, child.box.blocker())
+        box = child.box
+        who = held_up(stacks, box.begun(), box.loop_thread, busy=busy, blocker=box.blocker())
         return who, stack_of(stacks, who.thread or child.box.loop_thread[0]) if who else ""

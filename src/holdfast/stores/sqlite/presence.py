@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,7 @@ from holdfast.observe.logging import stores, tell
 
 MOST_HELD = 64  # by one process: a descriptor each
 MOST_ASKED = 32  # workers looked after at once
+FOLDER = "-workers"
 NEW = ".new"  # at the end of a name: not locked yet
 
 
@@ -56,7 +58,7 @@ class Presence:
 
     @property
     def _folder(self) -> Path:
-        return Path(f"{os.path.realpath(self._path)}-workers")  # as SQLite names the log, where the path is a link
+        return Path(f"{os.path.realpath(self._path)}{FOLDER}")  # as SQLite names the log, where the path is a link
 
     def begin(self, worker: UUID) -> None:
         """Takes the worker's lock, if this process does not hold it yet; before the worker's row is written."""
@@ -107,9 +109,10 @@ class Presence:
 
 def _locked(folder: Path, name: str) -> _Lock:
     """A new file that nobody sees before it is locked. OSError where that cannot be done, or the file is there."""
-    folder.mkdir(exist_ok=True)
+    mode = stat.S_IMODE(os.stat(str(folder).removesuffix(FOLDER)).st_mode)  # noqa: PTH116  # who may write to the database
+    folder.mkdir(mode=mode | (mode & 0o444) >> 2, exist_ok=True)  # and who may read it may enter the folder
     new = folder / f"{name}{NEW}"
-    descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.link(new, folder / name)

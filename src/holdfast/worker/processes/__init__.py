@@ -76,13 +76,13 @@ class InProcesses:
     # --- one attempt
 
     async def _attempt(self, run: Run) -> None:
-        run.entered = True
+        run.entered = run.apart = True
         run.settled()  # its time begins when its process begins it
         try:
             verdict = await self._verdict(run)
         except Exception as error:  # noqa: BLE001  # a bug must keep neither the job nor its place in this worker
             verdict = botched(run, error)
-        run.over = True
+        run.ended()
         self._ended(run, verdict)
 
     async def _verdict(self, run: Run) -> Verdict | None:

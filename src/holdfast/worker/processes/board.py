@@ -9,7 +9,8 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import tempfile
+
+from holdfast.worker.memory import nameless
 
 STACK_MOST = 256 * 1024
 _ANSWER_AT, _STACK_AT = 64, 4 * 1024 * 1024
@@ -28,13 +29,8 @@ class Board:
     @classmethod
     def made(cls) -> Board:
         """A new one, in memory that no file name leads to; what is never written takes no room."""
-        if hasattr(os, "memfd_create"):
-            descriptor = os.memfd_create("holdfast-board")
-        else:  # macOS
-            with tempfile.TemporaryFile() as file:
-                descriptor = os.dup(file.fileno())
+        descriptor = nameless("holdfast-board", _SIZE)
         try:
-            os.ftruncate(descriptor, _SIZE)
             os.lseek(descriptor, _STACK_AT, os.SEEK_SET)  # where faulthandler will write, in the slot
             return cls(descriptor)
         except BaseException:
