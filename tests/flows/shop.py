@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import json
 import os
@@ -228,3 +229,14 @@ def orphans(number: int) -> int:
     for _ in range(number):
         subprocess.run(["sh", "-c", "sleep 0.2 & exit 0"], check=True)
     return number
+
+
+@jobs.task
+async def swallows_its_cancel(seconds: float) -> None:
+    """An async handler that goes on whatever it is asked."""
+    note("begin")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.05)
+    note("effect")

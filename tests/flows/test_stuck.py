@@ -22,6 +22,7 @@ from tests.flows.shop import (
     holds_the_interpreter,
     pids,
     spins,
+    swallows_its_cancel,
     work,
 )
 
@@ -97,8 +98,9 @@ def test_a_c_call_that_holds_the_interpreter_is_named_by_the_supervisor(
         pytest.param(holds_the_interpreter, [300.0, "never"], marks=pytest.mark.soak),
         (holds_it_on_the_loop, [300.0, "never"]),
         (deaf, [600.0]),
+        (swallows_its_cancel, [600.0]),
     ],
-    ids=["async", "thread", "thread-in-c", "async-in-c", "asleep"],
+    ids=["async", "thread", "thread-in-c", "async-in-c", "asleep", "cancel-swallowed"],
 )
 def test_past_its_timeout_it_is_ended_with_its_process_and_its_neighbours_are_not_charged(
     handler: Any, arguments: list[Any], app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
@@ -184,9 +186,9 @@ def test_for_three_leases_the_lease_is_kept(
     until(lambda: ledger.count("begin", job.id), "its start")
     for _ in range(3):
         robber.waits_for_a_lease()
+        assert not robber.robbed
         others_go_on(app)
     tmp_path.joinpath("enough").touch()
-    assert not robber.robbed
     assert job.result(timeout=60) == "enough"
     assert ledger.count("begin", job.id) == 1
     assert service.stop() == 0

@@ -8,6 +8,7 @@ import pytest
 from holdfast.clock import FakeClock
 from holdfast.errors import ConfigError
 from holdfast.stores import masked, open_store
+from tests.flows.conftest import Guest, until
 
 
 def test_memory_has_a_store() -> None:
@@ -107,3 +108,18 @@ def test_masking_leaves_the_rest_of_a_url_as_it_is() -> None:
     assert masked("redis://app:x@db.example:6379/0?a=1") == "redis://app:***@db.example:6379/0?a=1"
     for harmless in ("memory://", "sqlite:////var/a:b/jobs.db?durability=full", "redis://db.example:6379/0"):
         assert masked(harmless) == harmless
+
+
+@pytest.mark.timeout(120)
+def test_a_supervisor_opens_the_file_that_the_app_means(tmp_path: Path) -> None:
+    url, name = "sqlite:///my%20jobs%2541.db?durability=normal", "my jobs%41.db"
+    tmp_path.joinpath("data").mkdir()
+    source = "import os\nfrom holdfast import Holdfast\nos.chdir('data')\njobs = Holdfast()\n"
+    guest = Guest(url, tmp_path, source)
+    try:
+        until(lambda: "ready in" in guest.text(), "the banner")
+    finally:
+        code = guest.stop()
+    assert code == 0, guest.text()
+    assert [path.name for path in tmp_path.rglob("*.db")] == [name]
+    assert tmp_path.joinpath("data", name).exists()

@@ -14,8 +14,8 @@ from holdfast.context import CurrentJob
 from holdfast.errors import StopReason
 from holdfast.job import Cancelled, Failed, Released, Succeeded, Terms, Verdict
 from holdfast.worker.executors import InThreads, OnLoop
-from holdfast.worker.runner import Run
-from tests.worker.rig import PATIENCE, claim, run_of, soon, until
+from holdfast.worker.runner import Run, begun, run_async, run_plain
+from tests.worker.rig import PATIENCE, claim, run_of, soon, task_of, until
 
 
 class Ends:
@@ -460,3 +460,18 @@ def test_a_handler_that_outlives_the_loop_ends_quietly() -> None:
         thread.join(PATIENCE)
         assert not thread.is_alive(), "the thread does not end"
     assert (threads.alive, run.over) == (False, True)
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+async def test_what_is_in_doubt_when_its_turn_comes_is_given_back_and_never_begins(kind: str) -> None:
+    ran: list[int] = []
+
+    async def on_loop() -> None:
+        ran.append(1)
+
+    run = begun(claim(), task_of(on_loop if kind == "async" else lambda: ran.append(1)), lambda: False, 0.0)
+    verdict = await run_async(run) if kind == "async" else run_plain(run)
+    assert isinstance(verdict, Released)
+    assert "into doubt" in verdict.reason
+    assert ran == []
+    assert run.over

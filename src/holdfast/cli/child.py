@@ -50,7 +50,7 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001  # the app's own module raised, or a handler ended the loop
         if serving.is_set():
             tell(workers, logging.ERROR, "loop-ended", error=repr(error), message="it leaves; its jobs are given back")
-            return _left(LOOP_ENDED)
+            return _left(LOOP_ENDED, "its jobs are given back")
         traceback.print_exc()
         return SPAWN_FAILED
 
@@ -80,13 +80,13 @@ async def _serve(app: Holdfast, end: socket.socket, options: dict[str, Any], ser
     return await serve(worker, end, _resolved(app), facts, serving.set)
 
 
-def _left(code: int) -> int:
+def _left(code: int, jobs: str = "all jobs are settled") -> int:
     """Threads and exit hooks of the application may hold up Python's own end; they get a moment, and no more."""
 
     def end() -> None:
         time.sleep(LEFT_BEHIND)
         names = ", ".join(one.name for one in threading.enumerate() if one not in own)
-        tell(workers, logging.WARNING, "left-behind", threads=names, message="all jobs are settled; it leaves anyway")
+        tell(workers, logging.WARNING, "left-behind", threads=names, message=f"{jobs}; it leaves anyway")
         os._exit(code)
 
     closer = threading.Thread(target=end, name="holdfast-leave", daemon=True)

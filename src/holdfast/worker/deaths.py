@@ -27,7 +27,7 @@ PEAK_UNIT = 1024 if sys.platform != "darwin" else 1  # bytes that ru_maxrss coun
 def ending(code: int | None) -> str:
     """How a process ended, from its return code, for people."""
     if code is None:
-        return "nobody knows how, since its program ignores SIGCHLD"
+        return "nobody could ask how (its program may ignore SIGCHLD)"
     if code >= 0:
         return f"exit code {code}"
     with suppress(ValueError):
