@@ -187,10 +187,13 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Given back, uncharged. `unknown`: this worker does not know the task, so it comes back later, not at once."""
+    """Given back, uncharged. `unknown`: this worker does not know the task, so it comes back later, not at once.
+    `killed`: its code was under way, and was ended by force.
+    """
 
     reason: str = ""
     unknown: bool = False
+    killed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,8 @@ def decide(job: Claim, verdict: Verdict) -> Outcome:
             outcome = _back(job, "snoozed", delay, reason)
         case Cancelled(reason):
             outcome = _outcome(job, "cancelled", State.CANCELLED, reason=reason)
+        case Released(reason, _, True) if job.terms.max_crashes == 0:
+            outcome = _after_loss(job, Loss(reason, on_purpose=True))
         case Released(reason, unknown):
             outcome = _after_release(job, reason, unknown=unknown)
         case Lost(loss):

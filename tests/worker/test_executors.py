@@ -87,7 +87,7 @@ async def test_each_async_handler_has_a_job_and_a_context_of_its_own(ends: Ends)
     ("why", "verdict"),
     [
         ("cancelled", Cancelled("cancelled while running")),
-        ("shutdown", Released("interrupted by shutdown")),
+        ("shutdown", Released("interrupted, as its worker was leaving")),
         ("lost", None),
     ],
 )
@@ -116,7 +116,7 @@ async def test_a_running_async_handler_is_cancelled(ends: Ends, why: StopReason,
     ("why", "verdict"),
     [
         ("cancelled", Cancelled("cancelled while running")),
-        ("shutdown", Released("interrupted by shutdown")),
+        ("shutdown", Released("interrupted, as its worker was leaving")),
         ("lost", None),
     ],
 )
@@ -283,7 +283,7 @@ async def test_a_plain_handler_has_its_job_and_a_copy_of_the_context(ends: Ends)
     ("why", "verdict"),
     [
         ("cancelled", Cancelled("cancelled while running")),
-        ("shutdown", Released("interrupted by shutdown")),
+        ("shutdown", Released("interrupted, as its worker was leaving")),
         ("lost", None),
     ],
 )

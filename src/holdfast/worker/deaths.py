@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,53 @@ def kill_group(group: int) -> None:
     """Kills a process and everything that it started; works after its leader's own death, too."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
+
+
+def end_family(pid: int) -> set[int]:
+    """Kills a process, its group, and all its descendants, be they in groups of their own; returns the descendants.
+
+    It is stopped first, so that it starts nothing meanwhile. Where the system does not list processes, only the group.
+    """
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGSTOP)
+    family = _descendants(pid)
+    for one in (pid, *family):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(one, signal.SIGKILL)
+    kill_group(pid)
+    return family
+
+
+def _descendants(pid: int) -> set[int]:
+    children: dict[int, list[int]] = {}
+    with suppress(OSError):
+        for path in Path("/proc").iterdir():
+            if path.name.isdigit():
+                with suppress(OSError, ValueError, IndexError):
+                    parent = int((path / "stat").read_bytes().rpartition(b")")[2].split()[1])
+                    children.setdefault(parent, []).append(int(path.name))
+    found: set[int] = set()
+    todo = [pid]
+    while todo:
+        for child in children.get(todo.pop(), []):
+            if child not in found:
+                found.add(child)
+                todo.append(child)
+    return found
+
+
+def await_gone(pids: Collection[int]) -> None:
+    """Waits until killed processes run no more, a few seconds at most."""
+    end = time.monotonic() + GROUP_GONE
+    while any(_lives(pid) for pid in pids) and time.monotonic() < end:
+        time.sleep(0.001)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
+    except (OSError, IndexError):
+        return False
 
 
 async def in_thread(call: Callable[[], T], name: str) -> T:

@@ -180,7 +180,7 @@ def _raised(run: Run, error: BaseException) -> Verdict | None:
     if why == "timeout":
         return overran(run, failure(error).traceback)
     if why == "shutdown":
-        return Released("interrupted by shutdown")
+        return Released("interrupted, as its worker was leaving")
     if asked:
         return Cancelled("cancelled while running")
     if isinstance(error, (ArgumentsChanged, asyncio.CancelledError, Stop)):

@@ -28,7 +28,7 @@ Ended = Callable[[Run, Verdict | None], None]
 
 START_MOST = 60.0  # seconds for a process to load the app
 IDLE_MOST = 60.0  # seconds that an idle process is kept
-SHUTDOWN = "interrupted by shutdown"
+LEAVING = "interrupted, and its process ended, as its worker was leaving"
 DUMP = 0.2  # seconds for its stacks to be written before it is killed
 
 
@@ -114,7 +114,7 @@ class InProcesses:
         if unready is not None:
             slot.leave(GRACE)  # it ends by itself, unless the app has started something that keeps it
             if self._closed:
-                return Released(SHUTDOWN)
+                return Released(LEAVING, killed=True)
             return no_process(run, unready.reason) if unready.failure is None else Failed(unready.failure)
         return await self._run_in(slot, run)
 
@@ -132,8 +132,8 @@ class InProcesses:
         try:
             await _first(answer, slot.gone)
             if not answer.done():
-                return lost(slot.jobs, slot.gone.result()) if not self._closed else Released(SHUTDOWN)
-            await self._after(slot, answer.result())
+                return lost(slot.jobs, slot.gone.result()) if not self._closed else Released(LEAVING, killed=True)
+            await self._after(slot, run, answer.result())
         except asyncio.CancelledError:
             if not answer.done():
                 return await self._stop(slot, run, answer)
@@ -158,12 +158,12 @@ class InProcesses:
         said = answer.result().verdict if answer.done() else None
         return stopped(run, slot.gone.result(), said)
 
-    async def _after(self, slot: Spawned, reply: Reply) -> None:
+    async def _after(self, slot: Spawned, run: Run, reply: Reply) -> None:
         """Whoever may run the job again must not meet what this attempt left behind: that ends first."""
         if reply.left and not isinstance(reply.verdict, Succeeded):
-            slot.leave(GRACE)
+            slot.kill()
             await asyncio.wait({slot.gone})
-        elif self._worn(slot, reply):
+        elif self._worn(slot, reply) or run.claim.losses or run.claim.crashes:  # what a suspect leaves harms no other
             slot.leave(GRACE)
         else:
             self._rest(slot)

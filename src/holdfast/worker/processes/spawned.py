@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import socket
 import subprocess
 import threading
@@ -22,7 +21,17 @@ from holdfast.job import Failure, Verdict
 from holdfast.observe.logging import workers
 from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.channel import Channel
-from holdfast.worker.deaths import GROUP_GONE, PEAK_UNIT, await_death, await_group, ending, kill_group, reaped
+from holdfast.worker.deaths import (
+    GROUP_GONE,
+    PEAK_UNIT,
+    await_death,
+    await_gone,
+    await_group,
+    end_family,
+    ending,
+    kill_group,
+    reaped,
+)
 from holdfast.worker.processes.board import Board
 from holdfast.worker.processes.launch import Launch
 from holdfast.worker.processes.words import verdict_from
@@ -82,6 +91,7 @@ class Spawned:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None  # while it is killed by its number: not after its burial
         self._doomed = False
+        self._strays: set[int] = set()  # killed with it, though they had left its group
         threading.Thread(target=self._live, name="holdfast-slot", daemon=True).start()
 
     # --- what its worker asks of it
@@ -116,9 +126,7 @@ class Spawned:
         with self._lock:
             self._doomed = True
             if self._process is not None:
-                with suppress(ProcessLookupError):
-                    os.kill(self._process.pid, signal.SIGKILL)  # it may have moved to another group
-                kill_group(self._process.pid)
+                self._strays |= end_family(self._process.pid)
 
     def _send(self, word: str, **values: Any) -> None:
         if self._channel is not None:
@@ -150,7 +158,14 @@ class Spawned:
     def _spawn(self, board: Board) -> tuple[subprocess.Popen[bytes], socket.socket]:
         ours, theirs = socket.socketpair()
         descriptors = (theirs.fileno(), board.descriptor, self._box.descriptor)
-        command = [*self._launch.python, "-c", _START, json.dumps(list(self._launch.path)), *map(str, descriptors)]
+        command = [
+            *self._launch.python,
+            "-P",
+            "-c",
+            _START,
+            json.dumps(list(self._launch.path)),
+            *map(str, descriptors),
+        ]
         with theirs:
             try:
                 process = subprocess.Popen(
@@ -179,6 +194,7 @@ class Spawned:
             self._process = None
             code, peak = reaped(process)
         await_group(process.pid)
+        await_gone(self._strays)
         death = Death(f"its process (pid {process.pid}) ended: {ending(code)}{self._memory(peak)}", *_left_on(board))
         board.close()
         return death

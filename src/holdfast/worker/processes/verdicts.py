@@ -61,4 +61,4 @@ def stopped(run: Run, death: Death, said: Verdict | None) -> Verdict | None:
         case "cancelled":
             return Cancelled("cancelled while running")
         case _:
-            return Released("interrupted by shutdown")
+            return Released("interrupted, and its process ended, as its worker was leaving", killed=True)
