@@ -88,3 +88,15 @@ def chain(number: int) -> str:
     """Enqueues from inside its process, to the store that the worker has."""
     note("begin")
     return str(press.enqueue(number).id)
+
+
+@jobs.task(run_in="process")
+def starts_a_session() -> None:
+    """Starts a process that leaves its group and its session, and never looks whether it should stop."""
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    with Path(os.environ["LEDGER"]).with_name("family").open("a") as file:
+        file.write(f"{child.pid}\n")
+    note("begin")
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(600)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import Holdfast
+from holdfast import Holdfast, Retry
 from tests.flows import press
 from tests.flows.conftest import Ledger, Service, until
 from tests.flows.pids import runs
@@ -124,3 +124,23 @@ def test_without_a_worker_process_no_slot_stays(ledger: Ledger, served: Start, t
     for victim in (service.process.pid, *children):
         os.kill(victim, signal.SIGKILL)
     until(lambda: not living([pid]), "the end of the slot")
+
+
+def test_what_a_handler_started_in_a_session_of_its_own_is_ended_with_it(ledger: Ledger, served: Start) -> None:
+    service = served()
+    job = press.starts_a_session.using(timeout=1).enqueue()
+    until(lambda: job.status().finished, "its end")
+    assert job.status().errors[-1].type == "TimeoutError"
+    assert len(family(ledger)) == 1
+    assert living(family(ledger)) == []
+    assert service.stop() == 0
+
+
+def test_at_most_once_holds_for_what_was_ended_at_the_shutdown_deadline(ledger: Ledger, served: Start) -> None:
+    service = served("--deadline", "0.5")
+    once = press.starts_a_session.using(retry=Retry(max_attempts=1, max_crashes=0)).enqueue()
+    until(lambda: ledger.count("begin"), "its start")
+    assert service.stop() == 0, service.text()[-3000:]
+    status = once.status()
+    assert status.state == "dead"
+    assert "its worker was leaving" in status.errors[-1].message
