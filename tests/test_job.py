@@ -172,7 +172,7 @@ def test_forked_processes_make_different_ids() -> None:
 @given(st.text(max_size=300), st.integers(2, 60).map(lambda n: 2 * n))
 def test_a_cut_text_keeps_both_ends_and_says_what_is_missing(text: str, limit: int) -> None:
     short = cut(text, limit)
-    if len(text) <= limit:
+    if len(text) <= limit + 50:  # a note of what is left out would be as long
         assert short == text
     else:
         assert short.startswith(text[: limit // 2])
