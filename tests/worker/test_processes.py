@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from holdfast import ConfigError, Holdfast, Job, JobFailed, Worker
-from holdfast.worker import deaths, processes
+from holdfast.worker import deaths
 from holdfast.worker.channel import Channel
+from holdfast.worker.processes import executor as processes
 from holdfast.worker.processes import spawned
 from holdfast.worker.processes.launch import Launch
 from tests.worker import crew

@@ -23,7 +23,7 @@ from holdfast.worker.report import tell_failed, tell_lost, tell_of
 from holdfast.worker.runner import GRACE, Run, begun, timed_out, waited
 
 if TYPE_CHECKING:
-    from holdfast.worker.processes import InProcesses
+    from holdfast.worker.processes.executor import InProcesses
 
 LOOK_EVERY = 0.5
 
@@ -84,7 +84,7 @@ class Attempts:
 
     def may_spawn(self, launch: Launch, *, max_jobs: int | None, max_memory: int | None) -> None:
         """Says how processes for single attempts find the app; a process that reaches a limit is replaced."""
-        from holdfast.worker.processes import InProcesses  # with the codec, which costs what all the rest does
+        from holdfast.worker.processes.executor import InProcesses  # with the codec, which costs what all the rest does
 
         self._in_processes = InProcesses(self._ended, launch, self._box, max_jobs=max_jobs, max_memory=max_memory)
 

@@ -11,9 +11,10 @@ import faulthandler
 import fcntl
 import os
 import signal
-import tempfile
 import weakref
 from collections.abc import Callable
+
+from holdfast.worker.memory import nameless
 
 SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2  # the default action would end it
 MOST = 64 * 1024  # bytes that are read
@@ -24,11 +25,7 @@ class Stacks:
     """A file without a name that a child inherits. Made by the parent, which reads it."""
 
     def __init__(self) -> None:
-        if hasattr(os, "memfd_create"):
-            self.descriptor = os.memfd_create("holdfast-stacks")
-        else:  # macOS
-            with tempfile.TemporaryFile() as file:
-                self.descriptor = os.dup(file.fileno())
+        self.descriptor = nameless("holdfast-stacks", 0, fixed=False)
         weakref.finalize(self, os.close, self.descriptor)
         fcntl.fcntl(self.descriptor, fcntl.F_SETFL, fcntl.fcntl(self.descriptor, fcntl.F_GETFL) | os.O_APPEND)
 
