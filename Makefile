@@ -16,8 +16,8 @@ venv: $(STAMP)  ## set up .venv (the other targets do it by themselves)
 demo: $(STAMP)  ## the invoice shop's bad day, in under a minute
 	@$(BIN)/python -m examples.invoices.demo
 
-test: $(STAMP)  ## all tests, on two processes
-	@$(BIN)/python -m pytest -n 2
+test: $(STAMP)  ## all tests, on three processes, since many of them wait
+	@$(BIN)/python -m pytest -n 3
 
 check: $(STAMP)  ## lint, format, types, the typing contract, import layers
 	$(BIN)/ruff check .
