@@ -19,8 +19,8 @@ from holdfast.app import Holdfast
 from holdfast.cli.load import load_app
 from holdfast.errors import ConfigError, HoldfastError, StoreError
 from holdfast.observe.logging import adopt_root, configure, tell, workers
-from holdfast.worker.attempts import then
 from holdfast.worker.blackbox import BlackBox, code_of
+from holdfast.worker.runner import then
 from holdfast.worker.stacks import write_stacks
 from holdfast.worker.supervised import serve
 from holdfast.worker.supervisor import SPAWN_FAILED, STORE_FAILED

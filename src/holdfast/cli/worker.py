@@ -54,7 +54,8 @@ def worker(
     """Run the jobs of APP, a module:attribute such as shop:jobs, until a signal.
 
     The first SIGTERM or Ctrl-C drains: running jobs have --deadline to end. The second stops at once.
-    Exit codes: 0 drained, 1 some were forced and given back, 3 outcomes that the store did not take.
+    Exit codes: 0 drained, 1 some were forced and given back, 2 the app could not be started, 3 the store could not be
+    opened, or did not take all outcomes.
     """
     from holdfast.cli.supervise import run
 

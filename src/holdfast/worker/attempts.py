@@ -6,7 +6,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from holdfast.clock import SECOND, Clock
 from holdfast.job import Claim, Failed, Lost, Outcome, Released, Succeeded, Verdict
@@ -158,8 +158,3 @@ def _stack_of(handle: asyncio.Task[None]) -> str:
     """Where an async handler waits, as a traceback shows it."""
     frames = [line for frame in handle.get_stack(limit=STACK_MOST) for line in traceback.format_stack(frame, 1)]
     return "Stack (most recent call last):\n" + "".join(frames) if frames else ""
-
-
-def then(task: Task[..., Any]) -> Literal["retry", "final"]:
-    """What a TimeoutError means to a task."""
-    return "retry" if task.retry.retries(TimeoutError()) else "final"

@@ -47,7 +47,7 @@ class Channel:
 
     async def drain(self) -> None:
         """Waits until what was sent has left."""
-        self._writer.transport.set_write_buffer_limits(0)
+        self._writer.transport.set_write_buffer_limits(0)  # else up to 64 KiB may stay, which os._exit would lose
         with suppress(OSError):
             await self._writer.drain()
 

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from typing import Any
+from typing import Any, Literal
 
 from holdfast.clock import SECOND, Instant, short
 from holdfast.context import CurrentJob, current
@@ -190,7 +190,12 @@ def _raised(run: Run, error: BaseException) -> Verdict | None:
 
 def overran(run: Run, traceback: str) -> Verdict:
     text = f"ran longer than its timeout of {short(run.claim.terms.timeout or 0)}"
-    return Failed(Failure("TimeoutError", text, traceback), final=not run.task.retry.retries(TimeoutError()))
+    return Failed(Failure("TimeoutError", text, traceback), final=then(run.task) == "final")
+
+
+def then(task: Task[..., Any]) -> Literal["retry", "final"]:
+    """What a TimeoutError means to a task."""
+    return "retry" if task.retry.retries(TimeoutError()) else "final"
 
 
 def begun(claim: Claim, task: Task[..., Any], held: Any, now: float, box: BlackBox | None = None) -> Run:

@@ -15,9 +15,9 @@ from uuid import UUID
 from holdfast.observe.logging import tell, workers
 from holdfast.store import Line
 from holdfast.worker import Crew, Departure, Heard
-from holdfast.worker.attempts import then
 from holdfast.worker.channel import Channel
 from holdfast.worker.loop import Signal
+from holdfast.worker.runner import then
 
 
 async def serve(
