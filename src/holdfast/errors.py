@@ -8,10 +8,14 @@ What callers meet:
     ├── ArgumentsChanged     a stored call no longer fits the task's signature
     ├── StoreError           the store refused or failed
     │   └── StoreAway        the store cannot be reached just now; the same call may work later
+    ├── ResourceError        a resource could not be opened, or is asked for where it is not open
     ├── JobNotFound          no job with this id
     ├── JobFailed            from result(): the job is dead; `error` has the last attempt's error
-    ├── JobCancelled         from result(): the job was cancelled, and why
-    └── IdConflict           the same id with other content
+    ├── JobCancelled         from result(): the job was cancelled, expired or dropped, and why
+    └── Refused              from enqueue: some jobs are not stored; `accepted` and `refused` say which
+        ├── IdConflict       the same id with other content
+        ├── UniqueConflict   another job holds the unique key
+        └── QueueFull        the queue, or the pool, has no place
 
 What handlers raise, to say what shall happen (plain Exceptions, they may be subclassed):
 
@@ -30,8 +34,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from holdfast.clock import Duration
     from holdfast.job import JobError
+    from holdfast.task import Job, NewJob
 
 
 class HoldfastError(Exception):
@@ -63,6 +70,10 @@ class StoreAway(StoreError):
     full = False
 
 
+class ResourceError(HoldfastError):
+    """A resource could not be opened, or is asked for where it is not open; the message names it and says where it is."""
+
+
 class JobNotFound(HoldfastError):
     """No job has this id: it was never stored, its transaction is not committed, or it was pruned."""
 
@@ -82,8 +93,60 @@ class JobCancelled(HoldfastError):
     """Raised by `result()` when the job was cancelled; the message says why."""
 
 
-class IdConflict(HoldfastError):
+class Refused(HoldfastError):
+    """Some jobs of a call were not stored: `refused` as they were given, `accepted` as handles of all others.
+
+    To enqueue the same bound jobs again is harmless: what is stored already is not stored twice.
+    """
+
+    def __init__(self, message: str, accepted: Sequence[Job[Any]] = (), refused: Sequence[NewJob[Any]] = ()) -> None:
+        super().__init__(message)
+        self.accepted = accepted
+        self.refused = refused
+
+
+class IdConflict(Refused):
     """A job with this id is stored already, with another task, queue or arguments."""
+
+
+class UniqueConflict(Refused):
+    """Another job holds the unique key, and the draft said that this is an error. `job`: the holder's handle."""
+
+    def __init__(
+        self,
+        message: str,
+        queue: str,
+        key: str,
+        job: Job[Any],
+        accepted: Sequence[Job[Any]] = (),
+        refused: Sequence[NewJob[Any]] = (),
+    ) -> None:
+        super().__init__(message, accepted, refused)
+        self.queue = queue
+        self.key = key
+        self.job = job
+
+
+class QueueFull(Refused):
+    """The queue (or Pool) has no place: `depth` unfinished jobs of `bound`. `retry_after`: seconds after which to ask
+    again.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        queue: str,
+        depth: int,
+        bound: int,
+        retry_after: float,
+        accepted: Sequence[Job[Any]] = (),
+        refused: Sequence[NewJob[Any]] = (),
+    ) -> None:
+        super().__init__(message, accepted, refused)
+        self.queue = queue
+        self.depth = depth
+        self.bound = bound
+        self.retry_after = retry_after
 
 
 class Permanent(Exception):

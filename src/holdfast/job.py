@@ -18,6 +18,10 @@ from uuid import UUID
 from holdfast.clock import DAY, SECOND, Instant, Span
 
 ERRORS_FIRST, ERRORS_LAST = 2, 18  # attempts kept per job: the first ones and the newest
+LOG_MOST = 200  # lines of a job's own log that are kept: the newest
+SAVED_LIMIT = 2**20  # bytes that a handler may save
+HEADERS_LIMIT = 16 * 1024  # bytes of a job's headers, as JSON
+KEY_LIMIT = 200  # characters of a unique key
 MESSAGE_LIMIT, TRACEBACK_LIMIT, REASON_LIMIT = 2_000, 16_000, 500  # characters
 _NOTE_MOST = 50  # characters that say what was cut
 TOMBSTONE: Span = 60 * SECOND  # a finished job stays at least this long, so that a repeated write is recognised
@@ -82,9 +86,34 @@ class Terms(NamedTuple):
     keep: Span = DAY  # how long the finished job is kept; dead jobs are kept until someone decides
 
 
+WhenFull: TypeAlias = Literal["block", "reject", "drop_oldest", "drop_newest"]
+
+
+class QueueTerms(NamedTuple):
+    """What is declared of a queue. `max_size`: how many admitted, unfinished jobs it may have; None: no bound."""
+
+    max_size: int | None = None
+    when_full: WhenFull = "reject"
+    block_timeout: Span | None = None  # how long a producer waits for a place; None: as long as it takes
+
+
+class UniqueKey(NamedTuple):
+    """At most one job of a queue holds the key: until a claim takes it ("started") or until it is final and `hold` has
+    passed ("finished"). `on_clash`: what becomes of a draft whose key is held (see Store.enqueue).
+    """
+
+    text: str
+    until: Literal["started", "finished"] = "finished"
+    hold: Span = 0
+    on_clash: Literal["return", "raise", "replace"] = "return"
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A job as its producer wrote it, not stored yet. `delay` is ours, `at` the user's; at most one is set."""
+    """A job as its producer wrote it, not stored yet. `delay` is ours, `at` the user's; at most one is set.
+
+    `headers`: a JSON object of texts, "" for none; stores keep it as it is.
+    """
 
     id: UUID
     task: str
@@ -97,6 +126,8 @@ class Draft:
     tags: tuple[str, ...] = ()
     line: str = ""
     alone: bool = False
+    unique: UniqueKey | None = None
+    headers: str = ""
 
     @property
     def content(self) -> str:
@@ -147,6 +178,8 @@ class Claim(NamedTuple):
     due_at: Instant
     claimed_at: Instant
     loss: Loss | None = None
+    headers: str = ""
+    saved: bytes | None = None  # what the handler saved last, in this attempt or an earlier one
 
 
 class Failure(NamedTuple):
@@ -244,9 +277,35 @@ class Attempt(NamedTuple):
     reason: str
 
 
+class Note(NamedTuple):
+    """What a running handler says of itself, under its claim's word; None and () say nothing new.
+
+    `lines`: of its own log, each with its age when the note is written. `saved`: what the next attempt shall find.
+    """
+
+    id: UUID
+    fence: int
+    worker: UUID
+    progress: float | None = None  # 0 to 1
+    text: str | None = None
+    lines: tuple[tuple[Span, str], ...] = ()
+    saved: bytes | None = None
+
+
+class LogLine(NamedTuple):
+    """A line of a job's own log."""
+
+    at: Instant
+    fence: int
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The stored row of a job with its history: at most ERRORS_FIRST + ERRORS_LAST attempts; `omitted` are not kept."""
+    """The stored row of a job with its history: at most ERRORS_FIRST + ERRORS_LAST attempts; `omitted` are not kept.
+
+    `holds`: it holds its unique key now, a final one until `holds_until`. `progress` and `text` are of its last claim.
+    """
 
     id: UUID
     task: str
@@ -277,6 +336,12 @@ class Record:
     reason: str
     history: tuple[Attempt, ...] = ()
     omitted: int = 0
+    headers: str = ""
+    unique: UniqueKey | None = None
+    holds: bool = False
+    holds_until: Instant | None = None
+    progress: float | None = None
+    text: str | None = None
 
 
 def held_as(record: Record, worker: UUID) -> Claim:

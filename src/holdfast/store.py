@@ -14,18 +14,39 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from holdfast.clock import SECOND, Instant, Span
-from holdfast.job import Claim, Draft, Loss, Outcome, Record, State
+from holdfast.job import Claim, Draft, LogLine, Loss, Note, Outcome, QueueTerms, Record, State, WhenFull
 
 LEASE: Span = 15 * SECOND  # the default; one setting of the store, written by migrate()
 LEASE_RAN_OUT = Loss("the worker's lease ran out")  # what reclaim writes where nobody said more
 
 
+class Room(NamedTuple):
+    """A bounded queue as it was met: `depth` jobs admitted of `bound`, and its terms."""
+
+    depth: int
+    bound: int
+    when_full: WhenFull
+    block_timeout: Span | None
+
+
 class Receipt(NamedTuple):
-    """What became of one draft. `created` is True only if this call stored it: a repeat and a conflict say False."""
+    """What became of one draft. `created` is True only if this call stored it.
+
+    accepted: it is stored, now or already; `dropped`: the job that was ended to make room for it. conflict: the id is
+    another job's. Nothing is stored: duplicate, replaced, taken (`holder` has its unique key), full, dropped (`room`).
+    """
 
     id: UUID
-    answer: Literal["accepted", "conflict"]
+    answer: Literal["accepted", "duplicate", "replaced", "taken", "full", "dropped", "conflict"]
     created: bool = True
+    holder: UUID | None = None
+    dropped: UUID | None = None
+    room: Room | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether its producer must hear of it as an error."""
+        return self.answer in ("conflict", "taken", "full")
 
 
 class Claims(NamedTuple):
@@ -109,7 +130,38 @@ class Promoted(NamedTuple):
 
 
 Cancelling: TypeAlias = Literal["cancelled", "requested", "final", "missing"]
-Retrying: TypeAlias = Literal["retried", "unfinished", "succeeded", "missing"]
+Deleting: TypeAlias = Literal["deleted", "running", "missing"]
+Authority: TypeAlias = Literal["producer", "worker", "operator"]
+
+
+class Retried(NamedTuple):
+    """What became of one retry. taken: `holder` has its unique key; full: there is no place for it in `room`."""
+
+    answer: Literal["retried", "unfinished", "succeeded", "missing", "taken", "full"]
+    holder: UUID | None = None
+    room: Room | None = None
+
+
+Retrying: TypeAlias = Retried  # goes when no store imports it any more
+
+
+class QueueStats(NamedTuple):
+    """A queue now. `counts`: its jobs by state, of the states that are not final and of dead. `edited`: its terms are
+    an operator's. `admitted`: the places taken, None without a bound. `dropped`: jobs dropped since it was declared.
+    """
+
+    name: str
+    terms: QueueTerms
+    edited: bool
+    counts: Mapping[State, int]
+    admitted: int | None
+    dropped: int
+    oldest_due: Instant | None  # of those queued
+
+
+class Stats(NamedTuple):
+    now: Instant
+    queues: Sequence[QueueStats]  # every queue that is declared or has such a job, by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +236,24 @@ class Store(Protocol):
 
         Each job is atomic by itself. The id is looked for first: same id and same content is `accepted` again
         (created=False), other content is `conflict`. Due now (delay 0, at <= now) is queued, else scheduled.
-        An enqueue never writes or locks an existing job. A job that appears twice in one call is stored once.
+        An enqueue never writes or locks an existing job, but for "replace" and drop_oldest. A job that appears twice
+        in one call is stored once.
+
+        Then its unique key: held by another job of the queue, nothing is stored, and it is a `duplicate` (on_clash
+        "return"), `taken` ("raise"), or `replaced` ("replace"): the holder's payload and due time are the draft's now,
+        if the holder is of the same task, scheduled or queued, and was not started in this life; else `taken`.
+        A key whose time is over is nobody's.
+
+        Then a place in the queue, where it has a bound: none is left when as many of its jobs as `max_size` are
+        admitted and unfinished (jobs that were there before the bound was set count). No place: block and reject ->
+        `full`; drop_newest -> `dropped`; drop_oldest -> its oldest job, by (enqueued_at, id), that is scheduled or
+        queued and was not started in this life, is cancelled with the reason "dropped" and gives its place up; without
+        any: `full`. What is dropped is counted on the queue. A bound is never exceeded, however many enqueue at once.
 
         With `connection`, a connection of the caller's to this very store, all jobs are part of the caller's own
-        transaction: all or nothing, visible and claimable with its commit; nothing is committed here, and with a
-        synchronous connection the coroutine never suspends. ConfigError for a connection of another kind or place.
+        transaction: all or nothing (one is refused: none is stored, and no receipt says `created`), visible and
+        claimable with its commit; nothing is committed here, and with a synchronous connection the coroutine never
+        suspends. ConfigError for a connection of another kind or place.
         """
         ...
 
@@ -196,7 +261,8 @@ class Store(Protocol):
         """Takes up to `limit` queued jobs of `queues` (None: of every queue) for a worker.
 
         Never more than `limit`. In each queue by (priority descending, due, id); every queue that has jobs gets its
-        turn over a number of claims. attempt+1, fence+1, running, started_at = now, worker = this one.
+        turn over a number of claims. attempt+1, fence+1, running, started_at = now, worker = this one. A unique key
+        until "started" is free from now on; a retry, a release or a rescue does not take it again.
 
         Takes nothing unless the worker is registered, not retired (else refused: "gone"), and its lease is live
         (now < lease_until; else "expired"), checked in that order in the same atomic step. Tickets make a lost reply
@@ -214,6 +280,8 @@ class Store(Protocol):
         replayed: this very claim has settled already (settled_fence, settled_by); `state` says how.
         stale: someone else has or had the job since; nothing is written. gone: no such job. busy: locked by another
         transaction, try again. It never looks at the lease. A word twice in one call: the second is replayed.
+        With the final state a job's place is free, and its unique key too; one with a `hold` is held so much longer, and
+        the job is not prunable before (this holds for every way to a final state).
 
         A success clears no history; every other end appends an Attempt (the number that the run had, the settling
         word, and what was written) to the history, at most ERRORS_FIRST + ERRORS_LAST of which are kept. Final states
@@ -299,9 +367,44 @@ class Store(Protocol):
         """
         ...
 
-    async def retry(self, ids: Sequence[UUID]) -> Sequence[Retrying]:
+    async def retry(self, ids: Sequence[UUID]) -> Sequence[Retried]:
         """Per id: a dead or cancelled job starts a new life: queued now, life+1, attempt, releases, losses and crashes
-        0, not alone unless its draft said so, no result, no reason, never started; id, fence, history and what was
-        settled go on. Else unchanged, and says why.
+        0, not alone unless its draft said so, no result, no reason, never started; id, fence, history, what was settled
+        and what was saved go on. Else unchanged, and says why.
+
+        It takes its unique key again, whatever `until` is, and a place in its queue; `taken` where another job holds
+        the key, `full` where there is no place, whatever when_full is: a retry drops nothing.
         """
+        ...
+
+    async def delete(self, ids: Sequence[UUID]) -> Sequence[Deleting]:
+        """Per id: the job is gone for every reader, with all that belongs to it; its unique key and place are free.
+        Refused while running. For TOMBSTONE after its end (now, for an unfinished one) what recognises a repeated
+        enqueue or finish stays, then it is prunable.
+        """
+        ...
+
+    async def configure(self, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:
+        """Declares queues. A producer's word counts where nothing is declared yet, a (starting) worker's replaces what
+        code declared before, an operator's is in effect until he takes it back (None), whatever code says meanwhile.
+        None by others: nothing. A lower bound drops and refuses nothing that is admitted already.
+        """
+        ...
+
+    async def stats(self) -> Stats:
+        """The queues as they are now, counted in one moment."""
+        ...
+
+    # --- a handler's side
+
+    async def note(self, notes: Sequence[Note]) -> Sequence[bool]:
+        """Keeps what running handlers say, in tables of their own: no job's row is written. True per note if its word
+        holds: the job runs under it. Progress and lines are also taken of the claim that settled the job last, if it
+        was not claimed since; `saved` is not. The newest LOG_MOST lines of a job are kept, and go with the job.
+        What is saved is in every later Claim of the job, also in its next life.
+        """
+        ...
+
+    async def log(self, id: UUID) -> Sequence[LogLine]:
+        """The kept lines of a job's own log, the oldest first; none for an unknown job."""
         ...
