@@ -71,7 +71,7 @@ class StoreAway(StoreError):
 
 
 class ResourceError(HoldfastError):
-    """A resource could not be opened, or is asked for where it is not open; the message names it and says where it is."""
+    """A resource could not be opened, or is asked for where it is not open; the message says which and where."""
 
 
 class JobNotFound(HoldfastError):

@@ -280,8 +280,8 @@ class Store(Protocol):
         replayed: this very claim has settled already (settled_fence, settled_by); `state` says how.
         stale: someone else has or had the job since; nothing is written. gone: no such job. busy: locked by another
         transaction, try again. It never looks at the lease. A word twice in one call: the second is replayed.
-        With the final state a job's place is free, and its unique key too; one with a `hold` is held so much longer, and
-        the job is not prunable before (this holds for every way to a final state).
+        With the final state a job's place is free, and its unique key too; one with a `hold` is held so much longer,
+        and the job is not prunable before (this holds for every way to a final state).
 
         A success clears no history; every other end appends an Attempt (the number that the run had, the settling
         word, and what was written) to the history, at most ERRORS_FIRST + ERRORS_LAST of which are kept. Final states
