@@ -117,7 +117,7 @@ def claim_of(row: Row, worker: UUID) -> Claim:
     fields[6], fields[12] = terms_of(fields[6]), fields[12] == 1
     if fields[16] is not None:
         fields[16] = _loss_of(fields[16])
-    return Claim._make(fields)
+    return Claim(*fields)
 
 
 def running_order(row: Row) -> tuple[int, int, str]:
