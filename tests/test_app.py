@@ -37,6 +37,7 @@ from holdfast import (
     SyncTask,
     current_job,
 )
+from holdfast.app import parts_of
 from holdfast.errors import PayloadError
 from holdfast.store import Receipt
 
@@ -299,8 +300,7 @@ def test_a_job_of_a_task_that_is_not_known_here_still_has_its_result(app: Holdfa
     with working(app):
         job = send.enqueue("ann")
         job.result(PATIENCE)
-    app._tasks.clear()  # noqa: SLF001  # as in a process that has the store and not the code
-    app._names.clear()  # noqa: SLF001
+    parts_of(app).registry.names.clear()  # as in a process that has the store and not the code
     assert app.job(job.id).result(PATIENCE) == "ann"
 
 

@@ -17,8 +17,9 @@ from holdfast import ConfigError, Holdfast, Retry, current_job
 from holdfast.clock import DAY, HOUR, MINUTE, SECOND
 from holdfast.context import CurrentJob
 from holdfast.errors import PayloadError
+from holdfast.handles import as_id
 from holdfast.job import Terms
-from holdfast.task import AsyncTask, SyncTask, Task, as_id
+from holdfast.task import AsyncTask, SyncTask, Task
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Holdfast: background jobs for Python, from one process to many machines."""
 
-from holdfast.app import Filter, Holdfast
+from holdfast.app import Holdfast
 from holdfast.clock import Duration
 from holdfast.context import CurrentJob, current_job
 from holdfast.errors import (
@@ -16,19 +16,12 @@ from holdfast.errors import (
     Stop,
     StoreError,
 )
+from holdfast.filters import Filter
+from holdfast.handles import Job, JobStatus, NewJob
 from holdfast.job import JobError, State
+from holdfast.options import EnqueueOptions, JobOptions, TaskOptions
 from holdfast.policy import Retry
-from holdfast.task import (
-    AsyncTask,
-    EnqueueOptions,
-    Job,
-    JobOptions,
-    JobStatus,
-    NewJob,
-    SyncTask,
-    Task,
-    TaskOptions,
-)
+from holdfast.task import AsyncTask, SyncTask, Task
 from holdfast.worker.embedded import Worker
 
 __version__ = "0.1.0"

@@ -5,6 +5,7 @@ back: a `datetime` parameter gets its datetime. Without one, and under `Any`, `o
 JSON alone decides: what it would change (a datetime, a tuple, a dict key that is no str) is refused.
 Two freedoms: a hinted parameter also takes the JSON form of its type (ISO text for a datetime, a dict for a
 dataclass), and `list[X]`, `Sequence[X]` also take a tuple or a set of X.
+Pydantic's types, where a hint names one, are read and written by pydantic (models.py).
 A result exists only after the work is done, so only what JSON cannot hold is refused there.
 """
 
@@ -29,6 +30,7 @@ from msgspec import Raw
 from msgspec.inspect import AnyType, CustomType, Field, Type, type_info
 from msgspec.json import Decoder, Encoder
 
+from holdfast import models
 from holdfast.errors import ArgumentsChanged, ConfigError, PayloadError
 
 PAYLOAD_LIMIT = 1024 * 1024  # bytes of JSON, payload and result each
@@ -72,7 +74,7 @@ class Signature:
         if kwargs:
             call["kwargs"] = kwargs
         try:
-            payload = _ENCODER.encode(call)
+            payload = _CALLS.encode(call)
         except Exception as error:
             self._refuse_unstorable(args, kwargs)
             raise PayloadError(f"{self._name}(…): {error}") from error
@@ -99,19 +101,7 @@ class Signature:
 
     def encode_result(self, value: object) -> bytes:
         """The return value as JSON; PayloadError if it cannot be JSON or is larger than PAYLOAD_LIMIT."""
-        subject = f"result of {self._name}"
-        try:
-            data = _ENCODER.encode(value)
-        except Exception as error:
-            fault = _unstorable(value, "result") or _Fault("result", str(error))
-            raise PayloadError(f"{subject}: {fault}") from error
-        if len(data) > PAYLOAD_LIMIT:
-            raise PayloadError(f"{subject} is {_too_large(data)}; return {_REFERENCE}")
-        if (b"null" in data and value is not None) or _has_long_number(data):
-            found = _unstorable(value, "result")
-            if found:
-                raise PayloadError(f"{subject}: {found}")
-        return data
+        return encode_value(value, "result", f"result of {self._name}", PAYLOAD_LIMIT, "return")
 
     def decode_result(self, data: bytes) -> Any:
         """The return value by its annotation, plain JSON without one; PayloadError if it does not fit."""
@@ -192,12 +182,37 @@ class Signature:
         self._refuse_unstorable(args, kwargs)
         back = chain(back_args, back_kwargs.values())
         for (label, hint, value), returned in zip(self._passed(args, kwargs), back, strict=True):
-            fault = _loss(value, returned, label, free=hint.free)
+            fault = _loss(value, returned, label, hint)
             if fault:
                 raise self._refusal(label, fault)
 
     def _refusal(self, label: str, fault: _Fault) -> PayloadError:
         return PayloadError(f"{self._name}({label}=…): {fault}")
+
+
+def encode_value(value: object, label: str, subject: str, limit: int, verb: str) -> bytes:
+    """A value that is no argument, as JSON; PayloadError if it cannot be JSON or is larger than `limit` bytes."""
+    try:
+        data = _ENCODER.encode(value)
+    except Exception as error:
+        fault = _unstorable(value, label) or _Fault(label, str(error))
+        raise PayloadError(f"{subject}: {fault}") from error
+    if len(data) > limit:
+        raise PayloadError(f"{subject} is {_too_large(data, limit)}; {verb} {_REFERENCE}")
+    if (b"null" in data and value is not None) or _has_long_number(data):
+        found = _unstorable(value, label)
+        if found:
+            raise PayloadError(f"{subject}: {found}")
+    return data
+
+
+def decode_value(data: bytes, annotation: object, label: str, subject: str) -> Any:
+    """What `encode_value` stored, as `annotation`; PayloadError if it does not fit, ConfigError for what is no type."""
+    hint = _read_hint(subject, annotation, None)
+    try:
+        return hint.decode(data)
+    except Exception as error:
+        raise PayloadError(f"{subject}: {_located(error, label)}; it was asked for as {hint.spelt}") from error
 
 
 class _Call(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -212,6 +227,7 @@ class _Hint(NamedTuple):
     spelt: str
     decode: Callable[[bytes | Raw], Any]
     free: bool  # somewhere within it anything goes
+    exact: bool = False  # pydantic reads a part of it, by rules of its own: whatever comes back unequal is refused
 
 
 class _Hints(NamedTuple):
@@ -261,15 +277,24 @@ def _read_hint(subject: str, annotation: object, scope: object) -> _Hint:
         return _PLAIN
     spelt = inspect.formatannotation(hint)
     try:
-        decode = Decoder(hint).decode
+        wanted = models.portable(hint)
+        decode = Decoder(wanted, dec_hook=_model).decode
     except Exception as error:
         raise ConfigError(f"{subject} is annotated {spelt}, which cannot be stored as JSON: {error}") from error
-    kinds = _kinds(hint)
-    foreign = [kind.cls for kind in kinds if isinstance(kind, CustomType) and kind.cls is not object]
+    kinds = _kinds(wanted)
+    custom = [kind.cls for kind in kinds if isinstance(kind, CustomType) and kind.cls is not object]
+    foreign = [kind for kind in custom if not models.is_own(kind)]
     if foreign:
         within = f"{_type_name(foreign[0])} cannot be stored as JSON; "
         raise ConfigError(f"{subject} is annotated {spelt}: {within}use {_STORABLE}, or leave the annotation out")
-    return _Hint(spelt, decode, free=any(isinstance(kind, (AnyType, CustomType)) for kind in kinds))
+    free = any(isinstance(kind, AnyType) or (isinstance(kind, CustomType) and kind.cls is object) for kind in kinds)
+    return _Hint(spelt, decode, free, exact=bool(custom))
+
+
+def _model(kind: type, value: object) -> object:
+    if models.is_own(kind):
+        return models.read(kind, value)
+    return value
 
 
 def _resolve(subject: str, annotation: object, scope: object) -> object:
@@ -564,8 +589,8 @@ def _type_name(kind: type) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _too_large(data: bytes) -> str:
-    return f"{len(data):,} bytes of JSON, the limit is {PAYLOAD_LIMIT:,}"
+def _too_large(data: bytes, limit: int = PAYLOAD_LIMIT) -> str:
+    return f"{len(data):,} bytes of JSON, the limit is {limit:,}"
 
 
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
@@ -576,7 +601,7 @@ def _has_long_number(data: bytes) -> bool:
     return _LONG_NUMBER in data.translate(_ZEROS)
 
 
-# ---- types that msgspec does not know: another library's models belong here, with a `dec_hook` in _read_hint
+# ---- types that msgspec does not know
 
 
 def _plain(value: object) -> object:
@@ -598,5 +623,16 @@ def _plain(value: object) -> object:
             raise TypeError(f"{_type_of(value)} cannot be stored as JSON")
 
 
-_ENCODER = Encoder(enc_hook=_plain)
+def _plain_or_model(value: object) -> object:
+    written = models.write(value, sparse=False)
+    return _plain(value) if written is None else Raw(written)
+
+
+def _plain_or_sparse(value: object) -> object:
+    written = models.write(value, sparse=True)
+    return _plain(value) if written is None else Raw(written)
+
+
+_ENCODER = Encoder(enc_hook=_plain_or_model)
+_CALLS = Encoder(enc_hook=_plain_or_sparse)
 _CALL = Decoder(_Call)

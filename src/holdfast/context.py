@@ -1,16 +1,24 @@
-"""current_job(): what a handler can know and ask about the job it runs."""
+"""current_job(): what a handler can know, ask and say of the job it runs."""
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from datetime import datetime
+from types import MappingProxyType
+from typing import Protocol, TypeVar, cast
 from uuid import UUID
 
-from holdfast.errors import Stop, StopReason
-from holdfast.job import new_id
+from holdfast.errors import ConfigError, Stop, StopReason
+from holdfast.job import MESSAGE_LIMIT, REASON_LIMIT, SAVED_LIMIT, Note, cut, new_id
+
+T = TypeVar("T")
 
 current: ContextVar[CurrentJob] = ContextVar("holdfast_current_job")
+_NOBODY = UUID(int=0)
 
 
 def current_job() -> CurrentJob:
@@ -25,14 +33,45 @@ def current_job() -> CurrentJob:
         raise LookupError("not inside a job; threads you start yourself do not inherit it") from None
 
 
+class Notebook(Protocol):
+    """Where goes what a handler says of its job; from any thread. False: its claim is not the job's any more."""
+
+    def add(self, note: Note) -> None:
+        """Takes it to be written soon; never waits."""
+        ...
+
+    def save(self, note: Note) -> bool:
+        """Returns when it is stored. Raises StoreAway or StoreError if it is not."""
+        ...
+
+    async def asave(self, note: Note) -> bool:
+        """As `save`, on any loop."""
+        ...
+
+
 class CurrentJob:
-    """The running job, seen from inside.
+    """The running job, seen from inside. Threads that a handler starts may use it when it is passed to them.
 
     `id` is the same for every attempt, so it is a good idempotency key. `fence` grows with every claim: a write
-    of your own that says `WHERE fence < :fence` cannot be overtaken by an earlier run.
+    of your own that says `WHERE fence < :fence` cannot be overtaken by an earlier run. `scheduled_for` is None for
+    a job that no schedule made.
     """
 
-    __slots__ = ("_deadline", "_held", "_why", "attempt", "fence", "id", "queue", "task")
+    __slots__ = (
+        "_deadline",
+        "_headers",
+        "_held",
+        "_notes",
+        "_on_loop",
+        "_saved",
+        "_why",
+        "_worker",
+        "attempt",
+        "fence",
+        "id",
+        "queue",
+        "task",
+    )
 
     def __init__(
         self,
@@ -44,6 +83,11 @@ class CurrentJob:
         *,
         deadline: float | None = None,
         held: Callable[[], bool] | None = None,
+        headers: str = "",
+        saved: bytes | None = None,
+        worker: UUID = _NOBODY,
+        notes: Notebook | None = None,
+        on_loop: bool = False,
     ) -> None:
         self.id = id
         self.task = task
@@ -52,12 +96,29 @@ class CurrentJob:
         self.fence = fence
         self._deadline = deadline
         self._held = held
+        self._headers: str | Mapping[str, str] = headers
+        self._saved = saved
+        self._worker = worker
+        self._notes = notes
+        self._on_loop = on_loop  # its handler is async
         self._why: StopReason | None = None
 
     @classmethod
-    def detached(cls, task: str, queue: str) -> CurrentJob:
-        """What a direct call runs in: a fresh id, attempt 1, fence 0, never stopped."""
-        return cls(new_id(), task, queue, 1, 0)
+    def detached(cls, task: str, queue: str, *, on_loop: bool = False) -> CurrentJob:
+        """What a direct call runs in: a fresh id, attempt 1, fence 0, never stopped; what it says stays in memory."""
+        return cls(new_id(), task, queue, 1, 0, on_loop=on_loop)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What travelled with the job: `using(headers=...)`, and the app's `carry` variables as JSON."""
+        if isinstance(self._headers, str):
+            self._headers = MappingProxyType(_read(self._headers))
+        return self._headers
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """The tick that made this job; None for a job that no schedule made."""
+        return None
 
     @property
     def cancelled(self) -> bool:
@@ -79,6 +140,77 @@ class CurrentJob:
         if self._why is not None:
             raise Stop(self._why)
 
+    # --- what a handler says
+
+    def progress(self, done: float, total: float = 1, *, text: str | None = None) -> None:
+        """Says how far it is: `progress(0.3)` or `progress(30, 100, text="page 30")`; written soon, never blocks.
+
+        What is over `total` counts as all, what is below 0 as nothing, and a `total` of 0 is done. `text` is cut to
+        500 characters; None leaves the one before. ConfigError, naming the parameter, for what is no number or no text.
+        """
+        share = _share(done, total)
+        if text is not None:
+            text = cut(_text(text, "text"), REASON_LIMIT)
+        if self._notes is not None:
+            self._notes.add(Note(self.id, self.fence, self._worker, share, text))
+
+    def log(self, text: str) -> None:
+        """Adds a line to the job's own log, which `holdfast job ID` shows; written soon, never blocks.
+
+        Cut to 2,000 characters; the newest 200 lines of a job are kept. ConfigError if it is no text.
+        """
+        line = cut(_text(text, "text"), MESSAGE_LIMIT)
+        if self._notes is not None:
+            self._notes.add(Note(self.id, self.fence, self._worker, lines=((0, line),)))
+
+    def saved(self, type: type[T], default: T) -> T:
+        """What was saved last, in this attempt or an earlier one, as `type`; `default`, as it is, if nothing was.
+
+        PayloadError if what was saved does not fit `type`, ConfigError if `type` cannot be stored as JSON.
+        """
+        if self._saved is None:
+            return default
+        from holdfast.codec import decode_value  # a handler runs, so it is imported; this module is before
+
+        return cast("T", decode_value(self._saved, type, "saved", f"saved(type=…) in {self.task}"))
+
+    def save(self, value: object) -> None:
+        """Stores `value` (at most 1 MiB of JSON) for later attempts of this job, and returns when it is durable.
+
+        Raises Stop if this attempt must end; all but Stop("lost") come after the value was stored. PayloadError if it
+        cannot be JSON or is too large, StoreAway or StoreError if it could not be stored. In an async handler:
+        `await job.asave(...)`.
+        """
+        if self._on_loop and _running_loop():
+            raise ConfigError("save() would hold up the event loop that it waits for: write `await job.asave(...)`")
+        data = self._encoded(value)
+        self._kept(data, held=self._notes is None or self._notes.save(self._saving(data)))
+
+    async def asave(self, value: object) -> None:
+        """As `save`."""
+        data = self._encoded(value)
+        self._kept(data, held=self._notes is None or await self._notes.asave(self._saving(data)))
+
+    def _encoded(self, value: object) -> bytes:
+        from holdfast.codec import encode_value  # see above
+
+        data = encode_value(value, "value", f"save(value=…) in {self.task}", SAVED_LIMIT, "save")
+        if self._why == "lost":
+            raise Stop("lost")
+        return data
+
+    def _saving(self, data: bytes) -> Note:
+        return Note(self.id, self.fence, self._worker, saved=data)
+
+    def _kept(self, data: bytes, *, held: bool) -> None:
+        if not held:
+            self.stop("lost")
+            raise Stop("lost")
+        self._saved = data
+        self.check()
+
+    # --- for the worker
+
     def stop(self, why: StopReason) -> bool:
         """Asks the handler to end; for the worker. The first reason stays: False if there was one."""
         if self._why is not None:
@@ -90,3 +222,42 @@ class CurrentJob:
     def stopped(self) -> StopReason | None:
         """Why the worker asked this attempt to end, if it did."""
         return self._why
+
+
+def _share(done: float, total: float) -> float:
+    if _number(total, "total") < 0:
+        raise ConfigError(f"progress(total={total!r}): how much there is to do, 0 or more")
+    if _number(done, "done") >= total:
+        return 1.0
+    return float(done) / float(total) if done > 0 else 0.0
+
+
+def _number(value: float, parameter: str) -> float:
+    try:
+        if math.isfinite(value):
+            return value
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ConfigError(f"progress({parameter}={value!r}): a finite number, as in progress(30, 100)")
+
+
+def _text(value: object, parameter: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise ConfigError(f"{parameter}={value!r}: a text; use str() or an f-string")
+
+
+def _read(headers: str) -> dict[str, str]:
+    if not headers:
+        return {}
+    from holdfast.codec import from_json  # see above
+
+    return cast("dict[str, str]", from_json(headers))
+
+
+def _running_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from holdfast.clock import Duration
+    from holdfast.handles import Job, NewJob
     from holdfast.job import JobError
-    from holdfast.task import Job, NewJob
 
 
 class HoldfastError(Exception):

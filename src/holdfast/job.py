@@ -42,7 +42,7 @@ class State(StrEnum):
 FINAL = frozenset({State.SUCCEEDED, State.DEAD, State.CANCELLED})
 
 Event: TypeAlias = Literal[
-    "enqueue", "promote", "claim", "succeed", "fail", "snooze", "release", "lose", "cancel", "retry"
+    "enqueue", "replace", "promote", "claim", "succeed", "fail", "snooze", "release", "lose", "cancel", "retry"
 ]
 
 
@@ -58,6 +58,7 @@ def _transitions() -> frozenset[Transition]:
     s = State
     life: dict[Event, list[tuple[State | None, State]]] = {
         "enqueue": [(None, s.SCHEDULED), (None, s.QUEUED)],
+        "replace": [(s.SCHEDULED, s.QUEUED), (s.QUEUED, s.SCHEDULED)],
         "promote": [(s.SCHEDULED, s.QUEUED)],
         "claim": [(s.QUEUED, s.RUNNING)],
         "succeed": [(s.RUNNING, s.SUCCEEDED)],

@@ -146,8 +146,9 @@ Retrying: TypeAlias = Retried  # goes when no store imports it any more
 
 
 class QueueStats(NamedTuple):
-    """A queue now. `counts`: its jobs by state, of the states that are not final and of dead. `edited`: its terms are
-    an operator's. `admitted`: the places taken, None without a bound. `dropped`: jobs dropped since it was declared.
+    """A queue now. `counts`: its jobs by state, of the states that are not final and of dead, without zeros. `edited`:
+    its terms are an operator's. `admitted`: the places taken, None without a bound. `dropped`: jobs dropped since it
+    was declared.
     """
 
     name: str
@@ -231,29 +232,33 @@ class Store(Protocol):
         """Waits for calls in flight, then lets go. Closing twice is harmless."""
         ...
 
-    async def enqueue(self, jobs: Sequence[Draft], connection: object = None) -> Sequence[Receipt]:
+    async def enqueue(
+        self, jobs: Sequence[Draft], connection: object = None, declared: Mapping[str, QueueTerms] = {}
+    ) -> Sequence[Receipt]:
         """Stores jobs; receipts in the same order. When it returns they are durable at the store's level.
 
-        Each job is atomic by itself. The id is looked for first: same id and same content is `accepted` again
-        (created=False), other content is `conflict`. Due now (delay 0, at <= now) is queued, else scheduled.
-        An enqueue never writes or locks an existing job, but for "replace" and drop_oldest. A job that appears twice
-        in one call is stored once.
+        Each job is atomic by itself. The id is looked for first: same id and same content (as it was enqueued,
+        whatever replaced it since) is `accepted` again (created=False), other content is `conflict`. Due now (delay 0,
+        at <= now) is queued, else scheduled. An enqueue never writes or locks an existing job, but for "replace",
+        drop_oldest and to take a key whose time is over. A job that appears twice in one call is stored once.
 
         Then its unique key: held by another job of the queue, nothing is stored, and it is a `duplicate` (on_clash
         "return"), `taken` ("raise"), or `replaced` ("replace"): the holder's payload and due time are the draft's now,
         if the holder is of the same task, scheduled or queued, and was not started in this life; else `taken`.
-        A key whose time is over is nobody's.
+        A key whose time is over (now >= holds_until) is nobody's, and lost to its holder once another takes it.
 
         Then a place in the queue, where it has a bound: none is left when as many of its jobs as `max_size` are
         admitted and unfinished (jobs that were there before the bound was set count). No place: block and reject ->
         `full`; drop_newest -> `dropped`; drop_oldest -> its oldest job, by (enqueued_at, id), that is scheduled or
-        queued and was not started in this life, is cancelled with the reason "dropped" and gives its place up; without
-        any: `full`. What is dropped is counted on the queue. A bound is never exceeded, however many enqueue at once.
+        queued and was not started in this life, is cancelled with the reason "dropped" and gives its place up (one job
+        for one, also where a lowered bound left more than it allows); without any: `full`. What is dropped is counted
+        on the queue. A bound is never exceeded, however many enqueue at once.
 
         With `connection`, a connection of the caller's to this very store, all jobs are part of the caller's own
         transaction: all or nothing (one is refused: none is stored, and no receipt says `created`), visible and
         claimable with its commit; nothing is committed here, and with a synchronous connection the coroutine never
-        suspends. ConfigError for a connection of another kind or place.
+        suspends. `declared`, a producer's terms of queues, are part of it too, as `configure` on a connection of ours
+        would wait for this very transaction. ConfigError for a connection of another kind or place.
         """
         ...
 
@@ -280,8 +285,8 @@ class Store(Protocol):
         replayed: this very claim has settled already (settled_fence, settled_by); `state` says how.
         stale: someone else has or had the job since; nothing is written. gone: no such job. busy: locked by another
         transaction, try again. It never looks at the lease. A word twice in one call: the second is replayed.
-        With the final state a job's place is free, and its unique key too; one with a `hold` is held so much longer,
-        and the job is not prunable before (this holds for every way to a final state).
+        With the final state a job's place is free, and its unique key too; one with a `hold` is held so much longer
+        by the job that holds it now, which is not prunable before (this holds for every way to a final state).
 
         A success clears no history; every other end appends an Attempt (the number that the run had, the settling
         word, and what was written) to the history, at most ERRORS_FIRST + ERRORS_LAST of which are kept. Final states
@@ -351,7 +356,8 @@ class Store(Protocol):
 
     async def prune(self, limit: int) -> int:
         """Deletes up to `limit` finished jobs whose time is over, with all that belongs to them, and workers' rows
-        that are over (retired, or a day without a beat) and hold nothing. Returns the number of jobs.
+        that are over (retired, or a day without a beat) and hold nothing. Returns the number of jobs; what is left of
+        a deleted one is counted like a job.
         """
         ...
 
@@ -373,21 +379,22 @@ class Store(Protocol):
         and what was saved go on. Else unchanged, and says why.
 
         It takes its unique key again, whatever `until` is, and a place in its queue; `taken` where another job holds
-        the key, `full` where there is no place, whatever when_full is: a retry drops nothing.
+        the key, else `full` where there is no place, whatever when_full is: a retry drops nothing.
         """
         ...
 
     async def delete(self, ids: Sequence[UUID]) -> Sequence[Deleting]:
         """Per id: the job is gone for every reader, with all that belongs to it; its unique key and place are free.
         Refused while running. For TOMBSTONE after its end (now, for an unfinished one) what recognises a repeated
-        enqueue or finish stays, then it is prunable.
+        enqueue (accepted, or conflict) or finish (replayed; any other word is gone) stays, then it is prunable.
         """
         ...
 
     async def configure(self, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:
         """Declares queues. A producer's word counts where nothing is declared yet, a (starting) worker's replaces what
-        code declared before, an operator's is in effect until he takes it back (None), whatever code says meanwhile.
-        None by others: nothing. A lower bound drops and refuses nothing that is admitted already.
+        code declared before, an operator's is in effect until he takes it back (None), whatever code says meanwhile:
+        that is kept beneath. None by others: nothing. A queue that nobody declares any more is forgotten, with its
+        count of dropped jobs. A lower bound drops and refuses nothing that is admitted already.
         """
         ...
 
@@ -400,8 +407,9 @@ class Store(Protocol):
     async def note(self, notes: Sequence[Note]) -> Sequence[bool]:
         """Keeps what running handlers say, in tables of their own: no job's row is written. True per note if its word
         holds: the job runs under it. Progress and lines are also taken of the claim that settled the job last, if it
-        was not claimed since; `saved` is not. The newest LOG_MOST lines of a job are kept, and go with the job.
-        What is saved is in every later Claim of the job, also in its next life.
+        was not claimed since (answered False); `saved` is not. Progress and text show until the fence moves on. The
+        newest LOG_MOST lines of a job are kept, in the order in which they came, and go with the job; the repeat of a
+        note keeps its lines twice. What is saved is in every later Claim of the job, also in its next life.
         """
         ...
 

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from click.testing import Result
 
 from holdfast import Holdfast, Retry
+from holdfast.app import parts_of
 from holdfast.job import Failed, Failure, Record, Succeeded, Verdict
 from holdfast.policy import decide
 from holdfast.store import Where
@@ -64,11 +65,11 @@ class Shop:
             await store.close()
 
     def record(self, id: UUID | str) -> Record:
-        (record,) = self.jobs.records(Where(ids=(UUID(str(id)),)))
+        (record,) = parts_of(self.jobs).operating.records(Where(ids=(UUID(str(id)),)))
         return record
 
     def states(self) -> dict[UUID, str]:
-        return {record.id: str(record.state) for record in self.jobs.records(Where())}
+        return {record.id: str(record.state) for record in parts_of(self.jobs).operating.records(Where())}
 
 
 def _send_invoice(order_id: int, email: str = "") -> str:

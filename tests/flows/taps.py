@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast import Holdfast, current_job
+from holdfast import Holdfast, current_job, link
 from holdfast.clock import Span
 from holdfast.store import Store
+from holdfast.stores import open_store
 from tests.flows.shop import note
 
 POINTS = ("first", "middle", "last")
@@ -89,15 +90,9 @@ class Tapped:
         return getattr(self._inner, name)
 
 
-class TappedApp(Holdfast):
-    """An app on such a store."""
+link.open_store = lambda url, clock: Tapped(open_store(url, clock))  # type: ignore[assignment]
 
-    @property
-    def place(self) -> Any:
-        return Tapped(super().place)
-
-
-jobs = TappedApp()
+jobs = Holdfast()
 
 
 @jobs.task

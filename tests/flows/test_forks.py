@@ -21,6 +21,7 @@ from uuid import UUID
 import pytest
 
 from holdfast import Holdfast
+from holdfast.app import parts_of
 from holdfast.store import Where
 from tests.flows import forking
 from tests.flows.conftest import Ledger, Service, until
@@ -157,7 +158,8 @@ def test_a_preloading_server_under_load_loses_and_doubles_nothing(url: str, serv
 def numbers_of_jobs(url: str) -> dict[UUID, int]:
     """The stored jobs of the task `order`, and the number that each was enqueued with."""
     with Holdfast(url) as app:
-        return {record.id: json.loads(record.payload)["args"][0] for record in app.records(Where(task="order"))}
+        records = parts_of(app).operating.records(Where(task="order"))
+        return {record.id: json.loads(record.payload)["args"][0] for record in records}
 
 
 # --- forks of the application's own
@@ -285,6 +287,8 @@ def test_a_handler_that_forks_loses_and_doubles_nothing(
 # A store that does not answer: the enqueue is done or not, and its caller never hears of it.
 SILENT = """
     import asyncio
+    from holdfast import link
+    from holdfast.stores import open_store
 
     class Silent:
         def __init__(self, inner):
@@ -298,15 +302,11 @@ SILENT = """
             reached.set()
             await asyncio.Event().wait()
 
-    class App(Holdfast):
-        @property
-        def place(self):
-            return Silent(super().place)
-
     reached = threading.Event()
     atexit.register(lambda: thread and thread.join(30))  # after the app has closed: hooks run in reverse
     thread = None
-    silent = App(sys.argv[1])
+    silent = Holdfast(sys.argv[1])
+    link.open_store = lambda url, clock: Silent(open_store(url, clock))
 
     @silent.task(name="order")
     def late(number: int) -> int:

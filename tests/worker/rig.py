@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from holdfast import Holdfast
+from holdfast.app import parts_of
 from holdfast.clock import Clock, FakeClock, Span
 from holdfast.errors import StoreAway
 from holdfast.job import Claim, Record, State, Terms, new_id
@@ -148,7 +149,7 @@ _app = Holdfast("memory://")
 
 def task_of(fn: Callable[..., Any]) -> Task[..., Any]:
     """`fn` as a task, of an app that is never used."""
-    _app._names.clear()  # noqa: SLF001  # the names do not matter here
+    parts_of(_app).registry.names.clear()  # the names do not matter here
     return _app.task(name="shop.send")(fn)
 
 
@@ -226,7 +227,7 @@ class Shop:
         tasks = self.jobs.tasks
         made = Crew(
             lambda: (self.store, tasks),
-            clock=options.pop("clock", None) or self.jobs._clock,  # noqa: SLF001
+            clock=options.pop("clock", None) or parts_of(self.jobs).link.clock,
             **options,
         )
         self.workers.append(made)

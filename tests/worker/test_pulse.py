@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from holdfast.app import parts_of
 from holdfast.clock import SystemClock
 from holdfast.worker.blackbox import BlackBox
 from tests.worker.rig import Shop, fields, until
@@ -81,7 +82,7 @@ async def test_a_child_whose_supervisor_is_silent_beats_for_itself(
     assert worker._keeper is None  # noqa: SLF001
     lease = box.beaten[1]
     before = shop.store.times("beat")
-    worker._clock = _Later(shop.jobs._clock, lease / 2 + 1)  # type: ignore[assignment]  # noqa: SLF001
+    worker._clock = _Later(parts_of(shop.jobs).link.clock, lease / 2 + 1)  # type: ignore[assignment]  # noqa: SLF001
     await until(lambda: shop.store.times("beat") > before, "it does not beat")
     assert fields(caplog, "beats-stay-away")
 

@@ -1,4 +1,4 @@
-"""`holdfast retry` and `holdfast cancel`: by ids or by filter; more than one job is previewed and asked about."""
+"""`holdfast retry`, `cancel` and `delete`: by ids or by filter; more than one job is previewed and asked about."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from uuid import UUID
 
 import click
 
-from holdfast.app import Filter, Holdfast, which
+from holdfast.app import Holdfast, parts_of
 from holdfast.cli import ids, show
 from holdfast.cli.ends import REFUSED, NothingMatched, Refused, Wrong
 from holdfast.cli.options import filter_options, operated, url_option, wanted
 from holdfast.clock import moment
 from holdfast.errors import JobNotFound, StoreError
+from holdfast.errors import Refused as RefusedByStore
+from holdfast.filters import Filter, which
 from holdfast.job import TRANSITIONS, Event, Record, State
 from holdfast.observe.visible import visible
 from holdfast.store import Where
@@ -27,18 +29,19 @@ GROUPS = 10  # lines of a preview
 
 
 class Verb(NamedTuple):
-    """What is done to jobs. `one` and `many` do it; `rule` says to which."""
+    """What is done to jobs in `states`. `one` and `many` do it; `rule` says to which, `kept` why some may be left."""
 
-    name: Event
+    name: str
     past: str
+    states: frozenset[State | None]
     rule: str
     one: Callable[[Holdfast, UUID], bool]
     many: Callable[[Holdfast, Filter], int]
+    kept: str = "they changed meanwhile"
 
-    @property
-    def states(self) -> frozenset[State | None]:
-        """The states in which it can be done."""
-        return frozenset(step.source for step in TRANSITIONS if step.event == self.name)
+
+def _sources(event: Event) -> frozenset[State | None]:
+    return frozenset(step.source for step in TRANSITIONS if step.event == event)
 
 
 def _retry_one(app: Holdfast, id: UUID) -> bool:
@@ -58,8 +61,35 @@ def _cancel_many(app: Holdfast, where: Filter) -> int:
     return app.cancel(**where)
 
 
-RETRY = Verb("retry", "retried", "only dead and cancelled jobs can be retried", _retry_one, _retry_many)
-CANCEL = Verb("cancel", "cancelled", "only unfinished jobs can be cancelled", _cancel_one, _cancel_many)
+def _delete_one(app: Holdfast, id: UUID) -> bool:
+    app.job(id).delete()
+    return True
+
+
+def _delete_many(app: Holdfast, where: Filter) -> int:
+    return app.delete(**where)
+
+
+RETRY = Verb(
+    "retry",
+    "retried",
+    _sources("retry"),
+    "only dead and cancelled jobs can be retried",
+    _retry_one,
+    _retry_many,
+    "another job holds their unique key, or their queue has no place",
+)
+CANCEL = Verb(
+    "cancel", "cancelled", _sources("cancel"), "only unfinished jobs can be cancelled", _cancel_one, _cancel_many
+)
+DELETE = Verb(
+    "delete",
+    "deleted",
+    frozenset(State) - {State.RUNNING},
+    "running jobs cannot be deleted: cancel them first",
+    _delete_one,
+    _delete_many,
+)
 
 
 @dataclass
@@ -116,6 +146,16 @@ def cancel(**given: Any) -> int:
     return _act(CANCEL, **given)
 
 
+@_command(DELETE, "Delete jobs that do not run, for good.")
+def delete(**given: Any) -> int:
+    """Delete jobs with all that belongs to them: error, result, log, unique key. There is no way back.
+
+    Name jobs by ids, or by a filter such as --state dead --before 30d. More than one: a preview, and a question.
+    Running jobs are left as they are: cancel them first.
+    """
+    return _act(DELETE, **given)
+
+
 def _act(verb: Verb, *, ids_given: Sequence[str], dry_run: bool, yes: bool, url: str | None, **flags: Any) -> int:
     where = wanted(flags)
     if not ids_given and not where:
@@ -133,13 +173,13 @@ def _act(verb: Verb, *, ids_given: Sequence[str], dry_run: bool, yes: bool, url:
             show.note("nothing was changed")
             return REFUSED
         done = _one_by_one(app, verb, matched) if ids_given else verb.many(app, _until_now(where, matched))
-        _report(verb, matched, done)
-    return 0
+        _report(verb, matched, done, by_ids=bool(ids_given))
+    return 0 if done else REFUSED
 
 
 def _look(app: Holdfast, where: Where, verb: Verb) -> Matched:
     matched, states = Matched(), verb.states
-    for record in islice(app.records(where), COUNTED + 1):
+    for record in islice(parts_of(app).operating.records(where), COUNTED + 1):
         if matched.count + matched.skipped.total() == COUNTED:
             matched.more = True
             break
@@ -206,15 +246,17 @@ def _one_by_one(app: Holdfast, verb: Verb, matched: Matched) -> int:
     for chosen in matched.ids:
         try:
             done += verb.one(app, chosen)
-        except (JobNotFound, StoreError) as error:
+        except (JobNotFound, StoreError, RefusedByStore) as error:
             show.note(f"left as it is: {error}")
     return done
 
 
-def _report(verb: Verb, matched: Matched, done: int) -> None:
+def _report(verb: Verb, matched: Matched, done: int, *, by_ids: bool) -> None:
     what = str(matched.ids[0]) if done == len(matched.ids) == 1 else f"{done:,} job{'' if done == 1 else 's'}"
     running = sum(count for (state, _, _), count in matched.possible.items() if state is State.RUNNING)
     asked = f"; {running:,} of them running: their workers were asked to stop them" if running else ""
     show.out(f"{verb.past} {what}{asked}")
+    if not by_ids and done < matched.count:
+        show.note(f"left as they are: {matched.count - done:,} more ({verb.kept})")
     if matched.skipped:
         show.note(f"left as they are: {_skipped(matched)} ({verb.rule})")

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 from uuid import UUID
 
-from holdfast.app import Holdfast
+from holdfast.app import Holdfast, parts_of
 from holdfast.cli.load import load_app
 from holdfast.errors import ConfigError, HoldfastError, StoreError
 from holdfast.observe.logging import adopt_root, configure, tell, workers
@@ -69,8 +69,8 @@ async def _serve(app: Holdfast, end: socket.socket, options: dict[str, Any], ser
             f"{place.url} lives in one process: `holdfast worker` would see none of its jobs; "
             "use jobs.worker() in the process that enqueues, or a store such as sqlite:///jobs.db"
         )
-    app.load()
-    worker = app.supervised_worker(options, UUID(options["supervisor"]), BlackBox(options["box"]))
+    parts_of(app).registry.load()
+    worker = parts_of(app).staffing.supervised(options, UUID(options["supervisor"]), BlackBox(options["box"]))
     facts: dict[str, object] = {
         "tasks": sorted(app.tasks),
         "codes": {code_of(task.fn): (name, then(task)) for name, task in app.tasks.items()},

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from holdfast.app import Holdfast
+from holdfast.app import Holdfast, parts_of
 from holdfast.cli import options, show
 from holdfast.cli.ends import Wrong
 from holdfast.cli.load import load_app
@@ -40,7 +40,7 @@ def enqueue(task: str, args_json: tuple[str, ...], spec: str | None, kwargs_json
     kwargs = _keywords(kwargs_json)
     with load_app(spec) as app:
         _must_last(app)
-        app.load()
+        parts_of(app).registry.load()
         chosen = _task(app, task).using(**_options(**given))
         try:
             job = chosen.enqueue(*args, **kwargs)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import islice
 from uuid import UUID
 
-from holdfast.app import Holdfast
+from holdfast.app import Holdfast, parts_of
 from holdfast.cli.ends import NothingMatched, Wrong
 from holdfast.job import Record
 from holdfast.store import Where
@@ -27,7 +27,7 @@ def short(id: UUID) -> str:
 def found(app: Holdfast, text: str) -> Record:
     """The job that `text` names; NothingMatched without one, a usage error that lists the candidates with several."""
     where = _where(text)
-    candidates = list(islice(app.records(where), CANDIDATES + 1))
+    candidates = list(islice(parts_of(app).operating.records(where), CANDIDATES + 1))
     if len(candidates) > 1:
         some = ", ".join(str(record.id) for record in candidates[:CANDIDATES])
         more = ", …" if len(candidates) > CANDIDATES else ""

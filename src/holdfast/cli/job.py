@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 
+from holdfast.app import parts_of
 from holdfast.cli import ids, show
 from holdfast.cli.options import operated, url_option
 from holdfast.clock import Instant
 from holdfast.clock import short as exact
-from holdfast.job import ERRORS_FIRST, Attempt, Record, State
+from holdfast.job import ERRORS_FIRST, Attempt, LogLine, Record, State, UniqueKey
 from holdfast.observe.visible import visible, visible_lines
 
+_LOG_SHOWN = 10
 _TEXT_LIMIT = 2_000  # characters of arguments and result; --json has all
 _ENDS = {"failed": "✕", "snoozed": "◷", "cancelled": "⊘", "released": "↩", "lost": "☠"}
 
 
-@click.command(short_help="Show one job: attempts, error, arguments, result.")
+@click.command(short_help="Show one job: attempts, error, arguments, result, log.")
 @click.argument("id_given", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @url_option
@@ -26,22 +28,30 @@ def job(id_given: str, as_json: bool, url: str | None) -> None:
     """Show all that is known about one job. ID: whole, the short form of tables, or a beginning."""
     with operated(url) as app:
         record = ids.found(app, id_given)
+        log = parts_of(app).operating.log(record.id)
     if as_json:
-        show.out(show.as_json(record))
+        show.out(show.all_as_json(record, log))
         return
-    for line in _told(record, show.now()):
+    for line in _told(record, log, show.now()):
         show.out(line)
 
 
-def _told(record: Record, seen: Instant) -> Iterator[str]:
+def _told(record: Record, log: Sequence[LogLine], seen: Instant) -> Iterator[str]:
     yield f"{show.state_of(record.state)}   {visible(record.task)}   {record.id}"
     yield f"  {visible(_sentence(record, seen))}"
     yield "  " + "   ".join(_facts(record, seen))
     yield f"  arguments  {_arguments(record) or '(none)'}"
     if record.result is not None:
         yield f"  result     {_text(show.content(record.result))}"
+    if record.progress is not None or record.text:
+        yield f"  progress   {_progress(record)}"
+    if record.unique is not None:
+        yield f"  unique     {_unique(record, record.unique, seen)}"
+    if record.headers:
+        yield f"  headers    {_headers(record)}"
     yield from _attempts(record, seen)
     yield from _error(record)
+    yield from _log(log)
 
 
 def _sentence(record: Record, seen: Instant) -> str:
@@ -94,6 +104,39 @@ def _arguments(record: Record) -> str:
     args, kwargs = show.arguments(record)
     texts = [_json(value) for value in args] + [f"{name}={_json(value)}" for name, value in kwargs.items()]
     return _bounded(", ".join(texts))
+
+
+def _progress(record: Record) -> str:
+    """50 % rendered: what its last run said of itself."""
+    done = "" if record.progress is None else f"{record.progress:.0%}".replace("%", " %")
+    return _bounded(" ".join(part for part in (done, record.text or "") if part))
+
+
+def _unique(record: Record, unique: UniqueKey, seen: Instant) -> str:
+    """The key, and whether and until when the job keeps others from having it."""
+    key = visible(unique.text)
+    if not record.holds:
+        return f"{key}: does not hold it any more"
+    if record.holds_until is not None:
+        return f"{key}: holds it until {show.utc(record.holds_until)}, {show.coarse(record.holds_until - seen)} more"
+    after = f" and {exact(unique.hold)} have passed" if unique.hold else ""
+    return f"{key}: holds it until it is {unique.until}{after}"
+
+
+def _headers(record: Record) -> str:
+    pairs = show.headers(record).items()
+    return _bounded(", ".join(f"{name}={value if isinstance(value, str) else _json(value)}" for name, value in pairs))
+
+
+def _log(log: Sequence[LogLine]) -> Iterator[str]:
+    if not log:
+        return
+    shown = log[-_LOG_SHOWN:]
+    yield ""
+    more = f", the last {len(shown)} of {len(log)} (--json has all)" if len(shown) < len(log) else ""
+    yield f"  log (times in UTC{more})"
+    for line in shown:
+        yield f"    {show.utc(line.at).removesuffix(' UTC')}  {_bounded(line.text)}".rstrip()
 
 
 def _text(value: object) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 
-from holdfast.app import Holdfast, which
+from holdfast.app import Holdfast, parts_of
 from holdfast.cli import ids, show
 from holdfast.cli.ends import NothingMatched, Wrong
 from holdfast.cli.options import filter_options, operated, url_option, wanted
+from holdfast.filters import which
 from holdfast.job import Record
 from holdfast.store import Where
 
@@ -56,7 +57,7 @@ def jobs(
 def _page(app: Holdfast, where: Where, after: str | None, limit: int) -> tuple[list[Record], bool]:
     behind = None if after is None else ids.found(app, after)
     cursor = None if behind is None else (behind.enqueued_at, behind.id)
-    records = list(islice(app.records(where, cursor), limit + 1))
+    records = list(islice(parts_of(app).operating.records(where, cursor), limit + 1))
     return records[:limit], len(records) > limit
 
 

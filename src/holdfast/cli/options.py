@@ -9,11 +9,12 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from holdfast.app import Filter, Holdfast
+from holdfast.app import Holdfast, parts_of
 from holdfast.cli.load import load_app
 from holdfast.clock import SECOND, span
 from holdfast.config import setting
 from holdfast.errors import ConfigError
+from holdfast.filters import Filter
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -28,7 +29,7 @@ def operated(url: str | None) -> Holdfast:
     named = url or setting("url")
     if named or setting("app"):
         app = _shared(Holdfast(named) if named else load_app(None))
-        app.creates = False
+        parts_of(app).link.creates = False
         return app
     raise ConfigError(
         "no store is chosen: give --url, set HOLDFAST_URL, or write url (or app) under [tool.holdfast] "
@@ -45,11 +46,20 @@ def _shared(app: Holdfast) -> Holdfast:
     return app
 
 
+def filter_without(*names: str) -> Callable[[C], C]:
+    """Adds the flags that say which jobs, but for those named; `wanted` reads them."""
+
+    def added(command: C) -> C:
+        for name in reversed([name for name in _FILTER if name not in names]):
+            command = _FILTER[name](command)
+        return command
+
+    return added
+
+
 def filter_options(command: C) -> C:
     """Adds the flags that say which jobs; `wanted` reads them."""
-    for option in reversed(_FILTER):
-        command = option(command)
-    return command
+    return filter_without()(command)
 
 
 def wanted(flags: dict[str, Any]) -> Filter:
@@ -127,12 +137,12 @@ def _bad(context: click.Context, parameter: click.Parameter, why: str) -> click.
 
 
 _AGO = "2h (ago) or an instant with a zone."
-_FILTER = [
-    click.option("--state", metavar="STATES", help="Such as dead, or scheduled,queued."),
-    click.option("--queue", metavar="QUEUE", help="Jobs of this queue."),
-    click.option("--task", metavar="TASK", help="Jobs of this task."),
-    click.option("--tag", metavar="TAG", help="Jobs with this tag."),
-    click.option("--error", metavar="TYPE", help="Whose last error is of this type, such as TimeoutError."),
-    click.option("--since", metavar="WHEN", callback=past, help=f"Enqueued since: {_AGO}"),
-    click.option("--before", metavar="WHEN", callback=past, help=f"Enqueued before: {_AGO}"),
-]
+_FILTER: dict[str, Callable[[Any], Any]] = {
+    "state": click.option("--state", metavar="STATES", help="Such as dead, or scheduled,queued."),
+    "queue": click.option("--queue", metavar="QUEUE", help="Jobs of this queue."),
+    "task": click.option("--task", metavar="TASK", help="Jobs of this task."),
+    "tag": click.option("--tag", metavar="TAG", help="Jobs with this tag."),
+    "error": click.option("--error", metavar="TYPE", help="Whose last error is of this type, such as TimeoutError."),
+    "since": click.option("--since", metavar="WHEN", callback=past, help=f"Enqueued since: {_AGO}"),
+    "before": click.option("--before", metavar="WHEN", callback=past, help=f"Enqueued before: {_AGO}"),
+}

@@ -9,21 +9,23 @@ from typing import Any
 import click
 
 from holdfast import __version__
-from holdfast.cli.act import cancel, retry
+from holdfast.cli.act import cancel, delete, retry
+from holdfast.cli.dead import dead
 from holdfast.cli.ends import AWAY, INTERRUPTED, NOTHING_MATCHED, REFUSED, WRONG_USAGE
 from holdfast.cli.enqueue import enqueue
 from holdfast.cli.job import job
 from holdfast.cli.jobs import jobs
 from holdfast.cli.migrate import migrate
+from holdfast.cli.queues import queues
 from holdfast.cli.worker import worker
-from holdfast.errors import ConfigError, HoldfastError, IdConflict, JobNotFound, PayloadError, StoreError
+from holdfast.errors import ConfigError, HoldfastError, JobNotFound, PayloadError, Refused, StoreError
 
 _CODES: dict[type[HoldfastError], int] = {
     ConfigError: WRONG_USAGE,
     PayloadError: WRONG_USAGE,
     StoreError: AWAY,
     JobNotFound: NOTHING_MATCHED,
-    IdConflict: REFUSED,
+    Refused: REFUSED,
 }
 
 
@@ -74,5 +76,5 @@ def shell(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (worker, enqueue, jobs, job, retry, cancel, migrate):
+for command in (worker, enqueue, jobs, job, dead, retry, cancel, delete, queues, migrate):
     shell.add_command(command)

@@ -15,7 +15,7 @@ import click
 from holdfast.cli import ids
 from holdfast.clock import DAY, HOUR, MINUTE, SECOND, Instant, Span, SystemClock, moment
 from holdfast.clock import short as exact
-from holdfast.job import FINAL, Attempt, Failure, Record, State
+from holdfast.job import FINAL, Attempt, Failure, LogLine, Record, State, UniqueKey
 from holdfast.observe.visible import columns, shortened, visible
 
 _LOOKS = {
@@ -233,6 +233,12 @@ def as_json(record: Record) -> str:
     return json.dumps(_document(record))
 
 
+def all_as_json(record: Record, log: Sequence[LogLine]) -> str:
+    """One job with its log as one line of JSON."""
+    lines = [{"at": iso(line.at), "fence": line.fence, "text": line.text} for line in log]
+    return json.dumps({**_document(record), "log": lines})
+
+
 def _document(record: Record) -> dict[str, Any]:
     args, kwargs = arguments(record)
     return {
@@ -260,6 +266,21 @@ def _document(record: Record) -> dict[str, Any]:
         "result": None if record.result is None else content(record.result),
         "attempts": [_attempt(attempt) for attempt in record.history],
         "attempts_omitted": record.omitted,
+        "progress": record.progress,
+        "text": record.text,
+        "unique": None if record.unique is None else _unique(record, record.unique),
+        "headers": headers(record),
+    }
+
+
+def _unique(record: Record, unique: UniqueKey) -> dict[str, Any]:
+    return {
+        "key": unique.text,
+        "until": unique.until,
+        "hold": unique.hold / SECOND,
+        "on_clash": unique.on_clash,
+        "holds": record.holds,
+        "holds_until": iso(record.holds_until),
     }
 
 
@@ -280,6 +301,12 @@ def arguments(record: Record) -> tuple[list[Any], dict[str, Any]]:
     """Positional and keyword arguments as they are stored."""
     call = cast("dict[str, Any]", content(record.payload))
     return call.get("args", []), call.get("kwargs", {})
+
+
+def headers(record: Record) -> dict[str, Any]:
+    """What travels with the job beside its arguments, by name."""
+    found = content(record.headers.encode()) if record.headers else {}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {"?": found}
 
 
 def content(data: bytes) -> Any:

@@ -15,9 +15,10 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from holdfast.app import LOADING, Holdfast
+from holdfast.app import Holdfast, parts_of
 from holdfast.cli.load import load_app
 from holdfast.errors import ConfigError
+from holdfast.link import LOADING
 from holdfast.observe.logging import adopt_root, configure
 from holdfast.task import Task
 from holdfast.worker.blackbox import BlackBox
@@ -73,8 +74,8 @@ def _loaded(launch: dict[str, Any]) -> Holdfast:
         app = load_app(launch["app"])
     if launch["level"] is not None:
         adopt_root(launch["level"])
-    app.load()
-    app.enter_slot(launch["url"])
+    parts_of(app).registry.load()
+    parts_of(app).link.enter_slot(launch["url"])
     return app
 
 

@@ -8,8 +8,8 @@ from holdfast.cli.ends import Wrong
 from holdfast.cli.load import app_named
 from holdfast.cli.options import length, size
 from holdfast.errors import ConfigError
+from holdfast.naming import named
 from holdfast.observe.logging import LEVELS, Style
-from holdfast.task import named
 
 _COUNT = click.IntRange(min=1)
 _DEADLINE = "How long running jobs may go on after SIGTERM or Ctrl-C; default: 10 seconds."

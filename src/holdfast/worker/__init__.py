@@ -18,9 +18,10 @@ from uuid import UUID
 from holdfast.clock import SECOND, Clock, Duration, Span, span
 from holdfast.errors import ConfigError, StoreError
 from holdfast.job import Loss, Outcome
+from holdfast.naming import named
 from holdfast.observe.logging import jobs, tell, workers
 from holdfast.store import Line, Store
-from holdfast.task import Task, named
+from holdfast.task import Task
 from holdfast.worker.attempts import Attempts
 from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.fetcher import Fetcher

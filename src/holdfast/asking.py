@@ -1,0 +1,148 @@
+"""What handles ask of the store about one job: how it is, what came of it; and to cancel it or retry it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Never, TypeVar, cast
+from uuid import UUID
+
+from holdfast.clock import Duration, moment, short, span
+from holdfast.errors import ConfigError, JobCancelled, JobFailed, JobNotFound, StoreError
+from holdfast.handles import Job, JobStatus, as_id
+from holdfast.job import FINAL, REASON_LIMIT, JobError, Record, State, cut
+from holdfast.link import Link
+from holdfast.store import Where
+from holdfast.task import Task
+
+R = TypeVar("R")
+
+POLL_FIRST, POLL_MOST = 0.005, 1.0  # seconds between looks while waiting for a result
+
+
+class Asking:
+    """Answers handles. `names`: the tasks that decode results; a job of an unknown one has plain JSON."""
+
+    def __init__(self, link: Link, names: Mapping[str, Task[..., Any]]) -> None:
+        self._link = link
+        self._names = names
+
+    def job(self, id: UUID | str) -> Job[Any]:
+        """A handle; asks nothing yet."""
+        return Job(self, as_id(id))
+
+    def status(self, job: Job[R]) -> JobStatus[R]:
+        return self.snapshot(self._link.blocking("astatus", self._read, job.id), job)
+
+    async def astatus(self, job: Job[R]) -> JobStatus[R]:
+        return self.snapshot(await self._link.arun(self._read, job.id), job)
+
+    def result(self, job: Job[R], timeout: Duration | None) -> R:
+        return cast("R", self._value(self._link.blocking("aresult", self._finished, job.id, timeout)))
+
+    async def aresult(self, job: Job[R], timeout: Duration | None) -> R:
+        return cast("R", self._value(await self._link.arun(self._finished, job.id, timeout)))
+
+    def cancel(self, id: UUID, reason: str) -> bool:
+        return self._link.blocking("acancel", self._cancel, id, reason)
+
+    async def acancel(self, id: UUID, reason: str) -> bool:
+        return await self._link.arun(self._cancel, id, reason)
+
+    def retry(self, id: UUID) -> None:
+        self._link.blocking("aretry", self._retry, id)
+
+    async def aretry(self, id: UUID) -> None:
+        await self._link.arun(self._retry, id)
+
+    def snapshot(self, record: Record, job: Job[Any]) -> JobStatus[Any]:
+        """What a stored row says to users."""
+        waiting = record.state in (State.SCHEDULED, State.QUEUED)
+        return JobStatus(
+            record.id,
+            record.task,
+            record.queue,
+            record.state,
+            record.attempt,
+            moment(record.enqueued_at),
+            moment(record.due_at) if waiting else None,
+            moment(record.started_at) if record.started_at is not None else None,
+            moment(record.finished_at) if record.finished_at is not None else None,
+            _errors(record),
+            record.tags,
+            record.reason,
+            job,
+        )
+
+    # --- on the bridge's loop
+
+    async def _read(self, id: UUID) -> Record:
+        place = (await self._link.opened()).place
+        found = await place.find(Where(ids=(id,)), None, 1)
+        return found[0] if found else _missing(id)
+
+    async def _finished(self, id: UUID, timeout: Duration | None) -> Record:
+        end = None if timeout is None else time.monotonic() + span(timeout, "timeout") / 1000
+        pause = POLL_FIRST
+        while (record := await self._read(id)).state not in FINAL:
+            if end is not None and time.monotonic() >= end:
+                raise TimeoutError(
+                    f"job {id} of {record.task} is still {record.state} after {short(span(timeout or 0, 'timeout'))}"
+                )
+            left = pause if end is None else min(pause, max(0.0, end - time.monotonic()))
+            await asyncio.sleep(left)
+            pause = min(pause * 1.5, POLL_MOST)
+        return record
+
+    async def _cancel(self, id: UUID, reason: str) -> bool:
+        if not isinstance(reason, str):
+            raise ConfigError(f"reason={reason!r}: a text")
+        reason = cut(reason, REASON_LIMIT)
+        place = (await self._link.opened()).place
+        (answer,) = await place.cancel([id], reason)
+        return _missing(id) if answer == "missing" else answer in ("cancelled", "requested")
+
+    async def _retry(self, id: UUID) -> None:
+        place = (await self._link.opened()).place
+        (retried,) = await place.retry([id])
+        answer = getattr(retried, "answer", retried)
+        if answer == "missing":
+            _missing(id)
+        if answer != "retried":
+            what = "has succeeded" if answer == "succeeded" else "is not finished"
+            raise StoreError(f"job {id} {what}; only dead and cancelled jobs can be retried")
+
+    def _value(self, record: Record) -> Any:
+        if record.state is State.CANCELLED:
+            raise JobCancelled(f"job {record.id} of {record.task} was cancelled: {record.reason or 'no reason given'}")
+        if record.state is State.DEAD:
+            raise _failed(record)
+        data = record.result if record.result is not None else b"null"
+        task = self._names.get(record.task)
+        if task is None:
+            from holdfast.codec import from_json
+
+            return from_json(data)
+        return task.signature.decode_result(data)
+
+
+def _errors(record: Record) -> tuple[JobError, ...]:
+    return tuple(
+        JobError(a.attempt, moment(a.ended_at), a.error.type, a.error.message, a.error.traceback)
+        for a in record.history
+        if a.error is not None
+    )
+
+
+def _failed(record: Record) -> JobFailed:
+    errors = _errors(record)
+    last = errors[-1] if errors else JobError(record.attempt, moment(record.finished_at or 0), "Unknown", "", "")
+    return JobFailed(
+        f"job {record.id} of {record.task} is dead after attempt {last.attempt}: {last.type}: {last.message}",
+        last,
+    )
+
+
+def _missing(id: UUID) -> Never:
+    raise JobNotFound(f"no job {id}: never stored, not committed yet, or pruned after its time")

@@ -1,0 +1,281 @@
+"""`holdfast queues`: each queue as it is now, and what an operator lays down for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
+
+import click
+
+from holdfast.app import Holdfast, parts_of
+from holdfast.cli import show
+from holdfast.cli.ends import NothingMatched, Refused, Wrong
+from holdfast.cli.options import length, operated, url_option
+from holdfast.clock import SECOND, Instant
+from holdfast.clock import short as exact
+from holdfast.job import QueueTerms, State, WhenFull
+from holdfast.naming import named
+from holdfast.store import QueueStats, Stats
+
+SHOWN = (State.SCHEDULED, State.QUEUED, State.RUNNING, State.DEAD)
+MODES: tuple[str, ...] = get_args(WhenFull)
+NO_BOUND = "none"
+
+
+@click.group(invoke_without_command=True, short_help="Show queues; set and reset their bounds.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per queue.")
+@click.option("-q", "--quiet", is_flag=True, help="Names only.")
+@url_option
+@click.pass_context
+def queues(context: click.Context, as_json: bool, quiet: bool, url: str | None) -> None:
+    """Show every queue as it is now: its jobs by state, its bound, what was dropped, how long the oldest job waits.
+
+    On a terminal a table. In a pipe tab-separated columns: name, scheduled, queued, running, dead, places taken, bound,
+    when full, dropped, since when the oldest is due, "edited" if an operator's bound is in effect.
+    """
+    if context.invoked_subcommand is not None:
+        if as_json or quiet:
+            raise Wrong(f"--json and --quiet are for the list, not for `queues {context.invoked_subcommand}`")
+        return
+    if as_json and quiet:
+        raise Wrong("--json and --quiet exclude each other")
+    with operated(url) as app:
+        stats = parts_of(app).operating.stats()
+        if not stats.queues:
+            show.note(
+                f"no queue in {app.place.url} yet; one appears with its first job, or with a worker that declares it"
+            )
+    if as_json or quiet or not show.on_terminal():
+        _lines(stats, _form(as_json=as_json, quiet=quiet))
+    elif stats.queues:
+        _table(stats)
+
+
+def _table(stats: Stats) -> None:
+    heads = ("QUEUE", *(state.upper() for state in SHOWN), "PLACES", "WHEN FULL", "DROPPED", "OLDEST WAITS", "")
+    rows = [
+        (
+            queue.name,
+            *(f"{queue.counts.get(state, 0):,}" for state in SHOWN),
+            _places(queue),
+            _when_full(queue.terms),
+            f"{queue.dropped:,}",
+            _waits(queue, stats.now),
+            "edited" if queue.edited else "",
+        )
+        for queue in stats.queues
+    ]
+    for line in show.table(show.Table(heads, rows, (show.Cut(0, 10),))):
+        show.out(line)
+
+
+def _places(queue: QueueStats) -> str:
+    """Taken and bound: 12/10,000; with a sign where there is none left."""
+    bound = queue.terms.max_size
+    if bound is None:
+        return "no bound"
+    text = f"{queue.admitted or 0:,}/{bound:,}"
+    return f"{text} {show.painted('▲', 'yellow')} full" if (queue.admitted or 0) >= bound else text
+
+
+def _when_full(terms: QueueTerms) -> str:
+    if terms.max_size is None:
+        return ""
+    patience = "" if terms.block_timeout is None else f" {exact(terms.block_timeout)}"
+    return terms.when_full + (patience if terms.when_full == "block" else "")
+
+
+def _waits(queue: QueueStats, now: Instant) -> str:
+    return "" if queue.oldest_due is None else show.coarse(now - queue.oldest_due)
+
+
+def _form(*, as_json: bool, quiet: bool) -> Callable[[QueueStats], str]:
+    if as_json:
+        return _as_json
+    return _name if quiet else _columns
+
+
+def _lines(stats: Stats, form: Callable[[QueueStats], str]) -> None:
+    for queue in stats.queues:
+        show.out(form(queue))
+
+
+def _name(queue: QueueStats) -> str:
+    return queue.name
+
+
+def _columns(queue: QueueStats) -> str:
+    cells: Sequence[object] = (
+        queue.name,
+        *(queue.counts.get(state, 0) for state in SHOWN),
+        "" if queue.admitted is None else queue.admitted,
+        "" if queue.terms.max_size is None else queue.terms.max_size,
+        "" if queue.terms.max_size is None else queue.terms.when_full,
+        queue.dropped,
+        show.iso(queue.oldest_due) or "",
+        "edited" if queue.edited else "",
+    )
+    return "\t".join(map(str, cells))
+
+
+def _as_json(queue: QueueStats) -> str:
+    terms = queue.terms
+    document = {
+        "queue": queue.name,
+        **{str(state): queue.counts.get(state, 0) for state in SHOWN},
+        "max_size": terms.max_size,
+        "admitted": queue.admitted,
+        "when_full": terms.when_full,
+        "block_timeout": None if terms.block_timeout is None else terms.block_timeout / SECOND,
+        "edited": queue.edited,
+        "dropped": queue.dropped,
+        "oldest_due": show.iso(queue.oldest_due),
+    }
+    return json.dumps(document)
+
+
+# --- an operator's word
+
+
+def _bound(context: click.Context, parameter: click.Parameter, text: str | None) -> int | str | None:
+    """A callback: a whole number of 1 or more, or "none"."""
+    if text is None or text == NO_BOUND:
+        return text
+    plain = text.replace(",", "").replace("_", "")
+    if not (plain.isascii() and plain.isdigit()) or not 1 <= int(plain) < 2**31:
+        why = (
+            f"{text!r}: a whole number of 1 or more, or {NO_BOUND}; to take no new job, let its workers run dry instead"
+        )
+        raise click.BadParameter(why if text.strip("0") == "" else why.partition(";")[0], ctx=context, param=parameter)
+    return int(plain)
+
+
+def _patience(context: click.Context, parameter: click.Parameter, text: str | None) -> float | str | None:
+    return text if text == NO_BOUND else length(context, parameter, text)
+
+
+@queues.command("set", short_help="Set a queue's bound, whatever its code declares.")
+@click.argument("name", metavar="QUEUE")
+@click.option("--max-size", metavar="N|none", callback=_bound, help="So many unfinished jobs at most; none: no bound.")
+@click.option("--when-full", type=click.Choice(MODES), help="What becomes of a job that finds no place.")
+@click.option(
+    "--block-timeout", metavar="DURATION|none", callback=_patience, help="How long a producer waits, with block."
+)
+@url_option
+@click.pass_context
+def set_(context: click.Context, /, name: str, url: str | None, **given: Any) -> None:
+    """Set a queue's bound. It is in effect from the next enqueue on and stays, whatever code declares, until
+    `holdfast queues reset QUEUE`. What is not given stays as it is.
+
+    QUEUE full: reject refuses the new job, block has its producer wait, drop_oldest cancels the oldest job that was
+    never started, drop_newest drops the new one.
+    """
+    if all(value is None for value in given.values()):
+        raise Wrong("say what to set: --max-size, --when-full or --block-timeout")
+    name = named(name, "QUEUE")
+    with operated(_url(context, url)) as app:
+        before = _seen(app, name)
+        terms = _changed(QueueTerms() if before is None else before.terms, given)
+        parts_of(app).operating.set_queue(name, terms)
+        if before is None:
+            show.note(f"no code has declared queue {name} and it has no job: is the name right?")
+        _told(name, before, _seen(app, name))
+
+
+@queues.command("reset", short_help="Give a queue back to what its code declares.")
+@click.argument("name", metavar="QUEUE")
+@url_option
+@click.pass_context
+def reset(context: click.Context, name: str, url: str | None) -> None:
+    """Take an operator's bound back: what the queue's code declares is in effect again."""
+    name = named(name, "QUEUE")
+    with operated(_url(context, url)) as app:
+        before = _seen(app, name)
+        if before is None:
+            raise NothingMatched(f"no queue {name} in {app.place.url}: nobody has declared it and it has no job")
+        if not before.edited:
+            raise Refused(f"nothing to reset: the bound of queue {name} is not an operator's")
+        parts_of(app).operating.set_queue(name, None)
+        _told(name, before, _seen(app, name))
+
+
+def _url(context: click.Context, url: str | None) -> str | None:
+    """The command's own --url, else the one before its name: `holdfast queues --url … set`."""
+    above = context.parent.params.get("url") if context.parent is not None else None
+    return url or above
+
+
+def _seen(app: Holdfast, name: str) -> QueueStats | None:
+    return next((queue for queue in parts_of(app).operating.stats().queues if queue.name == name), None)
+
+
+def _changed(terms: QueueTerms, given: dict[str, Any]) -> QueueTerms:
+    """`terms` with what is given over them. Wrong, where that makes no sense together."""
+    max_size, when_full, patience = (given[name] for name in ("max_size", "when_full", "block_timeout"))
+    if max_size is not None:
+        terms = terms._replace(max_size=None if max_size == NO_BOUND else max_size)
+    if when_full is not None:
+        terms = terms._replace(when_full=when_full)
+        if when_full != "block":
+            terms = terms._replace(block_timeout=None)
+    if patience is not None:
+        terms = terms._replace(block_timeout=None if patience == NO_BOUND else round(patience * SECOND))
+    if terms.max_size is None and max_size is None:
+        raise Wrong("the queue has no bound: give --max-size too")
+    if terms.block_timeout is not None and terms.when_full != "block":
+        raise Wrong(f"--block-timeout is for --when-full block; the queue would {terms.when_full}")
+    return terms
+
+
+def _told(name: str, before: QueueStats | None, now: QueueStats | None) -> None:
+    width = len(name)
+    show.out(f"{name}  before  {_words(before)}")
+    show.out(f"{'':{width}}  now     {_words(now)}")
+    if now is None:
+        return
+    for line in _effects(now):
+        show.out(f"  {line}")
+
+
+def _words(queue: QueueStats | None) -> str:
+    if queue is None:
+        return "nothing declared, no jobs"
+    whose = "edited" if queue.edited else "as declared, if it is"
+    if queue.terms.max_size is None:
+        return f"no bound ({whose})"
+    return f"{queue.terms.max_size:,} places, when full {_when_full(queue.terms)} ({whose})"
+
+
+_MEETS = {
+    "reject": "an enqueue that finds no place raises QueueFull",
+    "block": "an enqueue that finds no place waits for one",
+    "drop_oldest": "an enqueue that finds no place has the oldest job cancelled that was never started",
+    "drop_newest": "an enqueue that finds no place drops its job",
+}
+
+
+def _effects(queue: QueueStats) -> Sequence[str]:
+    """What workers and producers will do now."""
+    stays = (
+        f"It stays until `holdfast queues reset {queue.name}`, whatever code declares."
+        if queue.edited
+        else "What code declares counts again: a producer's word where nothing is declared, a starting worker's always."
+    )
+    terms = queue.terms
+    if terms.max_size is None:
+        return (
+            "Producers: every enqueue is taken, from the next one on; those that wait for a place get it.",
+            f"Workers: go on as before. {stays}",
+        )
+    after = f" for {exact(terms.block_timeout)}, then raises QueueFull" if terms.block_timeout is not None else ""
+    lines = [f"Producers: from the next enqueue on, {_MEETS[terms.when_full]}{after}."]
+    taken = queue.admitted or 0
+    if taken >= terms.max_size:
+        over = (queue.admitted or 0) - terms.max_size + 1
+        lines.append(
+            f"It is full: {queue.admitted:,} jobs have a place and keep it; {over:,} must end before a new one fits."
+        )
+    else:
+        lines.append(f"{queue.admitted or 0:,} places are taken, {terms.max_size - (queue.admitted or 0):,} are free.")
+    return (*lines, f"Workers: go on as before. {stays}")

@@ -1,0 +1,170 @@
+"""The app's link to its store: chosen late, opened at first use on the bridge's loop, closed at exit."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import threading
+import warnings
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple, TypeVar
+
+from holdfast.bridge import Bridge, at_exit
+from holdfast.clock import Clock
+from holdfast.config import store_url
+from holdfast.errors import ConfigError
+from holdfast.job import Draft
+from holdfast.store import Receipt, Store
+from holdfast.stores import open_store
+from holdfast.worker.batcher import Batcher
+
+T = TypeVar("T")
+
+CHUNK = 500  # jobs per write, and ids per operator's step
+LOADING = "_HOLDFAST_LOADING"  # in the environment while a slot process loads the worker's __main__, by its real name
+
+
+class Opened(NamedTuple):
+    """What lives on one loop of the bridge."""
+
+    place: Store
+    batcher: Batcher[Draft, Receipt]
+
+
+class Link:
+    """Runs calls to the store, from sync and async code, from any thread and any number of loops."""
+
+    def __init__(self, url: str | None, clock: Clock) -> None:
+        self._url = url
+        self.clock = clock
+        self._lock = threading.RLock()
+        self._place: Store | None = None
+        self._bridge = Bridge(self._forget, self._close_here)
+        self._openings: dict[asyncio.AbstractEventLoop, asyncio.Task[Opened]] = {}  # while one closes, the next opens
+        self._warned: set[str] = set()
+        self.creates = True  # whether a store that is not there yet is made at first use; operators only look
+        self.workers = 0
+        self.in_slot = False
+        at_exit(self.close)
+
+    def configure(self, url: str | None) -> None:
+        """ConfigError once the store is in use."""
+        with self._lock:
+            if self._place is not None and (self._openings or self.workers):
+                raise ConfigError(f"configure(): the store is in use already ({self._place.url}); configure before")
+            self._url, self._place = url, None
+
+    @property
+    def place(self) -> Store:
+        """The store, perhaps not open yet; what workers make their twins of."""
+        with self._lock:
+            if self._place is None:
+                self._place = open_store(store_url(self._url), self.clock)
+            return self._place
+
+    @property
+    def url(self) -> str:
+        """The store's URL as chosen now, secrets included. ConfigError if none is."""
+        return store_url(self._url)
+
+    def enter_slot(self, url: str | None) -> None:
+        """For a slot process: this app stands for its worker's, whose store is at `url`."""
+        self.in_slot = True
+        if url is not None and not self._openings:
+            self.configure(url)
+
+    def close(self) -> None:
+        """Gives calls in flight a moment and closes the store; a later call opens it again."""
+        with self._lock:
+            if self._place is not None and self._place.shared:  # one that lives in this process keeps its jobs
+                self._place = None
+        self._bridge.close()
+
+    async def _close_here(self) -> None:
+        opening = self._openings.pop(asyncio.get_running_loop(), None)
+        if opening is not None:
+            await (await opening).place.close()
+
+    async def opened(self) -> Opened:
+        """On the bridge's loop: opens the store once, and the batcher before it."""
+        loop = asyncio.get_running_loop()
+        opening = self._openings.get(loop)
+        if opening is None or (opening.done() and (opening.cancelled() or opening.exception())):
+            opening = self._openings[loop] = asyncio.create_task(self._open())
+        return await asyncio.shield(opening)
+
+    async def _open(self) -> Opened:
+        place = self.place
+        await place.open(create=self.creates)
+        return Opened(place, Batcher(place.enqueue, CHUNK))
+
+    def _forget(self) -> object:
+        left = (self._place, self._openings)
+        self._lock = threading.RLock()
+        self._place, self._openings = None, {}
+        self.workers = 0
+        return left
+
+    # --- calls
+
+    def run(self, call: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        """Calls it on the bridge's loop and waits here."""
+        return self._bridge.run(call(*args))
+
+    async def arun(self, call: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        """Calls it on the bridge's loop and awaits it on the caller's."""
+        return await self._bridge.arun(call(*args))
+
+    def blocking(self, twin: str, call: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        """As `run`, for users; on a running loop it warns once, naming the `twin` to await."""
+        if _on_a_loop() and self.first(twin):
+            warnings.warn(
+                f"a blocking call on a running event loop holds up everything else on it: use `await ….{twin}()`",
+                RuntimeWarning,
+                stacklevel=_outside(),
+            )
+        return self._bridge.run(call(*args))
+
+    def first(self, warning: str) -> bool:
+        """Whether this has not been warned of yet; from now on it has."""
+        first = warning not in self._warned
+        self._warned.add(warning)
+        return first
+
+    # --- who may use it now
+
+    def may_enqueue(self) -> None:
+        """ConfigError in a process in which enqueueing could not work, or would never end."""
+        not_while_loading()
+        if self.in_slot and not self.place.shared:
+            raise ConfigError(
+                f"{self.place.url} lives in the worker's process alone: a handler with run_in='process' cannot enqueue "
+                "to it; use a store such as sqlite:///jobs.db"
+            )
+
+
+def not_while_loading() -> None:
+    """ConfigError while a slot process imports the script that its worker was started by."""
+    loading = os.environ.get(LOADING)
+    if loading is not None:
+        raise ConfigError(
+            f"{loading} enqueues jobs or starts a worker while it is imported, as a process of its own does for "
+            "run_in='process': it would start itself for ever; put that under `if __name__ == \"__main__\":`"
+        )
+
+
+def _outside() -> int:
+    """How many frames above its caller the first one is that is not ours: where a warning belongs."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "holdfast":
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,114 @@
+"""Operating on many jobs: finding them by a filter, cancelling and retrying what is found."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+from holdfast.asking import Asking
+from holdfast.errors import ConfigError
+from holdfast.filters import with_states
+from holdfast.handles import Job, JobStatus
+from holdfast.job import LogLine, QueueTerms, Record, State
+from holdfast.link import CHUNK, Link
+from holdfast.store import Cursor, Stats, Where
+
+PAGE = 100
+
+_RETRIED = frozenset({State.DEAD, State.CANCELLED})
+_CANCELLED = frozenset({State.SCHEDULED, State.QUEUED, State.RUNNING})
+
+
+class Operating:
+    """Reads and acts page by page, from the newest job to older ones."""
+
+    def __init__(self, link: Link, asking: Asking) -> None:
+        self._link = link
+        self._asking = asking
+
+    def records(self, where: Where, after: Cursor | None = None) -> Iterator[Record]:
+        """The stored rows that match, newest first; for the command line and the pages."""
+        while page := self._link.blocking("afind", self._page, where, after, PAGE):
+            yield from page
+            after = _cursor(page)
+
+    def find(self, where: Where) -> Iterator[JobStatus[Any]]:
+        for record in self.records(where):
+            yield self._asking.snapshot(record, Job(self._asking, record.id))
+
+    async def afind(self, where: Where) -> AsyncIterator[JobStatus[Any]]:
+        after = None
+        while page := await self._link.arun(self._page, where, after, PAGE):
+            for record in page:
+                yield self._asking.snapshot(record, Job(self._asking, record.id))
+            after = _cursor(page)
+
+    def retry(self, where: Where, *, dry_run: bool) -> int:
+        return self._link.blocking("aretry", self._each, where, _RETRIED, self._retry, dry_run)
+
+    async def aretry(self, where: Where, *, dry_run: bool) -> int:
+        return await self._link.arun(self._each, where, _RETRIED, self._retry, dry_run)
+
+    def cancel(self, where: Where, *, dry_run: bool) -> int:
+        return self._link.blocking("acancel", self._each, where, _CANCELLED, self._cancel, dry_run)
+
+    async def acancel(self, where: Where, *, dry_run: bool) -> int:
+        return await self._link.arun(self._each, where, _CANCELLED, self._cancel, dry_run)
+
+    def stats(self) -> Stats:
+        """Every queue as it is now."""
+        return self._link.run(self._stats)
+
+    def log(self, id: UUID) -> Sequence[LogLine]:
+        """The kept lines of a job's own log."""
+        return self._link.run(self._log, id)
+
+    def set_queue(self, name: str, terms: QueueTerms | None) -> None:
+        """Lays down a queue's terms, whatever code declares; None takes that back."""
+        self._link.run(self._set_queue, name, terms)
+
+    # --- on the bridge's loop
+
+    async def _stats(self) -> Stats:
+        return await (await self._link.opened()).place.stats()
+
+    async def _log(self, id: UUID) -> Sequence[LogLine]:
+        return await (await self._link.opened()).place.log(id)
+
+    async def _set_queue(self, name: str, terms: QueueTerms | None) -> None:
+        await (await self._link.opened()).place.configure({name: terms}, by="operator")
+
+    async def _page(self, where: Where, after: Cursor | None, limit: int) -> Sequence[Record]:
+        place = (await self._link.opened()).place
+        return await place.find(where, after, limit)
+
+    async def _each(
+        self,
+        where: Where,
+        among: frozenset[State],
+        act: Callable[[list[UUID]], Coroutine[Any, Any, int]],
+        dry_run: bool,
+    ) -> int:
+        """Acts on what matches now: pages go from the newest to older ones, so that later jobs are not touched."""
+        if where == Where():
+            raise ConfigError("no filter is given: name at least one, for example state='dead' or queue='mail'")
+        states = among if where.states is None else among.intersection(where.states)
+        done, after = 0, None
+        wanted = with_states(where, states)
+        while states and (page := await self._page(wanted, after, CHUNK)):
+            done += len(page) if dry_run else await act([record.id for record in page])
+            after = _cursor(page)
+        return done
+
+    async def _retry(self, ids: list[UUID]) -> int:
+        place = (await self._link.opened()).place
+        return sum(getattr(retried, "answer", retried) == "retried" for retried in await place.retry(ids))
+
+    async def _cancel(self, ids: list[UUID]) -> int:
+        place = (await self._link.opened()).place
+        return sum(answer in ("cancelled", "requested") for answer in await place.cancel(ids))
+
+
+def _cursor(page: Sequence[Record]) -> Cursor:
+    return page[-1].enqueued_at, page[-1].id

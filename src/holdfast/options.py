@@ -1,0 +1,116 @@
+"""Options of `@task` and `using()`: what may be given, checked and merged into a Plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, TypedDict, cast
+
+from holdfast.clock import Duration, Instant, Span, instant, span
+from holdfast.errors import ConfigError
+from holdfast.job import Terms
+from holdfast.naming import named
+from holdfast.policy import Retry
+
+PRIORITY_MOST = 100
+TAGS_MOST, TAG_LENGTH_MOST = 20, 100
+
+
+class EnqueueOptions(TypedDict, total=False):
+    """Options for `@task` and for `using()`; "not given" differs from None."""
+
+    queue: str
+    priority: int  # -100..100, higher first
+    retry: Retry
+    timeout: Duration | None
+    keep: Duration
+    tags: Sequence[str]
+
+
+class TaskOptions(EnqueueOptions, total=False):
+    """Options for `@task` alone."""
+
+    name: str  # default: module.qualname, __main__ resolved to the real module
+    aliases: Sequence[str]  # names that old jobs may still carry
+    run_in: Literal["thread", "process"]  # default: a thread for a plain function, the loop for an async one
+
+
+class JobOptions(EnqueueOptions, total=False):
+    """Options for `using()` alone: about one job, not about the task."""
+
+    delay: Duration
+    at: datetime  # aware
+    connection: object
+
+
+class Plan(NamedTuple):
+    """Options, checked and merged: how the next job of a task will be."""
+
+    queue: str = "default"
+    priority: int = 0
+    retry: Retry = Retry(max_attempts=1)
+    timeout: Span | None = None
+    keep: Span = 0
+    tags: tuple[str, ...] = ()
+    delay: Span = 0
+    at: Instant | None = None
+    connection: object = None
+
+    @property
+    def terms(self) -> Terms:
+        return self.retry.terms(self.timeout, self.keep)
+
+    def changed(self, options: Mapping[str, Any], where: str, known: frozenset[str]) -> Plan:
+        """This plan with `options` over it. ConfigError naming the option, its value and what would work."""
+        unknown = sorted(options.keys() - known)
+        if unknown:
+            raise ConfigError(f"{where}: no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        plan = self._replace(**{name: _CHECKS[name](value, name) for name, value in options.items()})
+        if plan.delay and plan.at is not None:
+            raise ConfigError(f"{where}: delay= and at= exclude each other")
+        return plan
+
+
+def _priority(value: object, parameter: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and -PRIORITY_MOST <= value <= PRIORITY_MOST:
+        return value
+    raise ConfigError(f"{parameter}={value!r}: a whole number from -100 to 100, higher first")
+
+
+def _retry(value: object, parameter: str) -> Retry:
+    if isinstance(value, Retry):
+        return value
+    raise ConfigError(f"{parameter}={value!r}: a Retry, for example Retry(max_attempts=5)")
+
+
+def _timeout(value: Duration | None, parameter: str) -> Span | None:
+    return None if value is None else span(value, parameter, positive=True)
+
+
+def _tags(value: Any, parameter: str) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{parameter}={value!r}: a list of texts, for example ['eu', 'invoice']")
+    tags = list(cast("Iterable[Any]", value))
+    if len(tags) > TAGS_MOST or not all(isinstance(t, str) and 0 < len(t) <= TAG_LENGTH_MOST for t in tags):
+        raise ConfigError(f"{parameter}={value!r}: at most {TAGS_MOST} texts of 1 to {TAG_LENGTH_MOST} characters")
+    return tuple(dict.fromkeys(tags))
+
+
+def _as_is(value: object, parameter: str) -> object:
+    del parameter
+    return value
+
+
+_CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    "queue": named,
+    "priority": _priority,
+    "retry": _retry,
+    "timeout": _timeout,
+    "keep": span,
+    "tags": _tags,
+    "delay": span,
+    "at": instant,
+    "connection": _as_is,
+}
+ENQUEUE = frozenset(EnqueueOptions.__annotations__)
+USING = ENQUEUE | frozenset(JobOptions.__annotations__)

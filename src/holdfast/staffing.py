@@ -1,0 +1,58 @@
+"""Makes the workers of an app: embedded in the caller's process, or supervised by the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from holdfast.clock import Duration
+from holdfast.link import Link, not_while_loading
+from holdfast.registry import Registry
+from holdfast.store import Store
+from holdfast.task import Task
+from holdfast.worker import Crew
+from holdfast.worker.blackbox import BlackBox
+from holdfast.worker.embedded import Worker
+from holdfast.worker.processes.launch import Launch, launch_of
+
+
+class Staffing:
+    """Gives each worker the tasks, a store of its own, and what its slot processes must load."""
+
+    def __init__(self, app: object, link: Link, registry: Registry) -> None:
+        self._app = app
+        self._link = link
+        self._registry = registry
+
+    def embedded(self, *, queues: Sequence[str] | None, concurrency: int, deadline: Duration) -> Worker:
+        crew = Crew(
+            self._supply,
+            queues=queues,
+            concurrency=concurrency,
+            deadline=deadline,
+            clock=self._link.clock,
+            launch=lambda: launch_of(self._app, self._registry.tasks, self._link.url),
+        )
+        return Worker(crew)
+
+    def supervised(self, options: Mapping[str, Any], supervisor: UUID, box: BlackBox) -> Crew:
+        """A worker whose lease `supervisor` keeps, which reads its black box."""
+        return Crew(
+            self._supply,
+            queues=options["queues"],
+            concurrency=options["concurrency"],
+            deadline=options["deadline"],
+            clock=self._link.clock,
+            supervisor=supervisor,
+            box=box,
+            max_jobs=options["max_jobs"],
+            max_memory=options["max_memory"],
+            launch=lambda: Launch(options["app"], self._link.url, options["style"], options["level"]),
+        )
+
+    def _supply(self) -> tuple[Store, dict[str, Task[..., Any]]]:
+        not_while_loading()
+        self._registry.load()
+        self._link.workers += 1
+        return self._link.place.twin(), self._registry.names

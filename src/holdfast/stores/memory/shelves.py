@@ -1,0 +1,107 @@
+"""Where rows stand: each state but the reserved one has an index of its own."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from uuid import UUID
+
+from holdfast.clock import Instant
+from holdfast.job import State
+from holdfast.stores.memory.rows import Row
+
+
+class Ordered:
+    """Rows in the order of a key, which must not change while they are in; no two keys are equal."""
+
+    def __init__(self, key: Callable[[Row], tuple[int, ...]]) -> None:
+        self._key = key
+        self._keys: list[tuple[int, ...]] = []
+        self._rows: list[Row] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows)
+
+    def add(self, row: Row) -> None:
+        place = bisect_left(self._keys, key := self._key(row))
+        self._keys.insert(place, key)
+        self._rows.insert(place, row)
+
+    def remove(self, row: Row) -> None:
+        place = bisect_left(self._keys, self._key(row))
+        del self._keys[place], self._rows[place]
+
+    def take(self, limit: int, until: Instant | None = None) -> list[Row]:
+        """Removes up to `limit` of the first ones; with `until` only those whose time has come."""
+        end = len(self._rows) if until is None else bisect_left(self._keys, (until + 1,))
+        taken = self._rows[: (end := max(0, min(end, limit)))]
+        del self._keys[:end], self._rows[:end]
+        return taken
+
+
+def _claim_order(row: Row) -> tuple[int, ...]:
+    return (-row.draft.priority, row.due_at, row.id.int)
+
+
+def _due_order(row: Row) -> tuple[int, ...]:
+    return (row.due_at, row.id.int)
+
+
+def _prune_order(row: Row) -> tuple[int, ...]:
+    return (row.prunable_at or 0, row.id.int)
+
+
+class Shelves:
+    """All rows by what is to be done with them next."""
+
+    def __init__(self) -> None:
+        self.queued: dict[str, Ordered] = {}  # per queue that has any; the one served last stands last
+        self.scheduled = Ordered(_due_order)
+        self.prunable = Ordered(_prune_order)
+        self.held: defaultdict[UUID, dict[UUID, Row]] = defaultdict(dict)  # per worker, what runs under it
+
+    def put_in(self, row: Row) -> None:
+        match row.state:
+            case State.QUEUED:
+                if row.queue not in self.queued:
+                    self.queued[row.queue] = Ordered(_claim_order)
+                self.queued[row.queue].add(row)
+            case State.SCHEDULED:
+                self.scheduled.add(row)
+            case State.RUNNING if row.worker is not None:
+                self.held[row.worker][row.id] = row
+            case _ if row.prunable_at is not None:
+                self.prunable.add(row)
+            case _:
+                pass  # dead jobs stay until someone decides
+
+    def take_out(self, row: Row) -> None:
+        match row.state:
+            case State.QUEUED:
+                self.queued[row.queue].remove(row)
+                if not self.queued[row.queue]:
+                    del self.queued[row.queue]
+            case State.SCHEDULED:
+                self.scheduled.remove(row)
+            case State.RUNNING if row.worker is not None:
+                del self.held[row.worker][row.id]
+            case _ if row.prunable_at is not None:
+                self.prunable.remove(row)
+            case _:
+                pass
+
+    def heads(self, queues: Sequence[str] | None, limit: int) -> list[Row]:
+        """Takes up to `limit` rows from the heads of queues; the queue served longest ago comes first."""
+        rows: list[Row] = []
+        for name in [name for name in self.queued if queues is None or name in queues]:
+            if len(rows) >= limit:
+                break
+            queued = self.queued.pop(name)
+            rows += queued.take(limit - len(rows))
+            if queued:
+                self.queued[name] = queued
+        return rows
