@@ -13,8 +13,8 @@ help:   ## show this list
 
 venv: $(STAMP)  ## set up .venv (the other targets do it by themselves)
 
-demo: $(STAMP)  ## the invoice shop's bad day, in under a minute
-	@$(BIN)/python -m examples.invoices.demo
+demo: $(STAMP)  ## the invoice shop's bad day, in under a minute; SERVE=1 keeps the shop open to click around
+	@$(BIN)/python -m examples.invoices.demo $(if $(SERVE),--serve)
 
 test: $(STAMP)  ## all tests, on three processes, since many of them wait
 	@$(BIN)/python -m pytest -n 3

@@ -119,6 +119,17 @@ def load(number: int) -> Order:
         )
 
 
+def listed(below: int | None, limit: int, *, unpaid: bool) -> list[tuple[Order, str | None]]:
+    """The newest orders with a number under `below` (None: all), each with the id of its invoice's job."""
+    with connected() as db:
+        rows = db.execute(
+            f"SELECT number, invoice_job FROM orders WHERE number < ? {'AND paid_on IS NULL' if unpaid else ''}"  # noqa: S608
+            " ORDER BY number DESC LIMIT ?",
+            (below or 2**62, limit),
+        ).fetchall()
+    return [(load(row["number"]), row["invoice_job"]) for row in rows]
+
+
 def counts() -> tuple[int, int]:
     """How many orders there are, and how many of them are paid."""
     with connected() as db:

@@ -1,8 +1,10 @@
 """A bad day of the invoice shop, in under a minute: `make demo`.
 
 The mail server falters, a worker is killed, the service is restarted; then every number is checked.
+With `--serve` (`make demo SERVE=1`) the shop then stays open, with new orders, until Ctrl-C.
 """
 
+import argparse
 import fcntl
 import os
 import random
@@ -15,7 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -23,6 +25,7 @@ from typing import NoReturn
 import httpx
 
 from examples.invoices.audit import Findings, audit, read_csv, read_log
+from examples.invoices.evening import orders_of_the_evening
 from examples.invoices.make_orders import CSV, REFUSED
 from examples.invoices.processes import ROOT, Crew, address, children, listening
 
@@ -37,9 +40,10 @@ BROKEN = (OSError, RuntimeError, httpx.HTTPError, subprocess.SubprocessError)
 
 
 class Day:
-    """The scenes of the day; `play` has their order."""
+    """The scenes of the day; `play` has their order. Its processes end with `ending`."""
 
-    def __init__(self) -> None:
+    def __init__(self, ending: ExitStack) -> None:
+        self._ending = ending
         self.wrong: list[str] = []
         self.dead: int | None = None  # by the queue, once the day is over
         self._start = time.monotonic()
@@ -67,19 +71,30 @@ class Day:
             "SHOP_MAIL_API": f"http://{address(mail_api)}",
             "SHOP_WEBHOOK": f"http://{address(webhook)}/invoices",
         }
-        with Crew(OUT / "logs", environment) as self._crew:
-            doors = ("--smtp", f"fd:{smtp.fileno()}", "--http", f"fd:{mail_api.fileno()}")
-            provider = ("-m", "examples.invoices.mailserver", str(OUT / "mail"), *doors, "--refuse", REFUSED)
-            self._crew.start("mailserver", "python", *provider, sockets=(smtp, mail_api))
-            self._crew.start("webhook", *_web("webhook", webhook.fileno()), sockets=(webhook,))
-            self._crew.start("shop", *_web("shop", shop.fileno()), sockets=(shop,))
-            self._say("started", f"mail server, the team's webhook, the shop at {self._shop.base_url}")
-            self._import_orders()
-            self._start_worker()
-            self._mail_server_is_busy()
-            self._kill_a_worker()
-            self._restart_the_service()
-            self._wait_for_the_end()
+        self._crew = self._ending.enter_context(Crew(OUT / "logs", environment))
+        doors = ("--smtp", f"fd:{smtp.fileno()}", "--http", f"fd:{mail_api.fileno()}")
+        provider = ("-m", "examples.invoices.mailserver", str(OUT / "mail"), *doors, "--refuse", REFUSED)
+        self._crew.start("mailserver", "python", *provider, sockets=(smtp, mail_api))
+        self._crew.start("webhook", *_web("webhook", webhook.fileno()), sockets=(webhook,))
+        self._crew.start("shop", *_web("shop", shop.fileno()), sockets=(shop,))
+        self._say("started", f"mail server, the team's webhook, the shop at {self._shop.base_url}")
+        self._import_orders()
+        self._start_worker()
+        self._mail_server_is_busy()
+        self._kill_a_worker()
+        self._restart_the_service()
+        self._wait_for_the_end()
+
+    def stay_open(self) -> None:
+        """The shop takes clicks until Ctrl-C. Raises one of BROKEN if a process of it ends by itself."""
+        export = orders_of_the_evening().encode()
+        self._shop.post("/orders", content=export).raise_for_status()
+        print(f"The shop stays open: {self._shop.base_url} (Ctrl-C closes it)", flush=True)
+        with suppress(KeyboardInterrupt):
+            while True:
+                self._crew.check()
+                time.sleep(0.5)
+        print("closing", flush=True)
 
     def _import_orders(self) -> None:
         answer = self._shop.post("/orders", content=CSV.read_bytes()).raise_for_status().json()
@@ -88,6 +103,7 @@ class Day:
     def _start_worker(self) -> None:
         options = ("--processes", "2", "--concurrency", str(SLOTS))
         self._worker = self._crew.start("worker", "holdfast", "worker", "examples.invoices.tasks:jobs", *options)
+        (OUT / "worker.pid").write_text(f"{self._worker}\n")
         self._say("worker", "holdfast worker with 2 processes")
 
     def _mail_server_is_busy(self) -> None:
@@ -229,17 +245,29 @@ def alone() -> Generator[None]:
         os.close(folder)
 
 
-def play_and_check() -> int:
+def play_and_check(*, serve: bool) -> int:
     """Exit code 0 only if every number is right."""
     if OUT.exists():
         shutil.rmtree(OUT)
     (OUT / "logs").mkdir(parents=True)
     print(f"A bad day at the invoice shop. All of it stays in {_shown(OUT)}", flush=True)
-    day = Day()
-    try:
-        day.play()
-    except BROKEN as error:
-        day.wrong.append(f"the day broke off: {error}")
+    with ExitStack() as ending:
+        day = Day(ending)
+        try:
+            day.play()
+        except BROKEN as error:
+            day.wrong.append(f"the day broke off: {error}")
+            serve = False
+        if not serve:
+            ending.close()
+        right = check(day)
+        if serve:
+            day.stay_open()
+    return 0 if right else 1
+
+
+def check(day: Day) -> bool:
+    """Prints what the witnesses say; whether all of it is right."""
     found = audit(OUT, CSV, frozenset({REFUSED}), jobs_of_orders())
     if day.dead not in (None, found.dead):
         day.wrong.append(f"the queue says that {day.dead} jobs are dead, the mail server says {found.dead}")
@@ -247,16 +275,19 @@ def play_and_check() -> int:
         day.wrong.append("nothing was retried, or nothing re-run: this was no bad day")
     found.wrong[:0] = day.wrong
     report(found)
-    return 1 if found.wrong else 0
+    return not found.wrong
 
 
 def main() -> int:
     """Plays the day; every process that it started has ended when this returns."""
+    parser = argparse.ArgumentParser(description="A bad day of the invoice shop.")
+    parser.add_argument("--serve", action="store_true", help="keep the shop open afterwards, until Ctrl-C")
+    serve = parser.parse_args().serve
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     try:
         with alone():
-            return play_and_check()
+            return play_and_check(serve=serve)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

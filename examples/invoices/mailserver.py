@@ -1,6 +1,7 @@
 """The mail provider, on loopback: SMTP in, one file per accepted mail, and an HTTP API to ask what it has taken.
 
-`GET /messages/{message-id}` is 200 for an accepted message, else 404. `PUT /faults` makes its bad moments:
+`GET /messages/{message-id}` is 200 for an accepted message, else 404. `GET /mailbox` counts them and names the fault.
+`PUT /faults` makes its bad moments:
 {"busy": true} answers "451 try again later"; {"hold": true} takes messages but keeps its reply to itself.
 Everything that happens is a line of `log.jsonl` beside the mails.
 """
@@ -45,6 +46,9 @@ class Mailbox:
 
     def has(self, message_id: str) -> bool:
         return message_id in self._accepted
+
+    def __len__(self) -> int:
+        return self._count
 
     def log(self, event: str, **facts: object) -> None:
         self._log.write(json.dumps({"at": time.time(), "event": event} | facts) + "\n")
@@ -95,6 +99,10 @@ class Provider:
         self._mailbox.log("asked", message_id=message_id, found=found)
         return JSONResponse({"message_id": message_id, "accepted": found}, status_code=200 if found else 404)
 
+    async def mailbox(self, _request: Request) -> Response:
+        held = not self._answering.is_set()
+        return JSONResponse({"accepted": len(self._mailbox), "busy": self._busy, "hold": held})
+
     async def faults(self, request: Request) -> Response:
         wanted: dict[str, Any] = await request.json()
         self._busy = bool(wanted.get("busy"))
@@ -112,6 +120,7 @@ async def serve(folder: Path, refused: frozenset[str], smtp: socket.socket, http
     app = Starlette(
         routes=[
             Route("/messages/{message_id}", provider.message),
+            Route("/mailbox", provider.mailbox),
             Route("/faults", provider.faults, methods=["PUT"]),
         ]
     )

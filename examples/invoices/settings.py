@@ -9,4 +9,6 @@ INVOICES = OUT / "invoices"
 SMTP_HOST, _, _port = os.environ.get("SHOP_SMTP", "127.0.0.1:1025").rpartition(":")
 SMTP_PORT = int(_port)
 MAIL_API = os.environ.get("SHOP_MAIL_API", "http://127.0.0.1:8025")
+MAIL_PLACES = int(os.environ.get("SHOP_MAIL_PLACES", "1000"))  # unfinished mails; beyond that the shop says 503
+WORKER = OUT / "worker.pid"  # whom the page's "kill a worker" goes to; nobody if there is no such file
 WEBHOOK = os.environ.get("SHOP_WEBHOOK", "http://127.0.0.1:8026/invoices")

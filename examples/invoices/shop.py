@@ -6,30 +6,43 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from html import escape
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from examples.invoices import database
+from examples.invoices import database, incidents, page
 from examples.invoices.orders import read_orders
+from examples.invoices.settings import INVOICES
 from examples.invoices.tasks import jobs, send_invoice
+from holdfast import JobNotFound, StoreError
+from holdfast.errors import QueueFull
+
+
+def queue_full(request, error):  # TEMPORARY until holdfast.integrations.starlette is there
+    return Response(status_code=503, headers={"Retry-After": f"{error.retry_after:.0f}"})
+
 
 UNFINISHED = ("scheduled", "queued", "running")
+SHOWN = 25  # orders on a page
 
 
 def paid(request: Request) -> Response:
     """`POST /orders/{number}/paid`: the order is paid and its invoice is on its way, both or neither."""
     number = request.path_params["number"]
+    return JSONResponse({"order": number, "job": _pay(number)}, status_code=202)
+
+
+def _pay(number: int) -> str | None:
     with database.transaction() as db:
         if database.mark_paid(db, number, datetime.now(UTC).date()):
             job = send_invoice.using(connection=db).enqueue(number)
             database.note_jobs(db, [(number, str(job.id))])
-        answer = {"order": number, "job": database.invoice_job(db, number)}
-    return JSONResponse(answer, status_code=202)
+        return database.invoice_job(db, number)
 
 
 async def import_orders(request: Request) -> Response:
@@ -67,18 +80,98 @@ def order(request: Request) -> Response:
     )
 
 
-def home(_request: Request) -> Response:
-    """`GET /`: the day's numbers on a plain page."""
-    rows = "".join(f"<tr><th scope=row>{name}<td>{count}" for name, count in _counts().items())
-    dead = "".join(
-        f"<tr><td>{status.id}<td>{escape(status.errors[-1].message)}"
-        for status in jobs.find(state="dead", task=send_invoice.name)
+def home(request: Request) -> Response:
+    """`GET /`: the page for people."""
+    asked = request.query_params
+    below = asked.get("below", "")
+    view = page.View(
+        "unpaid" in asked, int(below) if below.isdecimal() else None, "still" in asked, asked.get("note", "")
     )
-    return HTMLResponse(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Invoice shop</title>"
-        f"<h1>Invoice shop</h1><table><caption>Today</caption>{rows}</table>"
-        f"<table><caption>Invoices that need a look</caption>{dead}</table>"
+    found = database.listed(view.below, SHOWN + 1, unpaid=view.unpaid)
+    rows = [(order, _invoice(order.number, job)) for order, job in found[:SHOWN]]
+    older = found[SHOWN - 1][0].number if len(found) > SHOWN else None
+    killable = incidents.workers_can_be_killed()
+    return HTMLResponse(page.home(view, _counts(), incidents.ask_provider(), rows, older=older, killable=killable))
+
+
+def _invoice(number: int, job: str | None) -> page.Invoice | None:
+    if job is None:
+        return None
+    try:
+        status = jobs.job(job).status()
+    except JobNotFound:  # it has ended long ago
+        status = None
+    return page.Invoice(status, filed=_pdf(number).exists())
+
+
+def _pdf(number: int) -> Path:
+    return INVOICES / f"invoice-{number}.pdf"
+
+
+def pay(request: Request) -> Response:
+    """`POST /orders/{number}/pay`: as `/paid`, for the button on the page."""
+    number = request.path_params["number"]
+    _pay(number)
+    return _back(request, f"order-{number}")
+
+
+def retry(request: Request) -> Response:
+    """`POST /orders/{number}/retry`: a new life for the job of an invoice that was given up."""
+    number = request.path_params["number"]
+    with database.connected() as db:
+        job = database.invoice_job(db, number)
+    try:
+        if job:
+            jobs.job(job).retry()
+    except (JobNotFound, StoreError) as error:  # gone, or somebody was faster
+        return _back(request, note=str(error))
+    return _back(request, f"order-{number}")
+
+
+def invoice(request: Request) -> Response:
+    """`GET /orders/{number}/invoice.pdf`."""
+    pdf = _pdf(request.path_params["number"])
+    if not pdf.exists():
+        return HTMLResponse(page.document("No invoice", "<p>This order has no invoice yet."), status_code=404)
+    return FileResponse(pdf, media_type="application/pdf")
+
+
+def mail_server(request: Request) -> Response:
+    """`POST /incidents/mail-server/{mood}`: well, busy or silent."""
+    mood = request.path_params["mood"]
+    if mood not in incidents.FAULTS:
+        return Response(status_code=404)
+    heard = incidents.make_provider(mood)
+    return _back(request, note="" if heard else "The mail server does not answer.")
+
+
+def kill(request: Request) -> Response:
+    """`POST /incidents/kill`: `kill -9` for a worker process."""
+    victim = incidents.kill_a_worker()
+    said = (
+        f"Worker process {victim} was ended by kill -9. Its jobs run again."
+        if victim
+        else "There is no worker to kill."
     )
+    return _back(request, note=said)
+
+
+def _back(request: Request, place: str = "", note: str = "") -> Response:
+    """To the page where the button was; a reload then repeats nothing."""
+    came_from = urlsplit(request.headers.get("referer", ""))
+    asked = dict(parse_qsl(came_from.query)) if came_from.path == "/" else {}
+    asked.pop("note", None)
+    query = urlencode(asked | ({"note": note} if note else {}))
+    return RedirectResponse(f"/{'?' if query else ''}{query}{'#' if place else ''}{place}", status_code=303)
+
+
+async def full(request: Request, error: Exception) -> Response:
+    """The queue of mails has no place: 503 and when to come again, as a page for those who read pages."""
+    answer = queue_full(request, error)
+    if "text/html" in request.headers.get("accept", ""):
+        after = answer.headers["Retry-After"]
+        return HTMLResponse(page.full(after), status_code=answer.status_code, headers={"Retry-After": after})
+    return answer
 
 
 def status(_request: Request) -> Response:
@@ -108,12 +201,17 @@ async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
 
 app = Starlette(
     lifespan=lifespan,
-    exception_handlers={database.UnknownOrder: unknown},
+    exception_handlers={database.UnknownOrder: unknown, QueueFull: full},
     routes=[
         Route("/", home),
         Route("/status", status),
         Route("/orders", import_orders, methods=["POST"]),
         Route("/orders/{number:int}", order),
         Route("/orders/{number:int}/paid", paid, methods=["POST"]),
+        Route("/orders/{number:int}/pay", pay, methods=["POST"]),
+        Route("/orders/{number:int}/retry", retry, methods=["POST"]),
+        Route("/orders/{number:int}/invoice.pdf", invoice),
+        Route("/incidents/mail-server/{mood}", mail_server, methods=["POST"]),
+        Route("/incidents/kill", kill, methods=["POST"]),
     ],
 )

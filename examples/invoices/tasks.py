@@ -4,15 +4,23 @@ import httpx
 
 from examples.invoices import database, invoice, mail
 from examples.invoices.orders import Order
-from examples.invoices.settings import DATABASE, INVOICES, WEBHOOK
+from examples.invoices.settings import DATABASE, INVOICES, MAIL_PLACES, WEBHOOK
 from holdfast import CurrentJob, Holdfast, Permanent, Retry, current_job
 
 jobs = Holdfast(f"sqlite:///{DATABASE}")
+if hasattr(jobs, "queue"):  # TEMPORARY
+    jobs.queue("mail", max_size=MAIL_PLACES, when_full="reject")  # a web request must not wait: it is told 503
 http = httpx.Client(timeout=10)
+
+
+def invoice_of(number: int) -> str:
+    """At most one unfinished job per order, whoever asks, and however often."""
+    return f"invoice:{number}"
 
 
 @jobs.task(
     queue="mail",
+    unique=invoice_of,
     retry=Retry(max_attempts=12, base_delay=1, max_delay=60, never=(database.UnknownOrder,)),
     timeout=60,
 )
@@ -25,15 +33,18 @@ def send_invoice(number: int) -> str:
     # and before the job was done. A fence above 1 says that there was one, so ask before sending.
     if job.fence == 1 or not mail.accepted(message_id):
         _mail(job, order, message_id)
+    job.progress(2, 3, text="telling the team")
     _tell_the_team(job, order)
     return message_id
 
 
 def _mail(job: CurrentJob, order: Order, message_id: str) -> None:
+    job.progress(0, 3, text="writing the PDF")
     pdf = invoice.render(order)
     INVOICES.mkdir(parents=True, exist_ok=True)
     (INVOICES / f"invoice-{order.number}.pdf").write_bytes(pdf)
     job.check()  # cancelled, or past its time: this is the last moment to leave without a trace
+    job.progress(1, 3, text="handing it to the mail server")
     try:
         mail.send(mail.message(order, pdf, message_id))
     except mail.Refused as error:

@@ -1,6 +1,7 @@
 """Holdfast: background jobs for Python, from one process to many machines."""
 
 from holdfast.app import Holdfast
+from holdfast.client.filters import Filter
 from holdfast.clock import Duration
 from holdfast.context import CurrentJob, current_job
 from holdfast.errors import (
@@ -16,7 +17,6 @@ from holdfast.errors import (
     Stop,
     StoreError,
 )
-from holdfast.filters import Filter
 from holdfast.handles import Job, JobStatus, NewJob
 from holdfast.job import JobError, State
 from holdfast.options import EnqueueOptions, JobOptions, TaskOptions

@@ -8,21 +8,26 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
-from holdfast.asking import Asking
+from holdfast.client.asking import Asking
+from holdfast.client.filters import Filter, which
+from holdfast.client.link import Link
+from holdfast.client.operating import Operating
+from holdfast.client.producing import Producing
+from holdfast.client.queues import Queues
+from holdfast.client.registry import Registry
+from holdfast.client.staffing import Staffing
 from holdfast.clock import Clock, Duration, SystemClock
-from holdfast.filters import Filter, which
 from holdfast.handles import Job, JobStatus, NewJob
-from holdfast.link import Link
-from holdfast.operating import Operating
+from holdfast.headers import Carry
+from holdfast.job import Record, WhenFull
 from holdfast.options import Plan, TaskOptions
 from holdfast.policy import Retry
-from holdfast.producing import Producing
-from holdfast.registry import Registry
-from holdfast.staffing import Staffing
 from holdfast.store import Store
 from holdfast.task import AsyncTask, SyncTask, Task, TaskDecorator
 from holdfast.worker.embedded import Worker
@@ -41,6 +46,7 @@ class Parts:
     producing: Producing
     operating: Operating
     staffing: Staffing
+    queues: Queues
 
 
 class Holdfast:
@@ -48,8 +54,9 @@ class Holdfast:
 
     `url` picks the store; without one, HOLDFAST_URL or [tool.holdfast] do, at first use. `modules` are imported by
     workers, so that tasks defined elsewhere exist there (a package means its submodules too). `retry`, `timeout` and
-    `keep` (how long finished jobs are kept) are defaults for all tasks. Use it as a context manager to open the
-    store now and fail now.
+    `keep` (how long finished jobs are kept) are defaults for all tasks. `carry`: context variables whose values travel
+    with each job, from where it is enqueued to its handler. Use it as a context manager to open the store now and
+    fail now.
     """
 
     def __init__(
@@ -60,19 +67,23 @@ class Holdfast:
         retry: Retry = Retry(max_attempts=1),  # noqa: B008  # frozen
         timeout: Duration | None = None,
         keep: Duration = "24h",
+        carry: Sequence[ContextVar[Any]] = (),
         clock: Clock | None = None,
     ) -> None:
         options = {"retry": retry, "timeout": timeout, "keep": keep}
         defaults = Plan().changed(options, "Holdfast()", frozenset(options))
-        link, registry = Link(url, clock or SystemClock()), Registry(modules, defaults)
+        queues = Queues()
+        link, registry = Link(url, clock or SystemClock(), queues), Registry(modules, defaults)
         asking = Asking(link, registry.names)
+        carrying = Carry(carry)
         self._parts = Parts(
             link,
             registry,
             asking,
-            Producing(link, asking),
+            Producing(link, asking, carrying, queues),
             Operating(link, asking),
-            Staffing(self, link, registry),
+            Staffing(self, link, registry, queues),
+            queues,
         )
 
     # --- the store
@@ -109,6 +120,14 @@ class Holdfast:
     async def __aexit__(self, *exc: object) -> None:
         await asyncio.to_thread(self.close)
 
+    def stand_in(
+        self, place: Store, clock: Clock, unfinished: Callable[[Record], BaseException]
+    ) -> AbstractContextManager[None]:
+        """While it is entered, all that the app does with its store it does with `place`, by `clock`, in the caller's
+        own thread or loop; for tests. `place` must never suspend. What `result()` finds unfinished raises `unfinished`.
+        """
+        return self._parts.link.stand_in(place, clock, unfinished)
+
     # --- tasks
 
     @overload
@@ -125,6 +144,27 @@ class Holdfast:
         define = functools.partial(self._parts.registry.define, self._parts.producing, options=options)
         return define if fn is None else define(fn)
 
+    def queue(
+        self,
+        name: str,
+        *,
+        max_size: int | None = None,
+        when_full: WhenFull = "reject",
+        block_timeout: Duration | None = None,
+    ) -> None:
+        """Declares a queue: `max_size` is how many unfinished jobs it may have, running and waiting ones included.
+
+        `when_full`: what an enqueue does then. "reject": raises QueueFull; "block": waits for a place, up to
+        `block_timeout` (in a transaction, and inside a job of the same queue, it raises QueueFull at once);
+        "drop_oldest": the oldest job that was never started is cancelled for the new one; "drop_newest": drops what
+        was just given, whose handle says so.
+
+        The store keeps the declaration: the first enqueue into the queue lays it down, a worker that starts renews
+        it, and an operator's word (`holdfast queues set`) stands above both. ConfigError naming the parameter that
+        makes no sense, and for a queue that is declared otherwise already.
+        """
+        self._parts.queues.declare(name, max_size, when_full, block_timeout)
+
     @property
     def tasks(self) -> dict[str, Task[..., Any]]:
         """Every task by every name that it answers to, aliases included."""
@@ -135,8 +175,9 @@ class Holdfast:
     def enqueue_many(self, jobs: Iterable[NewJob[R]], *, connection: object = None) -> list[Job[R]]:
         """Stores bound jobs, each atomic by itself; with `connection`, all in the caller's own transaction.
 
-        Repeating the call with the same bound jobs is harmless. Raises IdConflict naming the jobs that were refused,
-        after all others were stored (with `connection`: nothing is stored then).
+        Repeating the call with the same bound jobs is harmless. Raises IdConflict, UniqueConflict or QueueFull with
+        the handles of the jobs that were accepted, and those that were refused, after all others were stored (with
+        `connection`: nothing is stored then).
         """
         return self._parts.producing.store_many(jobs, connection)
 
@@ -157,7 +198,10 @@ class Holdfast:
         return self._parts.operating.afind(which(where))
 
     def retry(self, *, dry_run: bool = False, **where: Unpack[Filter]) -> int:
-        """Retries all dead or cancelled jobs that match, and tells how many (`dry_run`: would be)."""
+        """Retries all dead or cancelled jobs that match, and tells how many (`dry_run`: would be).
+
+        A job whose unique key is another's now, or whose queue is full, stays as it is.
+        """
         return self._parts.operating.retry(which(where), dry_run=dry_run)
 
     async def aretry(self, *, dry_run: bool = False, **where: Unpack[Filter]) -> int:
@@ -171,6 +215,14 @@ class Holdfast:
     async def acancel(self, *, dry_run: bool = False, **where: Unpack[Filter]) -> int:
         """As `cancel`."""
         return await self._parts.operating.acancel(which(where), dry_run=dry_run)
+
+    def delete(self, *, dry_run: bool = False, **where: Unpack[Filter]) -> int:
+        """Deletes all jobs that match and do not run, and tells how many (`dry_run`: would be)."""
+        return self._parts.operating.delete(which(where), dry_run=dry_run)
+
+    async def adelete(self, *, dry_run: bool = False, **where: Unpack[Filter]) -> int:
+        """As `delete`."""
+        return await self._parts.operating.adelete(which(where), dry_run=dry_run)
 
     # --- workers
 

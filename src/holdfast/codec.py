@@ -68,21 +68,19 @@ class Signature:
         """
         kwargs = dict(kwargs)
         self._bind(args, kwargs)
-        call: dict[str, object] = {}
-        if args:
-            call["args"] = args
-        if kwargs:
-            call["kwargs"] = kwargs
-        try:
-            payload = _CALLS.encode(call)
-        except Exception as error:
-            self._refuse_unstorable(args, kwargs)
-            raise PayloadError(f"{self._name}(…): {error}") from error
+        payload = self._payload(_SPARSE, args, kwargs)
         if len(payload) > PAYLOAD_LIMIT:
             raise PayloadError(f"{self._name}(…): the arguments are {_too_large(payload)}; pass {_REFERENCE}")
         if _has_long_number(payload):
             self._refuse_unstorable(args, kwargs)
-        self._refuse_changed(payload, args, kwargs)
+        try:
+            self._refuse_changed(payload, args, kwargs)
+        except PayloadError:
+            whole = self._payload(_ENCODER, args, kwargs)
+            if whole == payload:
+                raise
+            self._refuse_changed(whole, args, kwargs)  # a model's default may be what tells it from others in a union
+            return whole
         return payload
 
     def decode(self, payload: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
@@ -136,6 +134,18 @@ class Signature:
             self._signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self._name}() {error}") from None
+
+    def _payload(self, encoder: Encoder, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
+        call: dict[str, object] = {}
+        if args:
+            call["args"] = args
+        if kwargs:
+            call["kwargs"] = kwargs
+        try:
+            return encoder.encode(call)
+        except Exception as error:
+            self._refuse_unstorable(args, kwargs)
+            raise PayloadError(f"{self._name}(…): {error}") from error
 
     def _read(self, payload: bytes) -> _Call:
         try:
@@ -460,6 +470,8 @@ def _why_no_json(value: object) -> str | None:
     if isinstance(error, UnicodeEncodeError):
         lone = error.object[error.start]
         return f"the str holds the lone surrogate {lone!r}, which UTF-8 cannot; replace it or pass bytes"
+    if isinstance(error, models.ModelMisfit):
+        return str(error)
     return f"<object of type {_type_of(value)}> cannot be stored as JSON; pass {_STORABLE}, or a key"
 
 
@@ -483,26 +495,46 @@ def _error_of(value: object) -> Exception | None:
     return None
 
 
-def _loss(given: object, back: object, label: str, *, free: bool) -> _Fault | None:
+def _loss(given: object, back: object, label: str, hint: _Hint) -> _Fault | None:
     """The first place where `back`, made of `given` by JSON and the hint, differs from what was passed.
 
-    `free`: anything goes somewhere in the hint, so that a list for a tuple is not what the hint asked for.
+    `hint.free`: anything goes somewhere in it, so that a list for a tuple is not what the hint asked for.
     """
-    todo: list[tuple[object, object, _Path]] = [(given, back, (None, "{0}", label))]
+    todo: list[tuple[object, object, _Path, bool]] = [(given, back, (None, "{0}", label), False)]
     while todo:
-        one, other, path = todo.pop()
+        one, other, path, in_model = todo.pop()
         if _equal(one, other):
             continue
-        reason = _why_changed(one, other, free=free)
-        if reason:
-            return _Fault(_spelt_path(path), reason)
-        twins = {step: twin for _, step, twin in _parts(other) or ()}
-        todo += [
-            (part, twins[step], (path, spelling, step))
-            for spelling, step, part in reversed(_parts(one) or ())
+        same_type = type(one) is type(other)
+        below_model = same_type and (in_model or models.is_model(one))
+        twins = {step: twin for _, step, twin in _pieces(other)}
+        below: list[tuple[object, object, _Path, bool]] = [
+            (part, twins[step], (path, spelling, step), below_model)
+            for spelling, step, part in reversed(_pieces(one))
             if step in twins
         ]
+        reason = _why_changed(one, other, free=hint.free)
+        if not reason and hint.exact and (same_type or in_model) and all(_equal(*pair[:2]) for pair in below):
+            reason = _why_unequal(one, other)
+        if reason:
+            return _Fault(_spelt_path(path), reason)
+        todo += below
     return None
+
+
+def _pieces(value: object) -> _Parts:
+    fields = models.fields_of(value)
+    if fields is None:
+        return _parts(value) or []
+    return [(".{0}", name, part) for name, part in fields.items()]
+
+
+def _why_unequal(given: object, back: object) -> str:
+    if models.is_model(given):
+        return "it would not come back equal; a pydantic model is stored without private attributes"
+    if _shown(given) == _shown(back):
+        return f"{_shown(given)} would not come back equal"
+    return f"{_shown(given)} would come back as {_shown(back)}"
 
 
 def _why_changed(given: Any, back: Any, *, free: bool) -> str | None:
@@ -529,7 +561,7 @@ def _why_keys_changed(given: Any, back: Any) -> str | None:
 
 def _loses_its_type(given: object, back: object, *, free: bool) -> bool:
     kind = type(back)
-    if _field_names(given) is not None:
+    if _field_names(given) is not None or models.is_model(given):
         return kind is not type(given)
     if kind in (str, int, float, bool) or (free and kind in (list, dict)):
         return not isinstance(given, kind)
@@ -551,10 +583,11 @@ def _equal(one: object, other: object) -> bool:
 def _located(error: Exception, label: str) -> _Fault:
     if not isinstance(error, msgspec.ValidationError):
         return _Fault(label, f"{type(error).__name__}: {error}")
+    below = error.__cause__.path if isinstance(error.__cause__, models.ModelMisfit) else ""
     reason, _, where = str(error).rpartition(" - at ")
     if "`$" not in where:
-        return _Fault(label, str(error))
-    return _Fault(where.replace("`", "").replace("$", label, 1), reason)
+        return _Fault(label + below, str(error))
+    return _Fault(where.replace("`", "").replace("$", label, 1) + below, reason)
 
 
 def _spelt_path(path: _Path) -> str:
@@ -634,5 +667,5 @@ def _plain_or_sparse(value: object) -> object:
 
 
 _ENCODER = Encoder(enc_hook=_plain_or_model)
-_CALLS = Encoder(enc_hook=_plain_or_sparse)
+_SPARSE = Encoder(enc_hook=_plain_or_sparse)
 _CALL = Decoder(_Call)

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar, cast
 from uuid import UUID
 
 from holdfast.errors import ConfigError, Stop, StopReason
+from holdfast.headers import headers_of
 from holdfast.job import MESSAGE_LIMIT, REASON_LIMIT, SAVED_LIMIT, Note, cut, new_id
 
 T = TypeVar("T")
@@ -112,7 +113,7 @@ class CurrentJob:
     def headers(self) -> Mapping[str, str]:
         """What travelled with the job: `using(headers=...)`, and the app's `carry` variables as JSON."""
         if isinstance(self._headers, str):
-            self._headers = MappingProxyType(_read(self._headers))
+            self._headers = MappingProxyType(headers_of(self._headers))
         return self._headers
 
     @property
@@ -245,14 +246,6 @@ def _text(value: object, parameter: str) -> str:
     if isinstance(value, str):
         return value
     raise ConfigError(f"{parameter}={value!r}: a text; use str() or an f-string")
-
-
-def _read(headers: str) -> dict[str, str]:
-    if not headers:
-        return {}
-    from holdfast.codec import from_json  # see above
-
-    return cast("dict[str, str]", from_json(headers))
 
 
 def _running_loop() -> bool:

@@ -19,25 +19,32 @@ R_co = TypeVar("R_co", covariant=True)
 class Asked(Protocol):
     """What a handle asks of its app."""
 
-    def status(self, job: Job[R]) -> JobStatus[R]: ...
-    async def astatus(self, job: Job[R]) -> JobStatus[R]: ...
-    def result(self, job: Job[R], timeout: Duration | None) -> R: ...
-    async def aresult(self, job: Job[R], timeout: Duration | None) -> R: ...
-    def cancel(self, id: UUID, reason: str) -> bool: ...
-    async def acancel(self, id: UUID, reason: str) -> bool: ...
-    def retry(self, id: UUID) -> None: ...
-    async def aretry(self, id: UUID) -> None: ...
+    def status(self, job: Job[R], /) -> JobStatus[R]: ...
+    async def astatus(self, job: Job[R], /) -> JobStatus[R]: ...
+    def result(self, job: Job[R], timeout: Duration | None, /) -> R: ...
+    async def aresult(self, job: Job[R], timeout: Duration | None, /) -> R: ...
+    def cancel(self, id: UUID, reason: str, /) -> bool: ...
+    async def acancel(self, id: UUID, reason: str, /) -> bool: ...
+    def retry(self, id: UUID, /) -> None: ...
+    async def aretry(self, id: UUID, /) -> None: ...
+    def delete(self, id: UUID, /) -> None: ...
+    async def adelete(self, id: UUID, /) -> None: ...
 
 
 @dataclass(frozen=True)
 class JobStatus(Generic[R_co]):
-    """What one read found at one moment; it never changes. `errors` holds the kept errors, the oldest first."""
+    """What one read found at one moment; it never changes. `errors` holds the kept errors, the oldest first.
+
+    `progress`, from 0 to 1, and `text` are what the last attempt said of itself.
+    """
 
     id: UUID
     task: str
     queue: str
     state: State
     attempt: int
+    progress: float | None
+    text: str | None
     enqueued_at: datetime
     due_at: datetime | None
     started_at: datetime | None
@@ -120,13 +127,22 @@ class Job(Generic[R_co]):
     def retry(self) -> None:
         """Gives a dead or cancelled job a new life: same id, attempts from 0, its history kept.
 
-        Raises JobNotFound, or StoreError if the job is in another state.
+        Raises JobNotFound; StoreError if the job is in another state, or its unique key is another job's now; QueueFull
+        if its queue has no place.
         """
         self._asked.retry(self.id)
 
     async def aretry(self) -> None:
         """As `retry`."""
         await self._asked.aretry(self.id)
+
+    def delete(self) -> None:
+        """Deletes the job, with its history and result. Raises JobNotFound, or StoreError if it is running."""
+        self._asked.delete(self.id)
+
+    async def adelete(self) -> None:
+        """As `delete`."""
+        await self._asked.adelete(self.id)
 
     def __repr__(self) -> str:
         return f"<Job {self.id}>"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import sys
 import types
 import typing
@@ -65,7 +66,7 @@ def portable(hint: Any) -> Any:
     TypeError if pydantic cannot read such a part, or is too old.
     """
     if _is_pydantic(hint):
-        adapter = _adapter(hint)
+        adapter = _adapter(hint)  # made here, so that a definition that cannot be used is found with the hint
         return hint if _has_instances(hint) else _stand_in(hint, adapter)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is None or origin is typing.Literal:
@@ -97,7 +98,7 @@ def write(value: object, *, sparse: bool) -> bytes | None:
 
     `sparse`: without what was not set, where an equal model is read back from the rest.
     """
-    kind = type(value)
+    kind: Any = type(value)
     serializer: Any = getattr(kind, "__pydantic_serializer__", None)
     if serializer is None:
         if not _is_pydantic(kind):
@@ -115,17 +116,18 @@ def _sparse(value: object, full: bytes, short: bytes) -> bytes:
     if short == full:
         return full
     try:
-        back = _adapter(type(value)).validate_json(short, by_alias=True, by_name=True)
-        return short if back == value else full
+        kind: Any = type(value)
+        same = bool(_adapter(kind).validate_json(short, by_alias=True, by_name=True) == value)
     except Exception:  # noqa: BLE001  # a validator's own code runs here; the whole says what is wrong
-        return full
+        same = False
+    return short if same else full
 
 
 # ---- which hints are pydantic's
 
 
 def _is_pydantic(kind: object) -> TypeGuard[type]:
-    if not isinstance(kind, type) or isinstance(kind, types.GenericAlias):
+    if not inspect.isclass(kind) or isinstance(kind, types.GenericAlias):  # list[int] says that it is a class
         return False
     if hasattr(kind, "__pydantic_validator__"):
         return True
@@ -133,7 +135,7 @@ def _is_pydantic(kind: object) -> TypeGuard[type]:
     return hasattr(kind, "__get_pydantic_core_schema__") and not known
 
 
-def _has_instances(kind: type) -> bool:
+def _has_instances(kind: type[Any]) -> bool:
     """Whether what is read is an instance of `kind`, which EmailStr's texts are not; and no dataclass, which the
     codec would read without pydantic's validators.
     """
@@ -145,7 +147,7 @@ def _has_instances(kind: type) -> bool:
 def _portable_annotated(hint: Any) -> Any:
     whole = any(_is_pydantics_word(word) for word in hint.__metadata__)
     if whole:
-        return _stand_in(hint, _adapter(hint))
+        return _stand_in(hint, _make_adapter(hint))
     part = portable(hint.__origin__)
     return hint if part is hint.__origin__ else typing.Annotated[(part, *hint.__metadata__)]
 
@@ -162,7 +164,7 @@ def _portable_union(hint: Any) -> Any:
         return hint
     if len(members) == 1:
         return typing.Optional[portable(members[0])]  # noqa: UP045  # a stand-in's class may not know `|`
-    return _stand_in(hint, _adapter(hint))
+    return _stand_in(hint, _make_adapter(hint))
 
 
 def _within(hint: Any) -> bool:
@@ -177,15 +179,21 @@ def _stand_in(hint: Any, adapter: TypeAdapter[Any]) -> type:
 
 
 @functools.lru_cache(maxsize=1024)
-def _adapter(hint: Any) -> TypeAdapter[Any]:
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return _make_adapter(kind)
+
+
+def _make_adapter(hint: Any) -> TypeAdapter[Any]:
     try:
         import pydantic
     except ImportError as error:
         raise TypeError(f"it needs pydantic, which cannot be imported: {error}") from error
     if tuple(int(part) for part in pydantic.VERSION.split(".")[:2]) < OLDEST:
         raise TypeError(f"it needs pydantic {'.'.join(map(str, OLDEST))} or newer, this is {pydantic.VERSION}")
+    # A model has a configuration of its own; all else reads bytes as the codec writes them.
+    config: pydantic.ConfigDict = {"val_json_bytes": "base64"}
     try:
-        return pydantic.TypeAdapter(hint)
+        return pydantic.TypeAdapter(hint, config=None if hasattr(hint, "__pydantic_validator__") else config)
     except Exception as error:
         raise TypeError(f"pydantic cannot read it: {_one_line(error)}") from error
 

@@ -8,9 +8,11 @@ from typing import Any, Literal, NamedTuple, TypedDict, cast
 
 from holdfast.clock import Duration, Instant, Span, instant, span
 from holdfast.errors import ConfigError
+from holdfast.headers import Headers, own_headers
 from holdfast.job import Terms
 from holdfast.naming import named
 from holdfast.policy import Retry
+from holdfast.unique import Unique, as_unique
 
 PRIORITY_MOST = 100
 TAGS_MOST, TAG_LENGTH_MOST = 20, 100
@@ -33,6 +35,7 @@ class TaskOptions(EnqueueOptions, total=False):
     name: str  # default: module.qualname, __main__ resolved to the real module
     aliases: Sequence[str]  # names that old jobs may still carry
     run_in: Literal["thread", "process"]  # default: a thread for a plain function, the loop for an async one
+    unique: Unique | Callable[..., str] | None  # a function: of the task's own arguments, at enqueue
 
 
 class JobOptions(EnqueueOptions, total=False):
@@ -40,6 +43,8 @@ class JobOptions(EnqueueOptions, total=False):
 
     delay: Duration
     at: datetime  # aware
+    unique: str | Unique | Callable[..., str] | None  # in place of what the task says; None: no key
+    headers: Mapping[str, str]  # read by the handler as current_job().headers
     connection: object
 
 
@@ -54,6 +59,8 @@ class Plan(NamedTuple):
     tags: tuple[str, ...] = ()
     delay: Span = 0
     at: Instant | None = None
+    unique: Unique | None = None
+    headers: Headers | None = None
     connection: object = None
 
     @property
@@ -110,6 +117,8 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "tags": _tags,
     "delay": span,
     "at": instant,
+    "unique": as_unique,
+    "headers": own_headers,
     "connection": _as_is,
 }
 ENQUEUE = frozenset(EnqueueOptions.__annotations__)

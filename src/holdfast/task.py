@@ -11,10 +11,12 @@ from uuid import UUID
 from holdfast.context import CurrentJob, current
 from holdfast.errors import ConfigError
 from holdfast.handles import Job, NewJob
-from holdfast.job import Draft, new_id
+from holdfast.headers import Headers
+from holdfast.job import Draft, UniqueKey, new_id
 from holdfast.naming import default_name, named
 from holdfast.options import ENQUEUE, USING, JobOptions, Plan
 from holdfast.policy import Retry
+from holdfast.unique import Call, not_one_for_all
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -28,6 +30,7 @@ R = TypeVar("R")
 class Maker(Protocol):
     """What a task needs from its app: to store its jobs, and to make handles of them."""
 
+    def headers(self, own: Headers | None) -> str: ...
     def store(self, job: NewJob[R], connection: object) -> Job[R]: ...
     async def astore(self, job: NewJob[R], connection: object) -> Job[R]: ...
     def job(self, id: UUID | str) -> Job[Any]: ...
@@ -51,6 +54,7 @@ class Task(Generic[P, R]):
     ) -> None:
         functools.update_wrapper(cast("Any", self), fn)  # first: the function's own attributes must not become ours
         self.__dict__.pop("signature", None)
+        self.__dict__.pop("_parameters", None)
         self._maker = maker
         self.fn = fn
         self.name = name
@@ -66,6 +70,10 @@ class Task(Generic[P, R]):
         from holdfast.codec import Signature  # at the first call: it costs what all the rest costs to import
 
         return Signature(self.fn)
+
+    @functools.cached_property
+    def _parameters(self) -> inspect.Signature:
+        return inspect.signature(self.fn)
 
     @property
     def queue(self) -> str:
@@ -95,7 +103,10 @@ class Task(Generic[P, R]):
         return self._bound(args, kwargs)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """Stores a job with these arguments; durable when it returns. Raises what `bind` raises, and StoreError."""
+        """Stores a job with these arguments; durable when it returns.
+
+        Raises what `bind` raises, StoreError, and by its options UniqueConflict or QueueFull.
+        """
         return self._maker.store(self._bound(args, kwargs), self.plan.connection)
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
@@ -121,8 +132,14 @@ class Task(Generic[P, R]):
                 plan.at,
                 plan.tags,
                 alone=self.in_process,
+                unique=self._key(args, kwargs, payload) if plan.unique else None,
+                headers=self._maker.headers(plan.headers),
             )
         )
+
+    def _key(self, args: tuple[object, ...], kwargs: dict[str, object], payload: bytes) -> UniqueKey | None:
+        call = Call(self._parameters, args, kwargs, payload)
+        return self.plan.unique.of(self.name, call) if self.plan.unique else None
 
     def _inside(self) -> Token[CurrentJob] | None:
         """Enters a detached job for a direct call outside of one."""
@@ -183,7 +200,8 @@ def define(maker: Maker, fn: Callable[..., Any], defaults: Plan, options: Mappin
     aliases: Sequence[str] = options.pop("aliases", ())
     if not isinstance(aliases, (list, tuple)):
         raise ConfigError(f"aliases={aliases!r}: a list of names, for example aliases=('shop.old_name',)")
-    plan = defaults.changed(options, f"@task on {name}", ENQUEUE)
+    unique = not_one_for_all(options.pop("unique", None), "unique")
+    plan = defaults.changed(options, f"@task on {name}", ENQUEUE)._replace(unique=unique)
     kind = AsyncTask[..., Any] if inspect.iscoroutinefunction(fn) else SyncTask[..., Any]
     return kind(maker, fn, name, aliases, plan, in_process=in_process)
 

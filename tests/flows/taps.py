@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast import Holdfast, current_job, link
+from holdfast import Holdfast, current_job
+from holdfast.client import link
 from holdfast.clock import Span
 from holdfast.store import Store
 from holdfast.stores import open_store

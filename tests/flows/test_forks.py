@@ -287,7 +287,7 @@ def test_a_handler_that_forks_loses_and_doubles_nothing(
 # A store that does not answer: the enqueue is done or not, and its caller never hears of it.
 SILENT = """
     import asyncio
-    from holdfast import link
+    from holdfast.client import link
     from holdfast.stores import open_store
 
     class Silent:

@@ -3,25 +3,32 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID, uuid4
 
 from holdfast.clock import HOUR, SECOND, Instant, Span
 from holdfast.job import (
+    Cancelled,
     Claim,
     Draft,
     Failed,
     Failure,
     Loss,
     Lost,
+    QueueTerms,
     Record,
+    Released,
+    Snoozed,
     State,
+    Succeeded,
     Terms,
+    UniqueKey,
     Verdict,
+    WhenFull,
     new_id,
 )
 from holdfast.policy import decide
-from holdfast.store import LEASE, Settled, Store, Where
+from holdfast.store import LEASE, QueueStats, Receipt, Settled, Store, Where
 
 PATIENCE = 30  # seconds, for whatever a test waits for
 TERMS = Terms(max_attempts=3, base_delay=10 * SECOND, max_delay=HOUR, jitter=0.0, max_crashes=2, keep=HOUR)
@@ -174,3 +181,116 @@ async def elsewhere(program: Callable[[Store], Awaitable[Any]], store: Store) ->
 
     async with asyncio.timeout(PATIENCE):
         return await asyncio.to_thread(asyncio.run, visit())
+
+
+# --- keys and bounds
+
+
+def keyed(**changes: Any) -> Draft:
+    """A draft that wants the key "k"; options of the key by their own names."""
+    of_key = {name: changes.pop(name) for name in ("text", "until", "hold", "on_clash") if name in changes}
+    return draft(unique=UniqueKey(**{"text": "k"} | of_key), **changes)
+
+
+async def bound(store: Store, size: int | None, when_full: WhenFull = "reject", queue: str = "mail") -> None:
+    await store.configure({queue: QueueTerms(size, when_full)}, by="worker")
+
+
+async def receipt(store: Store, job: Draft) -> Receipt:
+    [answer] = await store.enqueue([job])
+    assert answer.id == job.id
+    return answer
+
+
+async def answer(store: Store, job: Draft) -> str:
+    return (await receipt(store, job)).answer
+
+
+async def answers(store: Store, jobs: Sequence[Draft]) -> list[str]:
+    receipts = await store.enqueue(jobs)
+    assert [each.id for each in receipts] == [job.id for job in jobs]
+    return [each.answer for each in receipts]
+
+
+async def retried(store: Store, *ids: UUID) -> list[str]:
+    return [each.answer for each in await store.retry(ids)]
+
+
+async def stats_of(store: Store, queue: str = "mail") -> QueueStats | None:
+    [stats] = [each for each in (await store.stats()).queues if each.name == queue] or [None]
+    return stats
+
+
+async def admitted(store: Store, queue: str = "mail") -> int | None:
+    """The places taken in a bounded queue; it must be as many as its unfinished jobs are."""
+    stats = await stats_of(store, queue)
+    assert stats is not None
+    unfinished = [row for row in await listing(store, Where(queue=queue)) if row.finished_at is None]
+    assert stats.admitted in (None, len(unfinished)), "the places taken are not the unfinished jobs"
+    return stats.admitted
+
+
+Way: TypeAlias = Callable[[Store, UUID], Awaitable[object]]  # what becomes of a job that is the only one in its queue
+
+
+async def _grab(store: Store, job_id: UUID) -> Claim:
+    [job] = await (await hand(store)).claim(2, [(await record(store, job_id)).queue])
+    assert job.id == job_id
+    return job
+
+
+def _settles(verdict: Verdict) -> Way:
+    async def way(store: Store, job_id: UUID) -> None:
+        settled = await finish(store, job := await _grab(store, job_id), verdict)
+        assert settled.answer == "accepted"
+        assert (await finish(store, job, verdict)).answer == "replayed"
+
+    return way
+
+
+async def _is_cancelled_while_it_runs(store: Store, job_id: UUID) -> None:
+    job = await _grab(store, job_id)
+    await store.cancel([job_id])
+    assert (await finish(store, job, BOOM)).state == "cancelled"
+
+
+async def _is_cancelled_before(store: Store, job_id: UUID) -> None:
+    assert list(await store.cancel([job_id])) == ["cancelled"]
+    assert list(await store.cancel([job_id])) == ["final"]
+
+
+async def _is_reclaimed(store: Store, job_id: UUID, loss: Loss = LOSS) -> Hand:
+    job = await _grab(store, job_id)
+    await store.retire(job.worker, loss)
+    sweeper = await hand(store)
+    assert list(await sweeper.reclaim()) == [job_id]
+    return sweeper
+
+
+async def _is_lost(store: Store, job_id: UUID, loss: Loss = LOSS) -> None:
+    assert await (await _is_reclaimed(store, job_id, loss)).sweep() == [job_id]
+
+
+async def _kills_its_workers(store: Store, job_id: UUID) -> None:
+    for _ in range(TERMS.max_crashes):
+        await _is_lost(store, job_id, LOSS._replace(culprit=True))
+
+
+# Every way to a final state, and every way of a started job on which it stays unfinished.
+ENDS: dict[str, Way] = {
+    "succeeds": _settles(Succeeded(b"1")),
+    "dies": _settles(FINAL_BOOM),
+    "gives up": _settles(Cancelled("not wanted")),
+    "is cancelled while it runs": _is_cancelled_while_it_runs,
+    "is cancelled before it runs": _is_cancelled_before,
+    "kills its workers": _kills_its_workers,
+}
+GOES_ON: dict[str, Way] = {
+    "is claimed": _grab,
+    "fails": _settles(BOOM),
+    "is failed and due at once": _settles(Failed(BOOM.error, after=0)),
+    "is snoozed": _settles(Snoozed(5)),
+    "is released": _settles(Released()),
+    "is lost": _is_lost,
+    "is reclaimed": _is_reclaimed,
+}

@@ -410,7 +410,7 @@ async def test_what_cannot_be_used_as_connection_is_named(store: SqliteStore, fi
         pass
     foreign = type("Connection", (), {"__module__": "pysqlite3.dbapi2"})()
     for connection, match in (
-        (object(), r"object.*accepted is a sqlite3\.Connection"),
+        (object(), r"object.*accepted are a sqlite3\.Connection"),
         (foreign, "two copies of SQLite"),
         (shop, "closed"),
     ):

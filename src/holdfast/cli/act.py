@@ -16,10 +16,10 @@ from holdfast.app import Holdfast, parts_of
 from holdfast.cli import ids, show
 from holdfast.cli.ends import REFUSED, NothingMatched, Refused, Wrong
 from holdfast.cli.options import filter_options, operated, url_option, wanted
+from holdfast.client.filters import Filter, which
 from holdfast.clock import moment
 from holdfast.errors import JobNotFound, StoreError
 from holdfast.errors import Refused as RefusedByStore
-from holdfast.filters import Filter, which
 from holdfast.job import TRANSITIONS, Event, Record, State
 from holdfast.observe.visible import visible
 from holdfast.store import Where

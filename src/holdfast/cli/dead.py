@@ -17,8 +17,8 @@ from holdfast.cli import ids, show
 from holdfast.cli.ends import NothingMatched, Wrong
 from holdfast.cli.options import filter_without, operated, url_option, wanted
 from holdfast.cli.shapes import shape
+from holdfast.client.filters import which
 from holdfast.clock import DAY, HOUR, Instant
-from holdfast.filters import which
 from holdfast.job import Record, State
 from holdfast.observe.visible import visible
 from holdfast.store import Where

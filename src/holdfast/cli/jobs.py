@@ -13,7 +13,7 @@ from holdfast.app import Holdfast, parts_of
 from holdfast.cli import ids, show
 from holdfast.cli.ends import NothingMatched, Wrong
 from holdfast.cli.options import filter_options, operated, url_option, wanted
-from holdfast.filters import which
+from holdfast.client.filters import which
 from holdfast.job import Record
 from holdfast.store import Where
 

@@ -11,10 +11,10 @@ import click
 
 from holdfast.app import Holdfast, parts_of
 from holdfast.cli.load import load_app
+from holdfast.client.filters import Filter
 from holdfast.clock import SECOND, span
 from holdfast.config import setting
 from holdfast.errors import ConfigError
-from holdfast.filters import Filter
 
 C = TypeVar("C", bound=Callable[..., Any])
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from holdfast.app import Holdfast, parts_of
 from holdfast.cli.load import load_app
+from holdfast.client.link import LOADING
 from holdfast.errors import ConfigError
-from holdfast.link import LOADING
 from holdfast.observe.logging import adopt_root, configure
 from holdfast.task import Task
 from holdfast.worker.blackbox import BlackBox

@@ -1,7 +1,7 @@
 """Crew: wires the roles of one worker together. start -> claim, run, finish -> stop.
 
 It stops claims, jobs, outcomes and lease, in this order. The roles, a file each: fetcher, slots, attempts, runner,
-executors, finisher, keeper, janitor, pulse; loop repeats their steps.
+executors, finisher, notes, keeper, janitor, pulse; loop repeats their steps.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from holdfast.around import Around
 from holdfast.clock import SECOND, Clock, Duration, Span, span
 from holdfast.errors import ConfigError, StoreError
 from holdfast.job import Loss, Outcome
 from holdfast.naming import named
 from holdfast.observe.logging import jobs, tell, workers
+from holdfast.resource import Opening, Resources
 from holdfast.store import Line, Store
 from holdfast.task import Task
 from holdfast.worker.attempts import Attempts
@@ -31,12 +33,14 @@ from holdfast.worker.janitor import Janitor
 from holdfast.worker.keeper import KeeperThread
 from holdfast.worker.keeper import OnLoop as ToLoop
 from holdfast.worker.loop import Signal, Trouble, repeat
+from holdfast.worker.notes import Notes
 from holdfast.worker.processes.launch import Launch
 from holdfast.worker.pulse import Pulse, resident
 from holdfast.worker.runner import GRACE, Run
 from holdfast.worker.slots import Slots
 
 FLUSH = 5.0  # seconds that the store has for the last outcomes
+NOTES_FLUSH = 1.0  # and then for what handlers said of themselves
 RELIEF = 1.0  # seconds that a worn worker waits to be replaced before it goes on claiming
 MIB = 2**20
 CONCURRENCY_MOST = 10_000
@@ -79,6 +83,8 @@ class Crew:
         max_jobs: int | None = None,
         max_memory: int | None = None,
         launch: Callable[[], Launch | None] = lambda: None,
+        resources: Resources | None = None,
+        around: Around | None = None,
     ) -> None:
         self._supply = supply
         self._queues = _queues(queues)
@@ -90,6 +96,9 @@ class Crew:
         self._max_jobs = max_jobs
         self._max_memory = max_memory  # bytes
         self._launch = launch
+        self._resources = resources or Resources()
+        self._around = around
+        self._opening: Opening | None = None
         self.identity = Identity(clock)
         self._hurry = Signal()
         self._main: asyncio.Task[None] | None = None
@@ -106,7 +115,10 @@ class Crew:
     # --- the life of a worker, on its loop
 
     async def astart(self) -> None:
-        """Opens the store, registers, and starts claiming. Raises StoreError or ConfigError if it cannot."""
+        """Opens the store and the resources, registers, and starts claiming.
+
+        Raises StoreError, ResourceError or ConfigError if it cannot.
+        """
         if self._main is not None:
             raise ConfigError("this worker runs already")
         self._store, self._tasks = self._supply()
@@ -115,10 +127,12 @@ class Crew:
             _refuse_processes(self._tasks)
         self.identity = Identity(self._clock)  # never one that was retired
         await self._store.open()
-        self._wire(launch)
         try:
+            self._opening = await self._resources.aopen()
+            self._wire(launch)
             await self._register()
         except BaseException:
+            await self._close_resources()
             await self._store.close()
             raise
         if self._supervisor is None:
@@ -141,6 +155,7 @@ class Crew:
         self._departure = Departure()
         self._keeper: KeeperThread | None = None
         self._finisher = Finisher(self._store, self._stale, self._box.end)
+        self._notes = Notes(self._store)
         self._attempts = Attempts(
             self._tasks,
             self._finisher,
@@ -149,6 +164,8 @@ class Crew:
             self._concurrency,
             lambda: self.identity,
             self._freed,
+            notes=self._notes,
+            around=self._around,
         )
         self._attempts.overdue = self._overdue
         if launch is not None:
@@ -227,6 +244,7 @@ class Crew:
                 group.create_task(repeat(role, step, self._working))
                 for role, step in (
                     ("finisher", self._finisher.step),
+                    ("notes", self._notes.step),
                     ("promote", self._janitor.promote_step),
                     ("reclaim", self._janitor.reclaim_step),
                     ("prune", self._janitor.prune_step),
@@ -239,6 +257,7 @@ class Crew:
             await self._drain()
             self._working.set()
             self._finisher.arrived.poke()
+            self._notes.wake()
             if (
                 self._departure.unsettled
             ):  # the store does not answer, so the steps under way will not end by themselves
@@ -269,6 +288,8 @@ class Crew:
         finally:
             self._pulse.stop()
             self._attempts.in_threads.close()  # busy ones end after their handler
+            self._notes.close()
+            await self._close_resources()
         self._main = None
         if self._departure.forced:
             self.linger()
@@ -301,6 +322,7 @@ class Crew:
         await self._attempts.end_processes()
         self._departure.forced = list(self._slots.running.values())
         self._departure.unsettled = await self._finisher.flush(FLUSH, self._clock.monotonic)
+        await self._flush_notes()
         self._tell_departure()
 
     async def _until_idle(self, seconds: float, hurry: Signal | None) -> None:
@@ -314,6 +336,17 @@ class Crew:
             if left <= 0:
                 return
             await self._slots.changed.wait(left)
+
+    async def _flush_notes(self) -> None:
+        lost = await self._notes.flush(0 if self._departure.unsettled else NOTES_FLUSH)
+        if lost:
+            text = "progress and lines of this many attempts were not written"
+            tell(workers, logging.WARNING, "notes-lost", worker=self.identity.id, attempts=lost, message=text)
+
+    async def _close_resources(self) -> None:
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            await opening.aclose()
 
     def insist(self) -> None:
         """Ends the patience of a stop under way: its deadline counts from now."""

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from holdfast.around import Around
 from holdfast.clock import SECOND, Clock
 from holdfast.job import Claim, Failed, Lost, Outcome, Released, Succeeded, Verdict
 from holdfast.observe.logging import jobs, place, tell
@@ -17,6 +18,7 @@ from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.executors import InThreads, OnLoop
 from holdfast.worker.finisher import Finisher
 from holdfast.worker.identity import Identity
+from holdfast.worker.notes import Notes
 from holdfast.worker.processes.launch import Launch
 from holdfast.worker.pulse import STACK_MOST, stack_of_thread
 from holdfast.worker.report import tell_failed, tell_lost, tell_of
@@ -40,6 +42,9 @@ class Attempts:
         concurrency: int,
         identity: Callable[[], Identity],
         freed: Callable[[Run], None],
+        *,
+        notes: Notes,
+        around: Around | None,
     ) -> None:
         self.finished = 0
         self.overdue: Callable[[Run, str], object] | None = None  # told of a thread that goes on, and of its stack
@@ -52,6 +57,8 @@ class Attempts:
         self._clock = clock
         self._identity = identity
         self._freed = freed
+        self._notes = notes
+        self._around = around
 
     def begin(self, claim: Claim) -> Run | None:
         """Starts an attempt; None if that cannot be, which is an end in itself."""
@@ -69,7 +76,8 @@ class Attempts:
             )
             self._finisher.add(decide(claim, Released(f"no task {claim.task!r} in this worker", unknown=True)))
             return None
-        run = begun(claim, task, self._identity().held, self._clock.monotonic(), self._box)
+        now, held = self._clock.monotonic(), self._identity().held
+        run = begun(claim, task, held, now, self._box, self._notes, self._around or None)
         if jobs.isEnabledFor(logging.INFO):
             tell_of(run.claim, logging.INFO, "started", waited=waited(claim) / SECOND)
         try:
@@ -86,7 +94,9 @@ class Attempts:
         """Says how processes for single attempts find the app; a process that reaches a limit is replaced."""
         from holdfast.worker.processes.executor import InProcesses  # with the codec, which costs what all the rest does
 
-        self._in_processes = InProcesses(self._ended, launch, self._box, max_jobs=max_jobs, max_memory=max_memory)
+        self._in_processes = InProcesses(
+            self._ended, launch, self._box, self._notes, max_jobs=max_jobs, max_memory=max_memory
+        )
 
     async def end_processes(self) -> None:
         """Ends all processes, busy or not, and settles what ran in them."""
@@ -103,6 +113,7 @@ class Attempts:
     def _ended(self, run: Run, verdict: Verdict | None) -> None:
         """An attempt's code has ended: settle it, and free its slot."""
         run.settled()
+        self._notes.ended(run.claim)
         outcome = None if verdict is None else decide(run.claim, verdict)
         if outcome is None:
             self._box.end(run.key)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import threading
 import time
 from typing import Any, Literal
 
+from holdfast.around import Around
 from holdfast.clock import SECOND, Instant, short
-from holdfast.context import CurrentJob, current
+from holdfast.context import CurrentJob, Notebook, current
 from holdfast.errors import ArgumentsChanged, Stop, StopReason
 from holdfast.job import Cancelled, Claim, Failed, Failure, Released, Succeeded, Verdict
 from holdfast.observe.logging import jobs, tell
@@ -29,6 +31,7 @@ class Run:
 
     __slots__ = (
         "apart",
+        "around",
         "box",
         "claim",
         "deadline",
@@ -53,6 +56,7 @@ class Run:
         started: float,
         deadline: float | None,
         box: BlackBox | None,
+        around: Around | None = None,
     ) -> None:
         self.claim = claim
         self.task = task
@@ -60,6 +64,7 @@ class Run:
         self.started = started  # by the monotonic clock, in seconds
         self.deadline = deadline  # by the same
         self.box = box
+        self.around = around  # None: nothing is put round it
         self.pid = os.getpid()
         self.handle: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -128,6 +133,8 @@ async def run_async(run: Run) -> Verdict | None:
         if run.in_doubt:
             return IN_DOUBT
         run.enter(on_loop=True)
+        if run.around is not None:
+            return _returned(run, await _async_within(run, run.around))
         args, kwargs = run.task.signature.decode(run.claim.payload)
         return _returned(run, await run.task.fn(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001  # whatever leaves a handler is its verdict
@@ -143,12 +150,32 @@ def run_plain(run: Run) -> Verdict | None:
         if run.in_doubt:
             return IN_DOUBT
         run.enter(on_loop=False)
+        if run.around is not None:
+            return _returned(run, _plain_within(run, run.around))
         args, kwargs = run.task.signature.decode(run.claim.payload)
         return _returned(run, run.task.fn(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001  # whatever leaves a handler is its verdict
         return judged(run, error)
     finally:
         run.ended()
+
+
+async def _async_within(run: Run, around: Around) -> object:
+    with around.enter(run.job):
+        try:
+            args, kwargs = run.task.signature.decode(run.claim.payload)
+            return await run.task.fn(*args, **kwargs)
+        finally:
+            end_if_copy(run.pid, sys.exception())  # before the hooks, which are the worker's
+
+
+def _plain_within(run: Run, around: Around) -> object:
+    with around.enter(run.job):
+        try:
+            args, kwargs = run.task.signature.decode(run.claim.payload)
+            return run.task.fn(*args, **kwargs)
+        finally:
+            end_if_copy(run.pid, sys.exception())
 
 
 def _returned(run: Run, value: object) -> Verdict | None:
@@ -198,12 +225,33 @@ def then(task: Task[..., Any]) -> Literal["retry", "final"]:
     return "retry" if task.retry.retries(TimeoutError()) else "final"
 
 
-def begun(claim: Claim, task: Task[..., Any], held: Any, now: float, box: BlackBox | None = None) -> Run:
-    """An attempt that starts now (monotonic seconds)."""
+def begun(
+    claim: Claim,
+    task: Task[..., Any],
+    held: Any,
+    now: float,
+    box: BlackBox | None = None,
+    notes: Notebook | None = None,
+    around: Around | None = None,
+) -> Run:
+    """An attempt that starts now (monotonic seconds). Without `notes` what it says of itself stays in memory."""
     timeout = claim.terms.timeout
     deadline = None if timeout is None else now + timeout / SECOND
-    job = CurrentJob(claim.id, claim.task, claim.queue, claim.attempt, claim.fence, deadline=deadline, held=held)
-    return Run(claim, task, job, now, deadline, box)
+    job = CurrentJob(
+        claim.id,
+        claim.task,
+        claim.queue,
+        claim.attempt,
+        claim.fence,
+        deadline=deadline,
+        held=held,
+        headers=claim.headers,
+        saved=claim.saved,
+        worker=claim.worker,
+        notes=notes,
+        on_loop=task.is_async,
+    )
+    return Run(claim, task, job, now, deadline, box, around)
 
 
 def waited(claim: Claim) -> Instant:

@@ -206,7 +206,7 @@ def record_of(row: Row, *, holds: bool) -> Record:
         headers=draft.headers,
         unique=draft.unique,
         holds=holds,
-        holds_until=row.holds_until,
+        holds_until=row.holds_until if holds else None,
         progress=None if told is None else told.progress,
         text=None if told is None else told.text,
     )

@@ -98,7 +98,12 @@ class MemoryStore:
 
     # --- the producer's side
 
-    async def enqueue(self, jobs: Sequence[Draft], connection: object = None) -> Sequence[Receipt]:
+    async def enqueue(
+        self,
+        jobs: Sequence[Draft],
+        connection: object = None,
+        declared: Mapping[str, QueueTerms] = {},  # noqa: ARG002  # goes with a connection
+    ) -> Sequence[Receipt]:
         if connection is not None:
             raise ConfigError(
                 f"connection={type(connection).__qualname__}: jobs in memory:// live in this process, not in "

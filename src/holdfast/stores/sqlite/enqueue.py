@@ -1,28 +1,70 @@
-"""Stores drafts, in a transaction of ours or of the caller's."""
+"""Stores drafts, in a transaction of ours or of the caller's: all at once where that can be, else one by one."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from holdfast.job import Draft
 from holdfast.store import Receipt
-from holdfast.stores.sqlite.rows import row_of
+from holdfast.stores.sqlite.admission import admit, room_of
+from holdfast.stores.sqlite.rows import row_of, whole_row_of
 from holdfast.stores.sqlite.statements import Sql
 
 
 def enqueue(sql: Sql, jobs: Sequence[Draft]) -> list[Receipt]:
-    """Receipts in the order of the jobs. Almost always all ids are new, and one statement is enough to know it."""
-    now = sql.now()
-    [[newest]] = sql.rows("last_seq")
-    if sql.spread("enqueue", [row_of(draft, now) for draft in jobs]) == len(jobs):
+    """Receipts in the order of the jobs. A queue that may not have a place for all of them is met job by job."""
+    [[newest, bounded]] = sql.rows("moment")
+    if not bounded and not any(draft.unique for draft in jobs):
+        return _together(sql, jobs, newest)
+    tight = _tight(sql, jobs) if bounded else frozenset[str]()
+    if not tight and _all_new(sql, jobs):
+        return [Receipt(draft.id, "accepted") for draft in jobs]
+    if len({draft.id.int for draft in jobs}) < len(jobs):  # the first of each id is stored, whatever the others are
+        return [admit(sql, draft) for draft in jobs]
+    alone = [draft.unique is not None or draft.queue in tight for draft in jobs]
+    others = [draft for draft, so in zip(jobs, alone, strict=True) if not so]
+    receipts = iter(_together(sql, others, newest))
+    return [admit(sql, draft) if so else next(receipts) for draft, so in zip(jobs, alone, strict=True)]
+
+
+def _together(sql: Sql, jobs: Sequence[Draft], newest: int) -> list[Receipt]:
+    """For jobs that nothing but their id can meet. Almost always all ids are new, and one statement tells."""
+    if _stored(sql, jobs) == len(jobs):
         return [Receipt(draft.id, "accepted") for draft in jobs]
     seen = set[object]()
     return [_recognised(sql, draft, newest, seen) for draft in jobs]
 
 
+def _stored(sql: Sql, jobs: Sequence[Draft]) -> int:
+    """Stores those whose id and key are free; how many."""
+    now = sql.now()
+    if any(draft.headers or draft.unique for draft in jobs):
+        return sql.spread("enqueue_whole", [whole_row_of(draft, now) for draft in jobs])
+    return sql.spread("enqueue", [row_of(draft, now) for draft in jobs])
+
+
 def _recognised(sql: Sql, draft: Draft, newest: int, seen: set[object]) -> Receipt:
     """What a draft met whose id may have been taken: before this call, or earlier in it."""
-    [[new, same]] = sql.rows("recognise", newest, draft.task, draft.queue, draft.payload, str(draft.id))
+    content = draft.content
+    [[new, same]] = sql.rows("recognise", newest, draft.task, draft.queue, draft.payload, content, str(draft.id))
     created = bool(new) and draft.id not in seen
     seen.add(draft.id)
     return Receipt(draft.id, "accepted" if same else "conflict", created=created)
+
+
+def _tight(sql: Sql, jobs: Sequence[Draft]) -> frozenset[str]:
+    """The queues that may not have a place for each of their jobs."""
+    wanted = Counter(draft.queue for draft in jobs)
+    rooms = ((queue, number, room_of(sql, queue)) for queue, number in wanted.items())
+    return frozenset(queue for queue, number, room in rooms if room and room.depth + number > room.bound)
+
+
+def _all_new(sql: Sql, jobs: Sequence[Draft]) -> bool:
+    """Stores all of them, or none if one's id or unique key is taken."""
+    sql.run("SAVEPOINT together")
+    stored = _stored(sql, jobs) == len(jobs)
+    if not stored:
+        sql.run("ROLLBACK TO together")
+    sql.run("RELEASE together")
+    return stored

@@ -32,12 +32,12 @@ class Found(NamedTuple):
 
 def find(sql: Sql, where: Where, after: Cursor | None, limit: int) -> Found:
     """A page is short only at the end of the listing: others come in the place of rows that cannot be read."""
-    found = Found([], [])
+    found, now = Found([], []), sql.now()
     behind = None if after is None else (after[0], str(after[1]))
     while (wanted := limit - len(found.records)) > 0:
         rows = _rows(sql, [*_conditions(where), *_behind(behind)], wanted)
         history = _history(sql, [row[0] for row in rows if row[1]])
-        records, unreadable = decoded(rows, lambda row: record_of(row, history.get(row[0], ())), _place_of)  # noqa: B023
+        records, unreadable = decoded(rows, lambda row: record_of(row, history.get(row[0], ()), now), _place_of)  # noqa: B023
         found.records.extend(records)
         found.unreadable.extend(unreadable)
         if len(rows) < wanted or not unreadable:

@@ -34,6 +34,7 @@ class _Standing:
     started_at: Instant
     attempts: int
     reason: str
+    deleted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +107,18 @@ def _judged(sql: Sql, outcomes: Sequence[Outcome]) -> list[Settled]:
     answers: list[Settled] = []
     for outcome in outcomes:
         job = jobs.get(outcome.id)
-        answers.append(Settled(Answer.GONE) if job is None else judge(outcome, job))
+        answers.append(_answer(outcome, job))
         if job is not None and answers[-1].answer is Answer.ACCEPTED:
             written = _branch(outcome, job)
             attempts += _remembered(job, written, now)
             settled[job.seq] = _settle(job, written, now)
     _write(sql, list(settled.values()), attempts)
     return answers
+
+
+def _answer(outcome: Outcome, job: _Standing | None) -> Settled:
+    settled = Settled(Answer.GONE) if job is None else judge(outcome, job)
+    return Settled(Answer.GONE) if job is not None and job.deleted and settled.answer is Answer.STALE else settled
 
 
 def _standing(row: list[Any]) -> _Standing:

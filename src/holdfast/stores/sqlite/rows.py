@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from holdfast.clock import Instant
-from holdfast.job import Attempt, Claim, Draft, Failure, Loss, Record, State, Terms
+from holdfast.job import Attempt, Claim, Draft, Failure, Loss, Record, State, Terms, UniqueKey
 from holdfast.stores.sqlite.statements import Row
 
 _LONGEST = 1 << 53  # milliseconds, and all else that a job's terms hold
@@ -90,13 +90,13 @@ def storable(text: str) -> str:
 
 def row_of(draft: Draft, now: Instant) -> Row:
     """A new job, for enqueue.sql."""
-    due_at = now + draft.delay if draft.at is None else draft.at
+    state, due_at = due_of(draft, now)
     return (
         str(draft.id),
         draft.task,
         draft.queue,
         draft.line,
-        "queued" if due_at <= now else "scheduled",
+        state,
         draft.priority,
         draft.alone,
         draft.alone,
@@ -106,6 +106,19 @@ def row_of(draft: Draft, now: Instant) -> Row:
         json.dumps(draft.tags) if draft.tags else "[]",
         draft.payload,
     )
+
+
+def whole_row_of(draft: Draft, now: Instant) -> Row:
+    """A new job, for enqueue_whole.sql."""
+    if draft.unique is None:
+        return (*row_of(draft, now), draft.headers, None, None, 0, None)
+    return (*row_of(draft, now), draft.headers, *draft.unique)
+
+
+def due_of(draft: Draft, now: Instant) -> tuple[str, Instant]:
+    """The state that it gets, and when it is due."""
+    due_at = now + draft.delay if draft.at is None else draft.at
+    return "queued" if due_at <= now else "scheduled", due_at
 
 
 def claim_of(row: Row, worker: UUID) -> Claim:
@@ -130,13 +143,17 @@ def place_of(row: Row) -> tuple[int, int, str]:
     return row[-1], row[1], row[0]
 
 
-def record_of(row: Row, history: Sequence[Row]) -> Record:
+def record_of(row: Row, history: Sequence[Row], now: Instant) -> Record:
     """What find.sql returns, with what history.sql returned for this job."""
     (
         _, attempts, job, task, queue, line, state, payload, terms, priority, tags, life, attempt, fence, releases,
         losses, crashes, alone, enqueued_at, due_at, started_at, finished_at, worker, cancel_requested_at,
-        settled_fence, settled_by, settled_state, result, reason,
+        settled_fence, settled_by, settled_state, result, reason, headers, key, until, hold, clash, over, progress, told,
     ) = row  # fmt: skip
+    unique = _unique_of(key, until, hold, clash)
+    holds_until = finished_at + hold if finished_at is not None and hold > 0 and not over else None
+    holds = unique is not None and (until == "finished" or started_at is None)  # else a claim took the key away
+    holds = holds and (finished_at is None or (holds_until is not None and now < holds_until))
     return Record(
         id=id_of(job),
         task=task,
@@ -167,6 +184,12 @@ def record_of(row: Row, history: Sequence[Row]) -> Record:
         reason=reason,
         history=tuple(_attempt_of(ended) for ended in history),
         omitted=attempts - len(history),
+        headers=headers,
+        unique=unique,
+        holds=holds,
+        holds_until=holds_until if holds else None,
+        progress=progress,
+        text=told,
     )
 
 
@@ -175,6 +198,14 @@ def _tags_of(text: str) -> tuple[str, ...]:
     if not all(isinstance(tag, str) for tag in tags):
         raise ValueError(f"tags {text!r} are not an array of texts")
     return tuple(tags)
+
+
+def _unique_of(key: str | None, until: Any, hold: Any, clash: Any) -> UniqueKey | None:
+    if key is None:
+        return None
+    if until not in ("started", "finished") or clash not in ("return", "raise", "replace"):
+        raise ValueError(f"unique key {key!r} is held until {until!r}, and on a clash: {clash!r}")
+    return UniqueKey(key, until, hold, clash)
 
 
 def _attempt_of(row: Row) -> Attempt:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 from holdfast.clock import Instant
 
@@ -21,6 +21,16 @@ Row: TypeAlias = tuple[Any, ...]
 
 MOST_ROWS = 128  # in one statement; all sizes are powers of two, so that few texts have to be prepared
 _ONE_ROW = re.compile(r"(?<=VALUES )\([?, ]+\)")
+
+
+class Cursor(Protocol):
+    """What runs statements: sqlite3's cursor, or what stands for it."""
+
+    @property
+    def rowcount(self) -> int: ...
+    def execute(self, text: str, parameters: Sequence[Any] = (), /) -> Cursor: ...
+    def fetchall(self) -> list[Row]: ...
+    def close(self) -> None: ...
 
 
 class Sql:
@@ -33,7 +43,15 @@ class Sql:
     def __init__(self, connection: sqlite3.Connection, now: Callable[[], Instant]) -> None:
         self.connection = connection
         self.now = now
-        self._cursor = sqlite3.Cursor(connection)  # not of the connection's own making: no factories of its owner's
+        self._cursor: Cursor = sqlite3.Cursor(connection)
+
+    @classmethod
+    def lent(cls, cursor: Cursor, now: Callable[[], Instant]) -> Self:
+        """On a caller's connection: there is no `connection` here that could be used, or closed."""
+        sql = cls.__new__(cls)
+        sql.now = now
+        sql._cursor = cursor  # noqa: SLF001  # its own kind
+        return sql
 
     def close(self) -> None:
         self._cursor.close()  # in Python 3.11 one whose last statement failed would keep the file open, locks and all

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from holdfast.clock import Clock, Span
 from holdfast.errors import ConfigError, StoreError
-from holdfast.job import Claim, Draft, Loss, Outcome, Record
+from holdfast.job import Claim, Draft, Loss, Outcome, QueueTerms, Record
 from holdfast.store import (
     Beat,
     Cancelling,
@@ -144,14 +144,15 @@ class SqliteStore:
 
     # --- the producer's side
 
-    async def enqueue(self, jobs: Sequence[Draft], connection: object = None) -> Sequence[Receipt]:
+    async def enqueue(
+        self, jobs: Sequence[Draft], connection: object = None, declared: Mapping[str, QueueTerms] = {}
+    ) -> Sequence[Receipt]:
         """As the seam says. `connection`: a `sqlite3.Connection` to this file with a transaction open, or one that
-        opens one by itself. StoreAway when it cannot get the write lock: BEGIN IMMEDIATE waits its turn.
-
-        Where one job conflicts, none is stored with `connection`, and no receipt says `created`.
+        opens one by itself, or SQLAlchemy's Session, Connection, AsyncSession or AsyncConnection on one.
+        StoreAway when it cannot get the write lock: BEGIN IMMEDIATE waits its turn.
         """
         if connection is not None:
-            receipts = enqueue_within(connection, self._core.path, self._core.now, jobs)
+            receipts = await enqueue_within(connection, self._core.path, self._core.now, jobs, declared)
             self._core.tend()
             return receipts
         if not jobs:

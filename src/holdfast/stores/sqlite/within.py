@@ -1,4 +1,4 @@
-"""Enqueues in the caller's own transaction, on the caller's own `sqlite3.Connection` to the store's file.
+"""Enqueues in the caller's own transaction, on the caller's own connection to the store's file.
 
 Nothing is committed here, and what fails leaves the transaction as it was. Of the connection's settings only
 `wal_autocheckpoint` is changed: a checkpoint that it would run could meet another process's (see checkpoint.py).
@@ -8,93 +8,116 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 
 from holdfast.clock import Instant
 from holdfast.errors import ConfigError, StoreAway, StoreError
-from holdfast.job import Draft
+from holdfast.job import Draft, QueueTerms
 from holdfast.store import Receipt
+from holdfast.stores.sqlite.connections import Lent, accepted, with_lent
 from holdfast.stores.sqlite.enqueue import enqueue
 from holdfast.stores.sqlite.statements import Sql
 from holdfast.stores.sqlite.trouble import busy, stated
 
 
-def enqueue_within(
-    connection: object, path: str, now: Callable[[], Instant], jobs: Sequence[Draft]
+class _Undone(Exception):
+    """Carries the receipts of a call that is to leave nothing behind."""
+
+    def __init__(self, receipts: Sequence[Receipt]) -> None:
+        self.receipts = receipts
+
+
+async def enqueue_within(
+    connection: object,
+    path: str,
+    now: Callable[[], Instant],
+    jobs: Sequence[Draft],
+    declared: Mapping[str, QueueTerms] = {},
 ) -> Sequence[Receipt]:
-    """Stores all jobs, or none where one conflicts: `created` is False for every job then."""
-    sql = _trusted(connection, path, now)
-    began = _begin(sql, path)
+    """Stores all jobs, or none where one is refused: `created` is False for every job then."""
     try:
-        sql.run("PRAGMA wal_autocheckpoint = 0")
-        sql.run("SAVEPOINT holdfast")
+        return await with_lent(connection, path, lambda lent: _store(lent, path, now, jobs, declared))
+    except _Undone as undone:
+        return [receipt._replace(created=False, dropped=None) for receipt in undone.receipts]
+    except (sqlite3.Error, MemoryError) as error:
+        raise _stated(error, path) from error
+
+
+def _store(
+    lent: Lent, path: str, now: Callable[[], Instant], jobs: Sequence[Draft], declared: Mapping[str, QueueTerms]
+) -> Sequence[Receipt]:
+    sql = _trusted(lent, path, now)
+    sql.run("PRAGMA wal_autocheckpoint = 0")
+    with _transaction(lent, sql), _savepoint(lent, sql):
         receipts = enqueue(sql, jobs)
-        if conflict := any(receipt.answer == "conflict" for receipt in receipts):
-            receipts = [receipt._replace(created=False) for receipt in receipts]
-        _leave(sql, began=began, undo=conflict)
-    except BaseException as error:
-        if sql.connection.in_transaction:
-            _leave(sql, began=began, undo=True)
-        if isinstance(error, (sqlite3.Error, MemoryError)):
-            raise _stated(error, path) from error
-        raise
+        if any(receipt.refused for receipt in receipts):
+            raise _Undone(receipts)
     return receipts
 
 
-def _trusted(connection: object, path: str, now: Callable[[], Instant]) -> Sql:
-    """The connection if it is one that can be used, and one to this very file."""
-    kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
-    accepted = f"accepted is a sqlite3.Connection to {path}; of a framework, pass the driver's own connection"
-    if not isinstance(connection, sqlite3.Connection):
-        if kind.startswith("pysqlite3"):
-            accepted = (
-                "two copies of SQLite in one process undo each other's file locks, so the whole program must use "
-                'one: sys.modules["sqlite3"] = pysqlite3 before anything else is imported'
-            )
-        raise ConfigError(f"connection={kind}: {accepted}")
+def _trusted(lent: Lent, path: str, now: Callable[[], Instant]) -> Sql:
+    """The connection if it can be used, and is one to this very file."""
     try:
-        sql = Sql(connection, now)
+        sql = Sql.lent(lent.cursor(), now)
         [[place]] = sql.rows("place")
     except sqlite3.Error as error:
-        raise ConfigError(f"connection={kind}: cannot be used here: {error}") from error
+        if busy(error):
+            raise
+        raise ConfigError(f"connection={lent.name}: cannot be used here: {error}") from error
     if os.path.realpath(os.fsdecode(place or b"")) != os.path.realpath(path):
         file = os.fsdecode(place) if place else "a database in memory"
-        raise ConfigError(f"connection={kind} to {file}: the jobs are in another file; {accepted}")
+        raise ConfigError(f"connection={lent.name} to {file}: the jobs are in another file; {accepted(path)}")
     return sql
 
 
-def _begin(sql: Sql, path: str) -> bool:
-    """Sees to it that there is a transaction, as the connection's own settings have it; True if one was begun here."""
-    connection = sql.connection
-    if connection.in_transaction:
-        return False
-    if connection.isolation_level is None or getattr(connection, "autocommit", None) is True:
-        raise ConfigError(
-            "connection=sqlite3.Connection: it commits every statement by itself and has no transaction open that "
-            'the job could be part of; connection.execute("BEGIN IMMEDIATE") first'
-        )
+@contextmanager
+def _transaction(lent: Lent, sql: Sql) -> Generator[None]:
+    """Sees to it that there is a transaction, begun as the connection's own settings have it, and that it may write.
+
+    One that was begun here ends here, if nothing comes of it.
+    """
+    began = not lent.in_transaction
+    if began and lent.commits_itself:
+        raise _commits_itself(lent)
     try:
-        sql.run(f"BEGIN {connection.isolation_level}")
-    except sqlite3.Error as error:
-        raise _stated(error, path) from error
-    return True
+        sql.write("take_lock")
+        if not lent.in_transaction:
+            raise _commits_itself(lent)
+        yield
+    except BaseException:
+        if began and lent.in_transaction:
+            sql.run("ROLLBACK")
+        raise
 
 
-def _leave(sql: Sql, *, began: bool, undo: bool) -> None:
-    """Ends the savepoint; with `undo` all is as it was before the call."""
-    if undo and began:
-        sql.run("ROLLBACK")
-        return
-    if undo:
-        sql.run("ROLLBACK TO holdfast")
+@contextmanager
+def _savepoint(lent: Lent, sql: Sql) -> Generator[None]:
+    """After an error all is as it was before, if the transaction is still there."""
+    sql.run("SAVEPOINT holdfast")
+    try:
+        yield
+    except BaseException:
+        if lent.in_transaction:
+            sql.run("ROLLBACK TO holdfast")
+            sql.run("RELEASE holdfast")
+        raise
     sql.run("RELEASE holdfast")
+
+
+def _commits_itself(lent: Lent) -> ConfigError:
+    return ConfigError(
+        f"connection={lent.name}: it commits every statement by itself and has no transaction open that the job could "
+        'be part of; execute "BEGIN IMMEDIATE" on it first'
+    )
 
 
 def _stated(error: Exception, path: str) -> Exception:
     if isinstance(error, sqlite3.Error) and busy(error):
         return StoreAway(
             f"{path}: the transaction on connection= could not get the write lock ({error}). One that begins by "
-            "reading cannot write once others have written: open it with BEGIN IMMEDIATE, so that it waits its turn"
+            "reading cannot write once others have written: open it with BEGIN IMMEDIATE, so that it waits its turn "
+            '(SQLAlchemy: in the engine\'s "begin" event), or write before you read'
         )
     if "no such table: holdfast_" in str(error):
         return StoreError(f"{path}: has no tables of Holdfast yet: run `holdfast migrate`, or open the store first")

@@ -19,6 +19,7 @@ from holdfast.job import Failed, Failure, Released, Succeeded, Verdict
 from holdfast.observe.logging import jobs, tell
 from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.deaths import GROUP_GONE
+from holdfast.worker.notes import Notes
 from holdfast.worker.processes.launch import Launch
 from holdfast.worker.processes.spawned import Reply, Spawned
 from holdfast.worker.processes.verdicts import botched, lost, never_begun, no_process, stopped
@@ -40,6 +41,7 @@ class InProcesses:
         ended: Ended,
         launch: Launch,
         box: BlackBox,
+        notes: Notes,
         *,
         max_jobs: int | None = None,
         max_memory: int | None = None,
@@ -47,6 +49,7 @@ class InProcesses:
         self._ended = ended
         self._launch = launch
         self._box = box
+        self._notes = notes
         self._max_jobs = max_jobs
         self._max_memory = max_memory
         self._idle: list[Spawned] = []
@@ -185,7 +188,7 @@ class InProcesses:
         return self._spawned()
 
     def _spawned(self) -> Spawned:
-        slot = Spawned(self._launch, self._box)
+        slot = Spawned(self._launch, self._box, self._notes)
         self._slots.add(slot)
         slot.gone.add_done_callback(lambda _: self._forget(slot))
         return slot

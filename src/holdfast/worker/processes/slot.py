@@ -21,14 +21,17 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
+from holdfast.around import Around
 from holdfast.codec import from_json, to_json
 from holdfast.context import current
 from holdfast.errors import Stop, StopReason
 from holdfast.job import Claim, Failed, Failure, Verdict
 from holdfast.policy import failure
+from holdfast.resource import Resources
 from holdfast.task import Task
 from holdfast.worker.forked import end_if_copy
 from holdfast.worker.processes.board import Board
+from holdfast.worker.processes.pad import Pad
 from holdfast.worker.processes.words import claim_of, words_of
 from holdfast.worker.pulse import resident
 from holdfast.worker.runner import Run, begun, judged, run_async, run_plain
@@ -44,6 +47,8 @@ class Slot:
         self._end = end
         self._board = board
         self._held = held
+        self._sending = threading.Lock()
+        self._pad = Pad(self._sent, self._sending)
         self._pid = os.getpid()
         self._end_id, self._board_id = _identity(end.fileno()), _identity(board.descriptor)
         self._todo: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
@@ -69,12 +74,17 @@ class Slot:
         text = f"{app} could not be loaded in a process of its own: {why.message}"
         self._say(to_json({"word": "failed", "failure": why._replace(message=text)}))
 
-    def serve(self, find: Find, peak: int) -> None:
+    def serve(self, find: Find, peak: int, resources: Resources, around: Around) -> None:
         """Runs attempts until the worker lets it go. `peak`: the memory that it began with, as rusage has it."""
+        self._resources, self._around = resources, around
+        resources.at_first_use = True
         self._say(to_json({"word": "ready", "peak": peak}))
         while (message := self._todo.get()) is not None:
             self._board.begin(message["number"])
-            self._one(claim_of(message["claim"]), message["module"], find)
+            claim = claim_of(message["claim"])
+            self._pad.begin(message["number"], claim)
+            self._one(claim, message["module"], find)
+        resources.close()
 
     # --- one attempt
 
@@ -87,7 +97,13 @@ class Slot:
         end_if_copy(self._pid)  # whatever came back here past the runner, as from a module that forks when imported
         self._run = self._ask = None
         left = any(thread not in before for thread in threading.enumerate()) or _has_children()
-        answer = {"word": "verdict", **words_of(verdict), "left": left, "memory": resident()}
+        answer = {
+            "word": "verdict",
+            **words_of(verdict),
+            "left": left,
+            "memory": resident(),
+            "note": self._pad.end(),
+        }
         self._say(to_json(answer))
         self._settle_in()
 
@@ -100,7 +116,8 @@ class Slot:
             where = f"neither in the app nor in {module or 'any module'}"
             text = f"the process made for it does not know the task {claim.task!r}: {where}"
             return Failed(Failure("ConfigError", text, ""))
-        self._last = run = begun(claim, task, self._held, time.monotonic())
+        around = self._around or None
+        self._last = run = begun(claim, task, self._held, time.monotonic(), None, self._pad, around)
         return contextvars.copy_context().run(self._async if task.is_async else self._plain, run)
 
     def _plain(self, run: Run) -> Verdict | None:
@@ -124,7 +141,12 @@ class Slot:
             run.handle = asyncio.current_task()
             loop = asyncio.get_running_loop()
             self._listen(lambda why: loop.call_soon_threadsafe(run.stop, why))
-            return await run_async(run)
+            opening = await self._resources.aopen()
+            try:
+                return await run_async(run)
+            finally:
+                run.handle = None  # it has ended: who stops it now must not cut this short
+                await opening.aclose()
 
         try:
             return asyncio.run(attempt())
@@ -167,13 +189,19 @@ class Slot:
     # --- the channel
 
     def _say(self, line: bytes) -> None:
-        if self._is(self._end.fileno(), self._end_id):
-            self._end.sendall(line + b"\n")
-            return
+        with self._sending:
+            if self._sent(line):
+                return
         self._board.leave(line)
         with suppress(Exception):
             sys.stdout.flush()
         os._exit(0)
+
+    def _sent(self, line: bytes) -> bool:
+        if not self._is(self._end.fileno(), self._end_id):
+            return False
+        self._end.sendall(line + b"\n")
+        return True
 
     def _hear(self) -> None:
         """In a thread of its own. Without its worker nothing of this process, nor of its group, shall go on."""
@@ -199,6 +227,8 @@ class Slot:
                 if ask is not None:
                     with suppress(RuntimeError):  # its loop has just ended
                         ask(message["why"])
+            case "saved":
+                self._pad.answered(message)
             case "leave":
                 self._todo.put(None)
             case _:

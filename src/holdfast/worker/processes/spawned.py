@@ -17,7 +17,8 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from holdfast.codec import from_json
-from holdfast.job import Failure, Verdict
+from holdfast.errors import StoreAway
+from holdfast.job import Failure, Note, Verdict
 from holdfast.observe.logging import workers
 from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.channel import Channel
@@ -32,9 +33,10 @@ from holdfast.worker.deaths import (
     kill_group,
     reaped,
 )
+from holdfast.worker.notes import Notes
 from holdfast.worker.processes.board import Board
 from holdfast.worker.processes.launch import Launch
-from holdfast.worker.processes.words import verdict_from
+from holdfast.worker.processes.words import note_from, verdict_from
 from holdfast.worker.runner import Run
 from holdfast.worker.stacks import SIGNAL
 
@@ -72,7 +74,7 @@ class Unready(NamedTuple):
 class Spawned:
     """A slot process. Raises RuntimeError if there is no thread for it; all else shows in `ready` and `gone`."""
 
-    def __init__(self, launch: Launch, box: BlackBox) -> None:
+    def __init__(self, launch: Launch, box: BlackBox, notes: Notes) -> None:
         self.jobs = 0
         self.group = 0
         self.leaving = False
@@ -83,6 +85,8 @@ class Spawned:
         self._answer: asyncio.Future[Reply] = self._loop.create_future()
         self._launch = launch
         self._box = box
+        self._notes = notes
+        self._saving: set[asyncio.Task[None]] = set()
         self._run: Run | None = None
         self._channel: Channel | None = None
         self._hearing: asyncio.Task[None] | None = None
@@ -298,10 +302,37 @@ class Spawned:
             case "failed":
                 failure = Failure(*message["failure"])
                 self._became(Unready(failure.message, failure))
+            case "note":
+                self._noted(message["number"], message["note"])
+            case "save":
+                self._save(message["number"], message["key"], message["note"])
             case "verdict":
+                self._noted(self.jobs, message["note"])
                 self._answer.set_result(Reply(verdict_from(message), message["left"], message["memory"]))
             case word:
                 raise ValueError(f"no word: {word!r}")
+
+    # --- what its handler says of its job
+
+    def _noted(self, number: int, words: list[Any] | None) -> None:
+        if words is not None and number == self.jobs and self._run is not None:
+            self._notes.add(note_from(words, self._run.claim))
+
+    def _save(self, number: int, key: int, words: list[Any]) -> None:
+        if self._run is None or number != self.jobs:  # of an attempt that has ended
+            self._send("saved", key=key, held=False, error="", away=False)
+            return
+        saving = self._loop.create_task(self._saved(key, note_from(words, self._run.claim)))
+        self._saving.add(saving)
+        saving.add_done_callback(self._saving.discard)
+
+    async def _saved(self, key: int, note: Note) -> None:
+        held, error, away = True, "", False
+        try:
+            held = await self._notes.asave(note)
+        except Exception as refusal:  # noqa: BLE001  # whatever it is, the handler waits for an answer
+            error, away = str(refusal) or type(refusal).__name__, isinstance(refusal, StoreAway)
+        self._send("saved", key=key, held=held, error=error, away=away)
 
 
 def _left_on(board: Board) -> tuple[int, str, bytes]:

@@ -1,4 +1,4 @@
-"""What a worker and its slot processes say to each other, as JSON: a claim in, a verdict out."""
+"""What a worker and its slot processes say to each other, as JSON: a claim in, notes and a verdict out."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ from base64 import b64decode
 from typing import Any
 from uuid import UUID
 
-from holdfast.job import Cancelled, Claim, Failed, Failure, Released, Snoozed, Succeeded, Terms, Verdict
+from holdfast.job import Cancelled, Claim, Failed, Failure, Note, Released, Snoozed, Succeeded, Terms, Verdict
 
 
 def claim_of(words: list[Any]) -> Claim:
     """The claim that was sent as it is: a named tuple becomes a list, bytes become base64."""
-    id, fence, worker, task, queue, payload, terms, *rest = words  # noqa: A001
-    return Claim(UUID(id), fence, UUID(worker), task, queue, b64decode(payload), Terms(*terms), *rest)
+    id, fence, worker, task, queue, payload, terms, *rest, saved = words  # noqa: A001
+    last = None if saved is None else b64decode(saved)
+    return Claim(UUID(id), fence, UUID(worker), task, queue, b64decode(payload), Terms(*terms), *rest, last)
+
+
+def note_from(words: list[Any], claim: Claim) -> Note:
+    """The note that was sent as it is, under the claim's own word."""
+    _, _, _, progress, text, lines, saved = words
+    last = None if saved is None else b64decode(saved)
+    return Note(claim.id, claim.fence, claim.worker, progress, text, tuple((age, line) for age, line in lines), last)
 
 
 def words_of(verdict: Verdict | None) -> dict[str, Any]:

@@ -4,8 +4,11 @@ SELECT
     seq, attempts,
     id, task, queue, line, state, payload, terms, priority, tags, life, attempt, fence, releases, losses, crashes,
     alone, enqueued_at, due_at, started_at, finished_at, worker, cancel_requested_at,
-    settled_fence, settled_by, settled_state, result, reason
+    settled_fence, settled_by, settled_state, result, reason,
+    headers, unique_key, unique_until, unique_hold, unique_clash, unique_over,
+    (SELECT progress FROM holdfast_notes WHERE job = job.seq AND fence = job.fence),
+    (SELECT text FROM holdfast_notes WHERE job = job.seq AND fence = job.fence)
 FROM holdfast_jobs AS job
-WHERE {conditions}
+WHERE job.state <> 'deleted' AND {conditions}
 ORDER BY enqueued_at DESC, id DESC
 LIMIT ?;

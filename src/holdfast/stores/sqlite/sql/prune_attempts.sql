@@ -1,5 +1,2 @@
--- Deletes the history of the jobs that prune_jobs will delete. Parameters: now, limit
-DELETE FROM holdfast_attempts
-WHERE job IN (
-    SELECT seq FROM holdfast_jobs INDEXED BY holdfast_prunable WHERE prune_at <= ? ORDER BY prune_at, seq LIMIT ?
-);
+-- Deletes the history of some jobs. Parameter: their seqs, a JSON array
+DELETE FROM holdfast_attempts WHERE job IN (SELECT value FROM json_each(?));

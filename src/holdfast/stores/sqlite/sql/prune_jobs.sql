@@ -1,5 +1,2 @@
--- Deletes finished jobs whose time is over. Parameters: now, limit
-DELETE FROM holdfast_jobs
-WHERE seq IN (
-    SELECT seq FROM holdfast_jobs INDEXED BY holdfast_prunable WHERE prune_at <= ? ORDER BY prune_at, seq LIMIT ?
-);
+-- Deletes jobs. Parameter: their seqs, a JSON array
+DELETE FROM holdfast_jobs WHERE seq IN (SELECT value FROM json_each(?));

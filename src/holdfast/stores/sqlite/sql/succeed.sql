@@ -3,7 +3,9 @@
 -- Each row: id, fence, worker, result, keep (NULL: for good), attempt, releases, losses, crashes, alone
 UPDATE holdfast_jobs AS job
 SET
-    state = 'succeeded', finished_at = ?, prune_at = ? + done.column5, result = done.column4, reason = '',
+    state = 'succeeded', finished_at = ?,
+    prune_at = ? + max(done.column5, iif(job.unique_until = 'finished', job.unique_hold, 0)),
+    result = done.column4, reason = '',
     attempt = done.column6, releases = done.column7, losses = done.column8, crashes = done.column9,
     alone = done.column10,
     settled_fence = job.fence, settled_by = job.worker, settled_state = 'succeeded',

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from holdfast.client.link import Link, not_while_loading
+from holdfast.client.queues import Queues
+from holdfast.client.registry import Registry
 from holdfast.clock import Duration
-from holdfast.link import Link, not_while_loading
-from holdfast.registry import Registry
 from holdfast.store import Store
 from holdfast.task import Task
 from holdfast.worker import Crew
@@ -20,10 +21,11 @@ from holdfast.worker.processes.launch import Launch, launch_of
 class Staffing:
     """Gives each worker the tasks, a store of its own, and what its slot processes must load."""
 
-    def __init__(self, app: object, link: Link, registry: Registry) -> None:
+    def __init__(self, app: object, link: Link, registry: Registry, queues: Queues) -> None:
         self._app = app
         self._link = link
         self._registry = registry
+        self._queues = queues
 
     def embedded(self, *, queues: Sequence[str] | None, concurrency: int, deadline: Duration) -> Worker:
         crew = Crew(

@@ -1,4 +1,4 @@
-"""Operating on many jobs: finding them by a filter, cancelling and retrying what is found."""
+"""Operating on many jobs: finding them by a filter; cancelling, retrying, deleting what is found."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from typing import Any
 from uuid import UUID
 
-from holdfast.asking import Asking
+from holdfast.client.asking import Asking
+from holdfast.client.filters import with_states
+from holdfast.client.link import CHUNK, Link
 from holdfast.errors import ConfigError
-from holdfast.filters import with_states
 from holdfast.handles import Job, JobStatus
 from holdfast.job import LogLine, QueueTerms, Record, State
-from holdfast.link import CHUNK, Link
 from holdfast.store import Cursor, Stats, Where
 
 PAGE = 100
 
 _RETRIED = frozenset({State.DEAD, State.CANCELLED})
 _CANCELLED = frozenset({State.SCHEDULED, State.QUEUED, State.RUNNING})
+_DELETED = frozenset(State) - {State.RUNNING}
 
 
 class Operating:
@@ -55,6 +56,12 @@ class Operating:
 
     async def acancel(self, where: Where, *, dry_run: bool) -> int:
         return await self._link.arun(self._each, where, _CANCELLED, self._cancel, dry_run)
+
+    def delete(self, where: Where, *, dry_run: bool) -> int:
+        return self._link.blocking("adelete", self._each, where, _DELETED, self._delete, dry_run)
+
+    async def adelete(self, where: Where, *, dry_run: bool) -> int:
+        return await self._link.arun(self._each, where, _DELETED, self._delete, dry_run)
 
     def stats(self) -> Stats:
         """Every queue as it is now."""
@@ -103,11 +110,15 @@ class Operating:
 
     async def _retry(self, ids: list[UUID]) -> int:
         place = (await self._link.opened()).place
-        return sum(getattr(retried, "answer", retried) == "retried" for retried in await place.retry(ids))
+        return sum(retried.answer == "retried" for retried in await place.retry(ids))
 
     async def _cancel(self, ids: list[UUID]) -> int:
         place = (await self._link.opened()).place
         return sum(answer in ("cancelled", "requested") for answer in await place.cancel(ids))
+
+    async def _delete(self, ids: list[UUID]) -> int:
+        place = (await self._link.opened()).place
+        return sum(answer == "deleted" for answer in await place.delete(ids))
 
 
 def _cursor(page: Sequence[Record]) -> Cursor:

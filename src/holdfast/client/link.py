@@ -7,14 +7,16 @@ import inspect
 import os
 import threading
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
-from holdfast.bridge import Bridge, at_exit
+from holdfast.bridge import Bridge, at_exit, run_here
+from holdfast.client.queues import Fullness, Queues, Told
 from holdfast.clock import Clock
 from holdfast.config import store_url
 from holdfast.errors import ConfigError
-from holdfast.job import Draft
+from holdfast.job import Draft, Record
 from holdfast.store import Receipt, Store
 from holdfast.stores import open_store
 from holdfast.worker.batcher import Batcher
@@ -26,18 +28,38 @@ LOADING = "_HOLDFAST_LOADING"  # in the environment while a slot process loads t
 
 
 class Opened(NamedTuple):
-    """What lives on one loop of the bridge."""
+    """What lives on one loop of the bridge: the store, what joins concurrent enqueues, what it was told of queues."""
 
     place: Store
-    batcher: Batcher[Draft, Receipt]
+    put: Callable[[Sequence[Draft]], Awaitable[Sequence[Receipt]]]
+    told: Told
+
+
+class StandIn(NamedTuple):
+    """A store of a test's own, in place of the app's: it never suspends, and is called where its caller is.
+
+    `unfinished` is what waiting for the result of such a job raises.
+    """
+
+    opened: Opened
+    clock: Clock
+    unfinished: Callable[[Record], BaseException]
+    fullness: Fullness
+
+    @property
+    def place(self) -> Store:
+        return self.opened.place
 
 
 class Link:
     """Runs calls to the store, from sync and async code, from any thread and any number of loops."""
 
-    def __init__(self, url: str | None, clock: Clock) -> None:
+    def __init__(self, url: str | None, clock: Clock, queues: Queues) -> None:
         self._url = url
-        self.clock = clock
+        self._clock = clock
+        self._queues = queues
+        self._fullness = Fullness()
+        self._stand_ins: list[StandIn] = []
         self._lock = threading.RLock()
         self._place: Store | None = None
         self._bridge = Bridge(self._forget, self._close_here)
@@ -58,9 +80,11 @@ class Link:
     @property
     def place(self) -> Store:
         """The store, perhaps not open yet; what workers make their twins of."""
+        if self.stood_in:
+            return self.stood_in.place
         with self._lock:
             if self._place is None:
-                self._place = open_store(store_url(self._url), self.clock)
+                self._place = open_store(store_url(self._url), self._clock)
             return self._place
 
     @property
@@ -82,12 +106,15 @@ class Link:
         self._bridge.close()
 
     async def _close_here(self) -> None:
+        self._fullness.flush()
         opening = self._openings.pop(asyncio.get_running_loop(), None)
         if opening is not None:
             await (await opening).place.close()
 
     async def opened(self) -> Opened:
         """On the bridge's loop: opens the store once, and the batcher before it."""
+        if self.stood_in:
+            return self.stood_in.opened
         loop = asyncio.get_running_loop()
         opening = self._openings.get(loop)
         if opening is None or (opening.done() and (opening.cancelled() or opening.exception())):
@@ -97,7 +124,7 @@ class Link:
     async def _open(self) -> Opened:
         place = self.place
         await place.open(create=self.creates)
-        return Opened(place, Batcher(place.enqueue, CHUNK))
+        return Opened(place, Batcher(place.enqueue, CHUNK).put, Told(self._queues, place))
 
     def _forget(self) -> object:
         left = (self._place, self._openings)
@@ -106,25 +133,50 @@ class Link:
         self.workers = 0
         return left
 
+    # --- a store of a test's own
+
+    @contextmanager
+    def stand_in(self, place: Store, clock: Clock, unfinished: Callable[[Record], BaseException]) -> Generator[None]:
+        """All goes to `place` while this is entered; what was before is after."""
+        opened = Opened(place, place.enqueue, Told(self._queues, place))
+        it = StandIn(opened, clock, unfinished, Fullness())
+        self._stand_ins.append(it)
+        try:
+            yield
+        finally:
+            self._stand_ins.remove(it)
+
+    @property
+    def stood_in(self) -> StandIn | None:
+        return self._stand_ins[-1] if self._stand_ins else None
+
+    @property
+    def fullness(self) -> Fullness:
+        return self.stood_in.fullness if self.stood_in else self._fullness
+
+    @property
+    def clock(self) -> Clock:
+        return self.stood_in.clock if self.stood_in else self._clock
+
     # --- calls
 
     def run(self, call: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """Calls it on the bridge's loop and waits here."""
-        return self._bridge.run(call(*args))
+        return run_here(call(*args)) if self.stood_in else self._bridge.run(call(*args))
 
     async def arun(self, call: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """Calls it on the bridge's loop and awaits it on the caller's."""
-        return await self._bridge.arun(call(*args))
+        return await (call(*args) if self.stood_in else self._bridge.arun(call(*args)))
 
     def blocking(self, twin: str, call: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """As `run`, for users; on a running loop it warns once, naming the `twin` to await."""
-        if _on_a_loop() and self.first(twin):
+        if on_a_loop() and self.first(twin):
             warnings.warn(
                 f"a blocking call on a running event loop holds up everything else on it: use `await ….{twin}()`",
                 RuntimeWarning,
                 stacklevel=_outside(),
             )
-        return self._bridge.run(call(*args))
+        return self.run(call, *args)
 
     def first(self, warning: str) -> bool:
         """Whether this has not been warned of yet; from now on it has."""
@@ -162,7 +214,8 @@ def _outside() -> int:
     return level
 
 
-def _on_a_loop() -> bool:
+def on_a_loop() -> bool:
+    """Whether the caller's thread runs an event loop now."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import Any, Never, TypeVar, cast
 from uuid import UUID
 
+from holdfast.client.link import Link
 from holdfast.clock import Duration, moment, short, span
-from holdfast.errors import ConfigError, JobCancelled, JobFailed, JobNotFound, StoreError
+from holdfast.errors import ConfigError, JobCancelled, JobFailed, JobNotFound, QueueFull, StoreError
 from holdfast.handles import Job, JobStatus, as_id
 from holdfast.job import FINAL, REASON_LIMIT, JobError, Record, State, cut
-from holdfast.link import Link
-from holdfast.store import Where
+from holdfast.store import Retried, Where
 from holdfast.task import Task
 
 R = TypeVar("R")
@@ -56,6 +56,12 @@ class Asking:
     async def aretry(self, id: UUID) -> None:
         await self._link.arun(self._retry, id)
 
+    def delete(self, id: UUID) -> None:
+        self._link.blocking("adelete", self._delete, id)
+
+    async def adelete(self, id: UUID) -> None:
+        await self._link.arun(self._delete, id)
+
     def snapshot(self, record: Record, job: Job[Any]) -> JobStatus[Any]:
         """What a stored row says to users."""
         waiting = record.state in (State.SCHEDULED, State.QUEUED)
@@ -65,6 +71,8 @@ class Asking:
             record.queue,
             record.state,
             record.attempt,
+            record.progress,
+            record.text,
             moment(record.enqueued_at),
             moment(record.due_at) if waiting else None,
             moment(record.started_at) if record.started_at is not None else None,
@@ -86,6 +94,8 @@ class Asking:
         end = None if timeout is None else time.monotonic() + span(timeout, "timeout") / 1000
         pause = POLL_FIRST
         while (record := await self._read(id)).state not in FINAL:
+            if self._link.stood_in:
+                raise self._link.stood_in.unfinished(record)
             if end is not None and time.monotonic() >= end:
                 raise TimeoutError(
                     f"job {id} of {record.task} is still {record.state} after {short(span(timeout or 0, 'timeout'))}"
@@ -106,12 +116,34 @@ class Asking:
     async def _retry(self, id: UUID) -> None:
         place = (await self._link.opened()).place
         (retried,) = await place.retry([id])
-        answer = getattr(retried, "answer", retried)
+        if retried.answer == "missing":
+            _missing(id)
+        if retried.answer in ("taken", "full"):
+            raise self._no_room(await self._read(id), retried)
+        if retried.answer != "retried":
+            what = "has succeeded" if retried.answer == "succeeded" else "is not finished"
+            raise StoreError(f"job {id} {what}; only dead and cancelled jobs can be retried")
+
+    def _no_room(self, record: Record, retried: Retried) -> Exception:
+        if retried.room is None:
+            key = record.unique.text if record.unique else ""
+            return StoreError(
+                f"job {record.id} is not retried: job {retried.holder} holds its unique key {key!r} in queue "
+                f"{record.queue} now; retry it when that one is finished"
+            )
+        depth, bound, after = retried.room.depth, retried.room.bound, self._link.fullness.retry_after(record.queue)
+        text = (
+            f"job {record.id} is not retried: queue {record.queue} is full: {depth:,} unfinished jobs, {bound:,} places"
+        )
+        return QueueFull(text, record.queue, depth, bound, after)
+
+    async def _delete(self, id: UUID) -> None:
+        place = (await self._link.opened()).place
+        (answer,) = await place.delete([id])
         if answer == "missing":
             _missing(id)
-        if answer != "retried":
-            what = "has succeeded" if answer == "succeeded" else "is not finished"
-            raise StoreError(f"job {id} {what}; only dead and cancelled jobs can be retried")
+        if answer == "running":
+            raise StoreError(f"job {id} is running; cancel it first, and delete it when it has ended")
 
     def _value(self, record: Record) -> Any:
         if record.state is State.CANCELLED:

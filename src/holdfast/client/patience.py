@@ -1,0 +1,59 @@
+"""Whether one enqueue waits for places in full queues, and for how long."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from holdfast.clock import SECOND, short
+from holdfast.context import current
+from holdfast.job import Draft
+from holdfast.store import Receipt
+
+FIRST, MOST = 0.01, 0.25  # seconds between two tries; a place comes free without telling
+
+
+class Patience:
+    """One call's. It is made where the caller is, since it must know which job it is in. `refuses`: why this call
+    waits for nothing, if it does not.
+    """
+
+    def __init__(self, refuses: str = "") -> None:
+        inside = current.get(None)
+        self._inside = inside.queue if inside is not None and inside.fence else None  # a detached one has no place
+        self._refuses = refuses
+        self._since: dict[str, float] = {}
+        self._over: set[str] = set()
+        self._pause = FIRST
+        self.why = ""
+
+    def waits(self, draft: Draft, receipt: Receipt) -> bool:
+        """Whether to try this draft again. If not although its queue has producers wait, `why` says so."""
+        room, queue = receipt.room, draft.queue
+        if receipt.answer != "full" or room is None or room.when_full != "block" or queue in self._over:
+            return False
+        if self._refuses:
+            self.why = f"; {self._refuses}"
+        elif queue == self._inside:
+            self.why = "; a job does not wait for a place in its own queue, where it may hold the last one itself"
+        elif room.block_timeout is None or self._waited(queue) < room.block_timeout / SECOND:
+            return True
+        else:
+            self.why = f"; waited {short(room.block_timeout)} for a place"
+        self._over.add(queue)
+        return False
+
+    def pause(self, receipt: Receipt) -> float:
+        """Seconds until the next try."""
+        timeout = receipt.room and receipt.room.block_timeout
+        pause, self._pause = self._pause, min(self._pause * 1.5, MOST)
+        pause *= random.uniform(0.5, 1)
+        return pause if timeout is None else min(pause, timeout / SECOND)
+
+    def progress(self, queue: str) -> None:
+        """There was a place: the next wait is a new one."""
+        self._since.pop(queue, None)
+        self._pause = FIRST
+
+    def _waited(self, queue: str) -> float:
+        return time.monotonic() - self._since.setdefault(queue, time.monotonic())

@@ -1,0 +1,177 @@
+"""Enqueueing: bound jobs to the store, one or many, in the caller's transaction or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, TypeVar
+from uuid import UUID
+
+from holdfast.bridge import run_here
+from holdfast.client.asking import Asking
+from holdfast.client.link import CHUNK, Link, Opened, on_a_loop
+from holdfast.client.patience import Patience
+from holdfast.client.queues import Queues
+from holdfast.client.refusals import Answers
+from holdfast.errors import ConfigError, StoreAway, StoreError
+from holdfast.handles import Job, NewJob
+from holdfast.headers import Carry
+from holdfast.job import Draft
+from holdfast.observe import logging as observed
+from holdfast.store import Receipt
+
+R = TypeVar("R")
+
+_ON_A_LOOP = "a blocking call on a running event loop does not wait for a place, as nothing else would run: await {}()"
+_STOOD_IN = "here nothing runs meanwhile, so that no place would come free"
+
+
+class Producing:
+    """Stores bound jobs. Calls are split into chunks; each job is atomic by itself."""
+
+    def __init__(self, link: Link, asking: Asking, carry: Carry, queues: Queues) -> None:
+        self._link = link
+        self._asking = asking
+        self._queues = queues
+        self.headers = carry.text
+
+    def job(self, id: UUID | str) -> Job[Any]:
+        return self._asking.job(id)
+
+    def store(self, job: NewJob[R], connection: object) -> Job[R]:
+        return self._store("aenqueue", [job], connection)[0]
+
+    async def astore(self, job: NewJob[R], connection: object) -> Job[R]:
+        return (await self.astore_many([job], connection))[0]
+
+    def store_many(self, jobs: Iterable[NewJob[R]], connection: object) -> list[Job[R]]:
+        return self._store("aenqueue_many", jobs, connection)
+
+    async def astore_many(self, jobs: Iterable[NewJob[R]], connection: object) -> list[Job[R]]:
+        if connection is not None and not self._link.stood_in:
+            return await self._awithin(list(jobs), connection)
+        source, answers, patience = iter(jobs), self._answers(), self._patience()
+        while chunk := list(islice(source, CHUNK)):
+            drafts = _drafts(chunk)
+            with _unclear(drafts, answers.accepted):
+                answers.take(chunk, await self._link.arun(self._put, drafts, patience))
+        return answers.all_accepted(patience.why)
+
+    def _store(self, twin: str, jobs: Iterable[NewJob[R]], connection: object) -> list[Job[R]]:
+        if connection is not None and not self._link.stood_in:
+            return self._within(list(jobs), connection)
+        source, answers, patience = iter(jobs), self._answers(), self._patience(twin)
+        while chunk := list(islice(source, CHUNK)):
+            drafts = _drafts(chunk)
+            with _unclear(drafts, answers.accepted):
+                answers.take(chunk, self._link.blocking(twin, self._put, drafts, patience))
+        return answers.all_accepted(patience.why)
+
+    def _answers(self) -> Answers:
+        return Answers(self._asking, self._link.fullness.retry_after)
+
+    def _patience(self, twin: str | None = None) -> Patience:
+        if self._link.stood_in:
+            return Patience(_STOOD_IN)
+        return Patience(_ON_A_LOOP.format(twin) if twin and on_a_loop() else "")
+
+    # --- on the bridge's loop
+
+    async def _put(self, drafts: list[Draft], patience: Patience) -> list[Receipt]:
+        self._link.may_enqueue()
+        opened = await self._link.opened()
+        self._warn_if_lonely(opened)
+        await opened.told.before(drafts)
+        receipts = await self._try(opened, drafts)
+        while waiting := [n for n, receipt in enumerate(receipts) if patience.waits(drafts[n], receipt)]:
+            await asyncio.sleep(patience.pause(receipts[waiting[0]]))
+            some = _that_could_fit(waiting, drafts, receipts)
+            for n, receipt in zip(some, await self._try(opened, [drafts[n] for n in some]), strict=True):
+                receipts[n] = receipt
+                if receipt.answer != "full":
+                    patience.progress(drafts[n].queue)
+        return receipts
+
+    async def _try(self, opened: Opened, drafts: list[Draft]) -> list[Receipt]:
+        receipts = list(await opened.put(drafts))
+        for draft, receipt in zip(drafts, receipts, strict=True):
+            self._link.fullness.seen(draft, receipt)
+        return receipts
+
+    def _warn_if_lonely(self, opened: Opened) -> None:
+        alone = not (self._link.workers or self._link.stood_in or opened.place.shared)
+        if alone and self._link.first("memory"):
+            observed.tell(
+                observed.stores,
+                observed.WARNING,
+                "lonely",
+                store=opened.place.url,
+                message="only a worker in this very process can run these jobs, and there is none yet: jobs.worker()",
+            )
+
+    # --- in the caller's transaction, on his own thread or loop
+
+    def _within(self, jobs: list[NewJob[Any]], connection: object) -> list[Job[Any]]:
+        drafts, opened = _drafts(jobs), self._link.run(self._link.opened)
+        return self._all_or_nothing(jobs, run_here(self._enqueue_within(opened, drafts, connection)))
+
+    async def _awithin(self, jobs: list[NewJob[Any]], connection: object) -> list[Job[Any]]:
+        drafts, opened = _drafts(jobs), await self._link.arun(self._link.opened)
+        return self._all_or_nothing(jobs, await self._enqueue_within(opened, drafts, connection))
+
+    async def _enqueue_within(self, opened: Opened, drafts: list[Draft], connection: object) -> Sequence[Receipt]:
+        self._link.may_enqueue()
+        return await opened.place.enqueue(drafts, connection, self._queues.of(drafts))
+
+    def _all_or_nothing(self, jobs: list[NewJob[Any]], receipts: Sequence[Receipt]) -> list[Job[Any]]:
+        answers, patience = self._answers(), Patience("with connection= nobody waits for a place: it keeps its locks")
+        for job, receipt in zip(jobs, receipts, strict=True):
+            self._link.fullness.seen(job.draft, receipt)
+            patience.waits(job.draft, receipt)
+        answers.take(jobs, receipts)
+        return answers.all_accepted(patience.why, all_or_nothing=True)
+
+
+def _that_could_fit(waiting: list[int], drafts: list[Draft], receipts: list[Receipt]) -> list[int]:
+    """Of each queue no more than it has places: a long call does not ask for all of its jobs again and again."""
+    asked, some = Counter[str](), list[int]()
+    for n in waiting:
+        room, queue = receipts[n].room, drafts[n].queue
+        if room is None or asked[queue] < room.bound:
+            asked[queue] += 1
+            some.append(n)
+    return some
+
+
+@contextmanager
+def _unclear(drafts: Sequence[Draft], stored: Sequence[object]) -> Generator[None]:
+    """Notes on an error what may have become of the jobs, so that the caller can find out: on all but those that say
+    that nothing was stored, since a signal's handler may raise anything in the middle of a call.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if _refuses(error):
+            raise
+        ids = ", ".join(str(draft.id) for draft in drafts[:3]) + (", …" if len(drafts) > 3 else "")
+        error.add_note(
+            f"{len(stored)} jobs were stored before; {len(drafts)} may have been or not: {ids}. Look with "
+            "jobs.job(id).status(), or enqueue the same bound jobs again: what is stored already is not stored twice"
+        )
+        raise
+
+
+def _refuses(error: BaseException) -> bool:
+    if isinstance(error, StoreAway):
+        return False
+    return isinstance(error, (ConfigError, StoreError, Warning))
+
+
+def _drafts(jobs: Sequence[NewJob[Any]]) -> list[Draft]:
+    for job in jobs:
+        if not isinstance(job, NewJob):
+            raise TypeError(f"{job!r} is no bound job: make one with task.bind(...)")
+    return [job.draft for job in jobs]

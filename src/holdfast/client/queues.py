@@ -1,0 +1,134 @@
+"""What code declares of queues, and what a full one means to this process: who was told, how long, what was dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from typing import get_args
+
+from holdfast.clock import Duration, span
+from holdfast.errors import ConfigError
+from holdfast.job import Draft, QueueTerms, WhenFull
+from holdfast.naming import named
+from holdfast.observe.logging import WARNING, jobs, tell
+from holdfast.store import Receipt, Room, Store
+
+SIZE_MOST = 1_000_000_000
+QUIET = 1.0  # seconds between two lines about what one queue drops
+RETRY_LEAST, RETRY_MOST = 1.0, 60.0  # seconds
+
+
+class Queues:
+    """An app's declarations, by queue."""
+
+    def __init__(self) -> None:
+        self.terms: dict[str, QueueTerms] = {}
+
+    def declare(self, name: str, max_size: int | None, when_full: WhenFull, block_timeout: Duration | None) -> None:
+        """ConfigError naming the parameter that makes no sense, or both declarations where they differ."""
+        name = named(name, "name")
+        terms = _terms(max_size, when_full, block_timeout)
+        known = self.terms.setdefault(name, terms)
+        if known != terms:
+            raise ConfigError(f"queue {name!r} is declared twice: {_told(known)}, and {_told(terms)}; say it once")
+
+    def of(self, drafts: Iterable[Draft]) -> dict[str, QueueTerms]:
+        """What is declared of the queues of these drafts."""
+        return {draft.queue: self.terms[draft.queue] for draft in drafts if draft.queue in self.terms}
+
+
+class Told:
+    """What one opened store was told of the declarations."""
+
+    def __init__(self, queues: Queues, place: Store) -> None:
+        self._queues = queues
+        self._place = place
+        self._known: set[str] = set()
+
+    async def before(self, drafts: Sequence[Draft]) -> None:
+        """Declares the queues of `drafts`, and all others that are new, before a job is put there."""
+        declared = self._queues.terms
+        if len(self._known) == len(declared) or self._known.issuperset(draft.queue for draft in drafts):
+            return
+        fresh = {name: terms for name, terms in declared.items() if name not in self._known}
+        if any(draft.queue in fresh for draft in drafts):
+            await self._place.configure(fresh, by="producer")
+            self._known.update(fresh)
+
+
+class Fullness:
+    """Since when this process has found queues full, without a success; and what they dropped, told once a second."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+        self._dropped: dict[str, int] = {}
+        self._quiet_until: dict[str, float] = {}
+
+    def seen(self, draft: Draft, receipt: Receipt) -> None:
+        """Takes in what became of one draft."""
+        if receipt.answer == "full":
+            self._since.setdefault(draft.queue, time.monotonic())
+        elif self._since and receipt.created:
+            self._since.pop(draft.queue, None)
+        if receipt.answer == "dropped" or receipt.dropped is not None:
+            self._drop(draft.queue, receipt.room)
+
+    def retry_after(self, queue: str) -> float:
+        """Seconds: as long as it has been full by now, since it may well be so for that long again."""
+        now = time.monotonic()
+        return min(max(now - self._since.get(queue, now), RETRY_LEAST), RETRY_MOST)
+
+    def _drop(self, queue: str, room: Room | None) -> None:
+        self._dropped[queue] = self._dropped.get(queue, 0) + 1
+        left = self._quiet_until.get(queue, 0.0) - time.monotonic()
+        if left <= 0:
+            self._quiet_until[queue] = time.monotonic() + QUIET
+            self._tell(queue, room)
+        elif self._dropped[queue] == 1 and (loop := _loop()):
+            loop.call_later(left, self._tell, queue, room)
+
+    def _tell(self, queue: str, room: Room | None) -> None:
+        count = self._dropped.pop(queue, 0)
+        if count:
+            tell(
+                jobs,
+                WARNING,
+                "dropped",
+                queue=queue,
+                count=count,
+                when_full=room and room.when_full,
+                bound=room and room.bound,
+            )
+
+    def flush(self) -> None:
+        """Tells what is not told yet."""
+        for queue in list(self._dropped):
+            self._tell(queue, None)
+
+
+def _terms(max_size: int | None, when_full: WhenFull, block_timeout: Duration | None) -> QueueTerms:
+    whole = isinstance(max_size, int) and not isinstance(max_size, bool)
+    if max_size is not None and not (whole and 1 <= max_size <= SIZE_MOST):
+        raise ConfigError(f"max_size={max_size!r}: a whole number from 1 to {SIZE_MOST:,}, or None for no bound")
+    if when_full not in get_args(WhenFull):
+        raise ConfigError(f"when_full={when_full!r}: {', '.join(map(repr, get_args(WhenFull)))}")
+    if max_size is None and when_full != "reject":
+        raise ConfigError(f"when_full={when_full!r}: a queue without max_size= is never full")
+    if block_timeout is None:
+        return QueueTerms(max_size, when_full)
+    if when_full != "block":
+        raise ConfigError(f"block_timeout={block_timeout!r}: only when_full='block' waits, and this is {when_full!r}")
+    return QueueTerms(max_size, when_full, span(block_timeout, "block_timeout", positive=True))
+
+
+def _told(terms: QueueTerms) -> str:
+    wait = f", block_timeout={terms.block_timeout / 1000:g}" if terms.block_timeout is not None else ""
+    return f"max_size={terms.max_size}, when_full={terms.when_full!r}{wait}"
+
+
+def _loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -1,0 +1,133 @@
+"""From receipts to what producers get: handles of what is stored, and one error for what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Never
+
+from holdfast.errors import IdConflict, JobCancelled, JobNotFound, QueueFull, Refused, UniqueConflict
+from holdfast.handles import Asked, Job, NewJob
+from holdfast.store import Receipt, Room
+
+SHOWN = 5  # ids in a message
+
+
+class Refusal(NamedTuple):
+    job: NewJob[Any]
+    receipt: Receipt
+
+
+class Answers:
+    """What became of the jobs of one call."""
+
+    def __init__(self, asked: Asked, retry_after: Callable[[str], float]) -> None:
+        self._asked = asked
+        self._retry_after = retry_after
+        self.accepted: list[Job[Any]] = []
+        self._refused: list[Refusal] = []
+
+    def take(self, jobs: Sequence[NewJob[Any]], receipts: Sequence[Receipt]) -> None:
+        for job, receipt in zip(jobs, receipts, strict=True):
+            if receipt.refused:
+                self._refused.append(Refusal(job, receipt))
+            else:
+                self.accepted.append(self._handle(job, receipt))
+
+    def all_accepted(self, why: str = "", *, all_or_nothing: bool = False) -> list[Job[Any]]:
+        """The handles. Raises IdConflict, UniqueConflict or QueueFull, in this order, if any job was refused; `why`:
+        what kept the call from waiting for a place.
+        """
+        if not self._refused:
+            return self.accepted
+        if all_or_nothing:
+            self.accepted = []
+        for answer, error in (("conflict", self._conflict), ("taken", self._taken), ("full", self._full)):
+            met = [refusal for refusal in self._refused if refusal.receipt.answer == answer]
+            if met:
+                raise error(met, self._rest(len(met), all_or_nothing=all_or_nothing), why)
+        raise AssertionError(f"a store refused jobs for no reason that there is: {self._refused}")
+
+    def _handle(self, job: NewJob[Any], receipt: Receipt) -> Job[Any]:
+        if receipt.answer == "dropped":
+            return Job(_NeverStored(job, receipt.room), receipt.id, created=False)
+        return Job(self._asked, receipt.holder or receipt.id, created=receipt.created and receipt.holder is None)
+
+    def _conflict(self, met: list[Refusal], rest: str, why: str) -> Refused:
+        del why
+        some = ", ".join(str(job.id) for job, _ in met[:SHOWN]) + (", …" if len(met) > SHOWN else "")
+        return IdConflict(
+            f"{len(met)} of {self._count} jobs have the id of a stored job with another task, queue or arguments: "
+            f"{some}; bind() makes a new id for each job{rest}",
+            self.accepted,
+            self._jobs(),
+        )
+
+    def _taken(self, met: list[Refusal], rest: str, why: str) -> Refused:
+        del why
+        draft, receipt = met[0].job.draft, met[0].receipt
+        key = draft.unique.text if draft.unique else ""
+        holder = receipt.holder or receipt.id
+        how = ", and was started or is of another task" if draft.unique and draft.unique.on_clash == "replace" else ""
+        others = f" (and {len(met) - 1} more such jobs)" if len(met) > 1 else ""
+        return UniqueConflict(
+            f"job {draft.id} of {draft.task} is not stored: job {holder} holds the unique key {key!r} in queue "
+            f"{draft.queue}{how}{others}{rest}",
+            draft.queue,
+            key,
+            Job(self._asked, holder, created=False),
+            self.accepted,
+            self._jobs(),
+        )
+
+    def _full(self, met: list[Refusal], rest: str, why: str) -> Refused:
+        draft, receipt = met[0].job.draft, met[0].receipt
+        depth, bound = (receipt.room.depth, receipt.room.bound) if receipt.room else (0, 0)
+        after = self._retry_after(draft.queue)
+        return QueueFull(
+            f"queue {draft.queue} is full: {depth:,} unfinished jobs, and it has {bound:,} places; {len(met)} of "
+            f"{self._count} jobs are not stored; ask again in {after:.0f} s{why}{rest}",
+            draft.queue,
+            depth,
+            bound,
+            after,
+            self.accepted,
+            self._jobs(),
+        )
+
+    @property
+    def _count(self) -> int:
+        return len(self.accepted) + len(self._refused)
+
+    def _jobs(self) -> list[NewJob[Any]]:
+        return [job for job, _ in self._refused]
+
+    def _rest(self, told: int, *, all_or_nothing: bool) -> str:
+        """What else became of the call."""
+        others = len(self._refused) - told
+        more = f"; {others} more were refused for other reasons" if others else ""
+        if all_or_nothing:
+            return f"{more}; with connection= it is all or nothing, and nothing was stored"
+        return more + (f"; {len(self.accepted)} are stored" if self.accepted else "")
+
+
+class _NeverStored:
+    """What the handle of a dropped job asks: nobody."""
+
+    def __init__(self, job: NewJob[Any], room: Room | None) -> None:
+        places = f"its queue {job.draft.queue} was full" + (f" ({room.depth:,} of {room.bound:,})" if room else "")
+        self._text = f"job {job.id} of {job.draft.task} was dropped: {places}, so it was never stored"
+
+    def status(self, *_: object) -> Never:
+        raise JobNotFound(self._text)
+
+    async def astatus(self, *_: object) -> Never:
+        raise JobNotFound(self._text)
+
+    def result(self, *_: object) -> Never:
+        raise JobCancelled(self._text)
+
+    async def aresult(self, *_: object) -> Never:
+        raise JobCancelled(self._text)
+
+    cancel = retry = delete = status
+    acancel = aretry = adelete = astatus

@@ -1,0 +1,102 @@
+"""Lets a job in where its unique key or the bound of its queue has a say: one draft, or one retry, at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+from uuid import UUID
+
+from holdfast.clock import Instant
+from holdfast.job import TOMBSTONE, Draft
+from holdfast.store import Receipt, Room
+from holdfast.stores.sqlite.rows import due_of, uuid_of, whole_row_of
+from holdfast.stores.sqlite.statements import Sql
+
+
+class Holder(NamedTuple):
+    """What holder.sql returns: who holds a key. `over`: only until another takes it. `open`: it may be replaced."""
+
+    seq: int
+    id: UUID
+    over: bool
+    open: bool
+
+
+def admit(sql: Sql, draft: Draft) -> Receipt:
+    """First the id counts, then the unique key, then the place."""
+    if (known := _recognised(sql, draft)) is not None:
+        return known
+    holder = holder_of(sql, draft.queue, draft.unique.text, draft.task) if draft.unique else None
+    if holder is not None and not holder.over:
+        return _clash(sql, draft, holder)
+    receipt = _placed(sql, draft)
+    if receipt.answer == "accepted":
+        if holder is not None:
+            sql.write("lose_key", holder.seq)
+        sql.spread("enqueue_whole", [whole_row_of(draft, sql.now())])
+    return receipt
+
+
+def holder_of(sql: Sql, queue: str, key: str, task: str = "") -> Holder | None:
+    """`open` is of a holder of this task only."""
+    row = sql.row("holder", sql.now(), task, queue, key)
+    return None if row is None else Holder(row[0], _id_of(row[1]), bool(row[2]), bool(row[3]))
+
+
+def room_of(sql: Sql, queue: str) -> Room | None:
+    """The queue as it is met; None if it has no bound."""
+    row = sql.row("room", queue)
+    return None if row is None else Room(row[0], row[1], bytes(row[2]).decode(), row[3])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def _recognised(sql: Sql, draft: Draft) -> Receipt | None:
+    row = sql.row("recognise", 0, draft.task, draft.queue, draft.payload, draft.content, str(draft.id))
+    return None if row is None else Receipt(draft.id, "accepted" if row[1] else "conflict", created=False)
+
+
+def _clash(sql: Sql, draft: Draft, holder: Holder) -> Receipt:
+    match draft.unique and draft.unique.on_clash:
+        case "return":
+            return Receipt(draft.id, "duplicate", created=False, holder=holder.id)
+        case "replace" if holder.open:
+            _replace(sql, draft, holder.seq)
+            return Receipt(draft.id, "replaced", created=False, holder=holder.id)
+        case _:
+            return Receipt(draft.id, "taken", created=False, holder=holder.id)
+
+
+def _replace(sql: Sql, draft: Draft, seq: int) -> None:
+    """The holder's producer may repeat his enqueue, and is recognised by what he wrote."""
+    [[payload]] = sql.rows("payload", seq)
+    state, due_at = due_of(draft, sql.now())
+    sql.write("replace", draft.payload, state, due_at, replace(draft, payload=payload).content, seq)
+
+
+def _placed(sql: Sql, draft: Draft) -> Receipt:
+    """Whether there is a place for it, which may be another's that is dropped."""
+    room = room_of(sql, draft.queue)
+    if room is None or room.depth < room.bound:
+        return Receipt(draft.id, "accepted")
+    dropped = None
+    if room.when_full == "drop_oldest":
+        dropped = _drop_oldest(sql, draft.queue, sql.now())
+    if dropped is None and room.when_full != "drop_newest":
+        return Receipt(draft.id, "full", created=False, room=room)
+    sql.write("count_dropped", draft.queue)
+    if dropped is None:
+        return Receipt(draft.id, "dropped", created=False, room=room)
+    return Receipt(draft.id, "accepted", dropped=dropped)
+
+
+def _drop_oldest(sql: Sql, queue: str, now: Instant) -> UUID | None:
+    row = sql.row("oldest", queue)
+    if row is None:
+        return None
+    seq, job, keep = row
+    sql.spread("cancel", [(seq, now + max(keep, TOMBSTONE))], now, "dropped", now)
+    return _id_of(job)
+
+
+def _id_of(written: bytes) -> UUID:
+    """Of an id that was read as bytes: a caller's text_factory does not see them."""
+    return uuid_of(bytes(written).decode())

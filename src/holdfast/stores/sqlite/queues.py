@@ -1,0 +1,116 @@
+"""What is said of queues, what counts their places, and how they stand.
+
+Jobs are counted by triggers, because nothing can pass those by: not a caller's transaction, not a statement that
+somebody writes by hand. They are there only while a queue has a bound: every job of the file would pay for them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple
+
+from holdfast.clock import Instant
+from holdfast.job import QueueTerms, State
+from holdfast.store import Authority, QueueStats, Stats
+from holdfast.stores.sqlite.statements import Sql
+
+_NO_TERMS = QueueTerms()
+_TRIGGERS = ("count_stored", "count_changed", "count_deleted")
+
+
+class _Said(NamedTuple):
+    """What is said of a queue: by code, and by an operator, whose word goes before."""
+
+    declared: QueueTerms | None = None
+    edited: QueueTerms | None = None
+
+    @property
+    def terms(self) -> QueueTerms:
+        return self.edited or self.declared or _NO_TERMS
+
+    def after(self, terms: QueueTerms | None, by: Authority) -> _Said:
+        if by == "operator":
+            return self._replace(edited=terms)
+        if terms is not None and (by == "worker" or self.declared is None):
+            return self._replace(declared=terms)
+        return self
+
+
+def unchanged(sql: Sql, queues: Mapping[str, QueueTerms | None], by: Authority) -> Literal[True] | None:
+    """True where `configure` has nothing to write."""
+    return None if any(_changes(sql, queues, by)) else True
+
+
+def configure(sql: Sql, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:
+    """On any connection, in its transaction; writes nothing where nothing changes."""
+    changes = list(_changes(sql, queues, by))
+    for name, said, bounded in changes:
+        _write(sql, name, said)
+        if said.terms.max_size is not None and not bounded:
+            sql.write("count_places", name)
+    if changes:
+        _equip(sql)
+
+
+def _changes(
+    sql: Sql, queues: Mapping[str, QueueTerms | None], by: Authority
+) -> Iterator[tuple[str, _Said, bool]]:
+    """The queues that change: what is said of each then, and whether it has had a bound until now."""
+    for name, terms in queues.items():
+        declared, edited, bounded = sql.row("queue", name) or (None, None, 0)
+        said = _Said(_terms_of(declared), _terms_of(edited))
+        if (then := said.after(terms, by)) != said:
+            yield name, then, bool(bounded)
+
+
+def _terms_of(written: bytes | None) -> QueueTerms | None:
+    return None if written is None else QueueTerms._make(json.loads(bytes(written)))
+
+
+def _write(sql: Sql, name: str, said: _Said) -> None:
+    if said == _Said():
+        sql.write("forget_queue", name)
+        return
+    declared, edited = (None if terms is None else json.dumps(terms) for terms in said)
+    sql.write("declare", name, declared, edited, *said.terms)
+
+
+def _equip(sql: Sql) -> None:
+    """Sees to it that there is what bounds need, and nothing else. What is counted from now on was counted just now."""
+    [[bounded, drops, counted, indexed]] = sql.rows("counted")
+    if bounded and not counted:
+        for name in _TRIGGERS:
+            sql.write(name)
+    if counted and not bounded:
+        for name in _TRIGGERS:
+            sql.run(f"DROP TRIGGER holdfast_{name}")
+    if drops and not indexed:
+        sql.write("index_oldest")
+    if indexed and not drops:
+        sql.run("DROP INDEX holdfast_oldest")
+
+
+def stats(sql: Sql) -> Stats:
+    """Read in one moment, if all is read in one transaction."""
+    counts, due = _counts(sql)
+    said = {row[0]: row for row in sql.rows("queues")}
+    queues = list[QueueStats]()
+    for name in sorted(counts.keys() | said.keys()):
+        _, max_size, when_full, block_timeout, edited, taken, dropped = said.get(name, (name, *_NO_TERMS, 0, 0, 0))
+        terms = QueueTerms(max_size, when_full, block_timeout)
+        admitted = None if max_size is None else taken
+        queues.append(QueueStats(name, terms, edited == 1, counts.get(name, {}), admitted, dropped, due.get(name)))
+    return Stats(sql.now(), queues)
+
+
+def _counts(sql: Sql) -> tuple[Mapping[str, dict[State, int]], dict[str, Instant]]:
+    """By queue: its jobs by state, and when the first of those queued is due."""
+    counts: defaultdict[str, dict[State, int]] = defaultdict(dict)
+    due: dict[str, Instant] = {}
+    for queue, state, number, first in sql.rows("counts"):
+        counts[queue][State(state)] = number
+        if first is not None:
+            due[queue] = first
+    return counts, due

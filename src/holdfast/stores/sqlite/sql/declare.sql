@@ -1,0 +1,7 @@
+-- Writes what is said of a queue.
+-- Parameters: name, declared, edited (JSON), and what is in effect: max_size, when_full, block_timeout
+INSERT INTO holdfast_queues (name, declared, edited, max_size, when_full, block_timeout) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (name) DO UPDATE
+SET
+    declared = excluded.declared, edited = excluded.edited,
+    max_size = excluded.max_size, when_full = excluded.when_full, block_timeout = excluded.block_timeout;

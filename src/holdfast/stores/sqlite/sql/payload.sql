@@ -1,0 +1,2 @@
+-- The payload of a job. Parameter: seq
+SELECT payload FROM holdfast_jobs WHERE seq = ?;

@@ -1,0 +1,3 @@
+-- Gives a job that was not started another payload and due time.
+-- Parameters: payload, state, due_at, the digest of what it was until now, seq
+UPDATE holdfast_jobs SET payload = ?, state = ?, due_at = ?, content = coalesce(content, ?) WHERE seq = ?;

@@ -1,0 +1,83 @@
+"""The store of a sandbox, as the app sees it: in memory, takes any connection, and never makes anybody wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+from uuid import UUID
+
+from holdfast.job import Draft
+from holdfast.store import Cancelling, Claims, Promoted, Receipt, Store
+
+Stored = Callable[[Sequence[UUID]], Awaitable[None]]
+
+
+class Stage:
+    """A memory store. `stored`, if set, is awaited with the ids of what an enqueue has stored, before the enqueue
+    returns; `asked` is called with the id of each running job that is asked to end.
+    """
+
+    def __init__(self, store: Store, asked: Callable[[UUID], None]) -> None:
+        self.stored: Stored | None = None
+        self._store = store
+        self._asked = asked
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def enqueue(self, jobs: Sequence[Draft], connection: object = None, *more: object) -> Sequence[Receipt]:
+        del connection, more  # recorded at once, whatever becomes of its transaction
+        receipts = [_without_waiting(receipt) for receipt in await self._store.enqueue(jobs)]
+        created = [receipt.id for receipt in receipts if receipt.created]
+        if created and self.stored is not None:
+            await self.stored(created)
+        return receipts
+
+    async def cancel(self, ids: Sequence[UUID], reason: str = "") -> Sequence[Cancelling]:
+        answers = await self._store.cancel(ids, reason)
+        for job, answer in zip(ids, answers, strict=True):
+            if answer == "requested":
+                self._asked(job)
+        return answers
+
+    def twin(self) -> Store:
+        return cast("Store", Idle(self._store))
+
+
+class Idle:
+    """What a worker gets that is started while a sandbox is open: it finds nothing to do."""
+
+    shared = False
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def twin(self) -> Idle:
+        return self
+
+    async def claim(self, *_: object) -> Claims:
+        return Claims([])
+
+    async def wait(self, _: object, timeout: float) -> bool:
+        await asyncio.sleep(timeout)
+        return False
+
+    async def promote(self, _: int) -> Promoted:
+        return Promoted(0, None)
+
+    async def reclaim(self, *_: object) -> Sequence[object]:
+        return []
+
+    async def prune(self, _: int) -> int:
+        return 0
+
+
+def _without_waiting(receipt: Receipt) -> Receipt:
+    """A producer that waits for a place would wait for ever: nothing runs by itself."""
+    if receipt.room is None or receipt.room.when_full != "block":
+        return receipt
+    return receipt._replace(room=receipt.room._replace(when_full="reject"))

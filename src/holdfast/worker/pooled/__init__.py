@@ -1,0 +1,1 @@
+"""A pool from inside: jobs that live in memory alone, for `holdfast.pool`."""

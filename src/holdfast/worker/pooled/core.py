@@ -1,0 +1,385 @@
+"""A pool's core: who may come in, who runs next, and when all is over.
+
+A job that simply succeeds takes no lock on its way. Locks that are taken by every job become a queue of threads that
+wait for the interpreter in turn; instead, each step is one operation of a deque, which is atomic by itself:
+
+- a *place* is one of `bound`; a job takes one to come in, and gives it back when it is over;
+- a *lane* holds what waits, one for each priority; whoever takes a job out of it, owns it;
+- a *slot* is one of `concurrency`; whoever holds one takes the next job out of the lanes, runs it, takes the next.
+  A slot comes home when nothing waits; whoever brings work or a slot looks for the other (`fill`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from bisect import insort
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import repeat
+from typing import Any
+
+from holdfast.context import current
+from holdfast.errors import ConfigError, JobCancelled
+from holdfast.job import State
+from holdfast.worker.pooled.inside import Inside
+from holdfast.worker.pooled.job import PoolJob
+from holdfast.worker.pooled.kinds import LOOP
+from holdfast.worker.pooled.tallies import Tally
+from holdfast.worker.pooled.tasks import Tasks
+from holdfast.worker.pooled.threads import Threads
+from holdfast.worker.pooled.timer import Timer
+
+MINTED = 64  # places that are made at once
+DROPPED = "dropped: "
+
+Lane = deque[PoolJob[Any]]
+Watcher = tuple[Callable[[], bool], Callable[[], object]]  # what is waited for, and how to tell
+
+cores: weakref.WeakSet[Core] = weakref.WeakSet()
+
+
+class Core:
+    """What all faces of one pool share (`using` makes a face)."""
+
+    def __init__(self, concurrency: int, bound: int) -> None:
+        self.concurrency = concurrency
+        self.bound = bound
+        self.closed = False
+        self.lock = threading.Lock()  # for what is not on the way of a job that simply succeeds
+        self.lanes: list[Lane] = []  # the highest priority first
+        self._lane_of: dict[int, Lane] = {}
+        self._priorities: list[int] = []
+        self.places: deque[None] = deque()
+        self._minted = 0
+        self.slots: deque[None] = deque(repeat(None, concurrency))
+        self.surplus = 0  # slots to be given up, after `resize`
+        self.askers: deque[Callable[[], object]] = deque()  # who waits for a place: each is called once
+        self.watchers: list[Watcher] = []
+        self.tally = Tally()  # of everything but successes, under the lock
+        self.threads = Threads(self)
+        self.tasks = Tasks(self)
+        self.timer = Timer(self)
+        self.ended = False
+        cores.add(self)
+
+    # --- coming in
+
+    def lane(self, priority: int) -> Lane:
+        """The lane of a priority."""
+        with self.lock:
+            if priority not in self._lane_of:
+                self._lane_of[priority] = deque()
+                insort(self._priorities, priority, key=lambda each: -each)
+                self.lanes = [self._lane_of[each] for each in self._priorities]
+            return self._lane_of[priority]
+
+    def take_place(self) -> bool:
+        """Takes a place if there is one."""
+        try:
+            self.places.pop()
+        except IndexError:
+            return self._mint()
+        return True
+
+    def _mint(self) -> bool:
+        with self.lock:
+            more = min(self.bound - self._minted, MINTED)
+            if more > 0:
+                self.places.extend(repeat(None, more - 1))
+                self._minted += more
+                return True
+        try:
+            self.places.pop()
+        except IndexError:
+            return False
+        return True
+
+    def give_place(self) -> None:
+        """Gives a place back, and wakes who waits for one."""
+        self.places.append(None)
+        if self.askers:
+            self.wake_asker()
+
+    def wake_asker(self) -> None:
+        with suppress(IndexError):
+            self.askers.popleft()()
+
+    def enter(self, job: PoolJob[Any]) -> None:
+        """A job that has its place goes in. ConfigError if the pool was stopped meanwhile."""
+        lane = job.plan.lane
+        lane.append(job)
+        if self.closed and _take_out(lane, job):
+            self.give_place()
+            self.look()
+            raise self.refusal()
+        if self.slots:
+            self.fill()
+
+    def refusal(self) -> ConfigError:
+        return ConfigError("this pool was stopped, and takes no more jobs: make another Pool")
+
+    @property
+    def depth(self) -> int:
+        """How many admitted jobs are not over."""
+        with self.lock:
+            return self._minted - len(self.places)
+
+    def pools_outside(self) -> tuple[Core, ...]:
+        """The pools whose jobs the calling code runs in."""
+        outer = current.get(None)
+        return outer.pools() if isinstance(outer, Inside) else ()
+
+    # --- slots
+
+    def fill(self) -> None:
+        """Has waiting jobs run while there are slots."""
+        while True:
+            try:
+                self.slots.pop()
+            except IndexError:
+                return
+            if self.surplus and self._give_up():
+                continue
+            job = self.take()
+            if job is not None:
+                self.start(job)
+                continue
+            self.slots.append(None)
+            if not any(self.lanes):  # what came in before the slot was back, found none
+                return
+
+    def take(self) -> PoolJob[Any] | None:
+        """The next job, for whoever holds a slot."""
+        for lane in self.lanes:
+            try:
+                return lane.popleft()
+            except IndexError:
+                pass
+        return None
+
+    def next(self) -> PoolJob[Any] | None:
+        """The next job for a slot whose job is over; None: there is none, and the slot is home."""
+        if not (self.surplus and self._give_up()):
+            job = self.take()
+            if job is not None:
+                return job
+            self.slots.append(None)
+        self.fill()
+        return None
+
+    def start(self, job: PoolJob[Any]) -> None:
+        """Has a job run by who can; the slot goes with it."""
+        if job.kind is LOOP:
+            self.tasks.start(job)
+        else:
+            self.threads.start(job)
+
+    def not_started(self, job: PoolJob[Any], error: BaseException) -> None:
+        """There was no thread for it."""
+        job.plan.lane.appendleft(job)
+        self.slots.append(None)
+        del error
+
+    def _give_up(self) -> bool:
+        with self.lock:
+            if not self.surplus:
+                return False
+            self.surplus -= 1
+        return True
+
+    def resize(self, concurrency: int) -> None:
+        """From now on so many run at a time; what runs already is not interrupted."""
+        with self.lock:
+            more = concurrency - self.concurrency - self.surplus
+            self.concurrency = concurrency
+            self.surplus = max(0, -more)
+            self.slots.extend(repeat(None, max(0, more)))
+        self.fill()
+
+    # --- leaving
+
+    def over(self, job: PoolJob[Any], state: State, value: object, error: BaseException | None) -> None:
+        """A job is over: counted already, its place comes back, and whoever waits is told."""
+        self.places.append(None)
+        if self.askers:
+            self.wake_asker()
+        job.ended(state, value, error)
+        if self.watchers:
+            self.look()
+
+    def cancelled(self, job: PoolJob[Any], why: str, *, dropped: bool = False) -> None:
+        """A job that does not run is over."""
+        with self.lock:
+            if dropped:
+                self.tally.dropped += 1
+            else:
+                self.tally.cancelled += 1
+        self.over(job, State.CANCELLED, None, JobCancelled(why))
+
+    def cancel(self, job: PoolJob[Any]) -> bool:
+        """False if it is over."""
+        job.asked = True  # first: whoever starts it or puts it off looks at that afterwards
+        if job.done:
+            return False
+        if _take_out(job.plan.lane, job) or self.timer.take_out(job):
+            self.cancelled(job, "cancelled before it began" if job.runs == 1 else "cancelled before its next attempt")
+            return True
+        run = job.run
+        if run is not None:
+            self.interrupt(run)
+        return not job.done
+
+    def interrupt(self, run: Inside) -> None:
+        """Asks an attempt to end, because it is cancelled."""
+        if run.stop("cancelled"):
+            if run.job.kind is LOOP:
+                self.tasks.interrupt(run)
+            else:
+                self.threads.interrupt(run)
+
+    def drop_oldest(self) -> bool:
+        """Ends the oldest job that was never begun, and keeps its place for another; False if there is none."""
+        while True:
+            unbegun = (next((job for job in list(lane) if job.runs == 1), None) for lane in self.lanes)
+            found = [job for job in unbegun if job is not None]
+            if not found:
+                return False
+            oldest = min(found, key=lambda job: job.submitted)
+            if _take_out(oldest.plan.lane, oldest):
+                with self.lock:
+                    self.tally.dropped += 1
+                why = f"{DROPPED}the pool was full ({self.bound} jobs), and a newer one came"
+                oldest.ended(State.CANCELLED, None, JobCancelled(why))
+                return True
+
+    def close(self, *, drain: bool, why: str = "the pool was stopped without draining it") -> list[PoolJob[Any]]:
+        """Takes no more jobs; without `drain` ends those that wait, and returns them."""
+        self.closed = True
+        while self.askers:
+            self.wake_asker()
+        dropped: list[PoolJob[Any]] = []
+        if not drain:
+            while (job := self.take()) is not None:
+                dropped.append(job)
+            dropped += self.timer.take_all()
+            dropped.sort(key=lambda job: job.submitted)
+            for job in dropped:
+                self.cancelled(job, DROPPED + why, dropped=True)
+        self.watch(lambda: self.depth == 0, self.end)
+        return dropped
+
+    def interrupt_all(self) -> None:
+        """Asks all that runs to end."""
+        for run in (*self.threads.runs(), *self.tasks.runs()):
+            run.job.asked = True
+            self.interrupt(run)
+
+    # --- being over
+
+    def watch(self, what: Callable[[], bool], tell: Callable[[], object]) -> None:
+        """Calls `tell` once, when `what` holds."""
+        watcher = (what, tell)
+        with self.lock:
+            self.watchers.append(watcher)
+        self.look()
+
+    def unwatch(self, tell: Callable[[], object]) -> None:
+        with self.lock:
+            self.watchers[:] = [watcher for watcher in self.watchers if watcher[1] is not tell]
+
+    def look(self) -> None:
+        """Tells the watchers whose time has come."""
+        for watcher in list(self.watchers):
+            if watcher[0]():
+                with self.lock:
+                    if watcher not in self.watchers:
+                        continue
+                    self.watchers.remove(watcher)
+                watcher[1]()
+
+    def end(self) -> None:
+        """Lets all threads end, each when it has nothing to do."""
+        self.ended = True
+        self.timer.end()
+        self.threads.end()
+        self.tasks.end()
+
+    @property
+    def gone(self) -> bool:
+        """Whether no thread and no task is left."""
+        return self.ended and self.threads.gone and self.tasks.gone and self.timer.gone
+
+    def finished(self) -> bool:
+        """Whether nothing is left to wait for: of a pool that was stopped, its threads neither."""
+        return self.gone if self.closed else self.depth == 0
+
+    def left(self) -> bool:
+        """Whether nothing runs any more, whatever the count says; for a pool that was left by an exception."""
+        return self.gone
+
+    def may_wait(self, what: str, instead: str) -> None:
+        """ConfigError where waiting for this pool would be waiting for oneself."""
+        if self.tasks.runs_here():
+            raise ConfigError(f"{what} would hold up the event loop that the pool runs on: write `{instead}`")
+
+    def wait(self, what: Callable[[], bool], seconds: float | None) -> bool:
+        """Waits until `what` holds; False if it does not within `seconds`."""
+        bell = threading.Lock()
+        bell.acquire()
+        ring = bell.release
+        self.watch(what, ring)
+        try:
+            most = threading.TIMEOUT_MAX
+            return bell.acquire(timeout=-1 if seconds is None else min(max(0.0, seconds), most))
+        finally:
+            self.unwatch(ring)
+
+    def join_threads(self, end: float | None) -> bool:
+        """For a pool that is gone: its threads have nothing left to do but to end."""
+        for thread in (*self.threads.all, *self.tasks.threads, *self.timer.threads):
+            if thread is not threading.current_thread() and thread.is_alive():
+                thread.join(None if end is None else max(0.0, end - time.monotonic()))
+                if thread.is_alive():
+                    return False
+        return True
+
+    # --- forks
+
+    def forget(self) -> None:
+        """In a forked child: none of the threads is here. What was under way goes on in the parent, and not here."""
+        unfinished = [job for lane in self.lanes for job in lane] + self.timer.all()
+        unfinished += [run.job for run in (*self.threads.runs(), *self.tasks.runs())]
+        self.lock = threading.Lock()
+        self.watchers = []
+        self.askers = deque()
+        for lane in self.lanes:
+            lane.clear()
+        self.places.clear()
+        self._minted = self.surplus = 0
+        self.slots = deque(repeat(None, self.concurrency))
+        self.tally = Tally()
+        self.threads, self.tasks, self.timer = Threads(self), Tasks(self), Timer(self)
+        for job in unfinished:
+            job.waiters = None
+            job.ended(State.CANCELLED, None, JobCancelled("it belongs to the process that this one was forked from"))
+
+
+def _take_out(lane: Lane, job: PoolJob[Any]) -> bool:
+    try:
+        lane.remove(job)
+    except (ValueError, IndexError):  # IndexError: somebody else changed the lane meanwhile
+        return False
+    return True
+
+
+def _after_fork() -> None:
+    for core in list(cores):
+        core.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

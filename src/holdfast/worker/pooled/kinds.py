@@ -1,0 +1,74 @@
+"""What may be submitted to a pool, and where it runs: in a thread, on the loop, or in a process."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from enum import IntEnum
+from types import FunctionType
+from typing import Any
+
+from holdfast.errors import ConfigError
+from holdfast.task import Task
+
+_ODD = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+
+
+class Kind(IntEnum):
+    """Where a job's code runs."""
+
+    THREAD = 0
+    LOOP = 1
+    PROCESS = 2
+
+
+THREAD, LOOP, PROCESS = Kind.THREAD, Kind.LOOP, Kind.PROCESS
+
+
+def kind_of(fn: Callable[..., Any], *, in_process: bool) -> Kind:
+    """ConfigError for what is no function."""
+    if type(fn) is FunctionType and not fn.__code__.co_flags & _ODD and not in_process and not fn.__dict__:
+        return THREAD  # nearly always, and cheaply
+    if isinstance(fn, Task):
+        fn = fn.fn
+    inner = _innermost(fn)
+    _check(fn, inner)
+    is_async = inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(fn)
+    if in_process:
+        return PROCESS
+    return LOOP if is_async else THREAD
+
+
+def _innermost(fn: Any) -> Any:
+    while isinstance(fn, functools.partial):
+        fn = fn.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    if callable(fn) and not inspect.isroutine(fn) and not inspect.isclass(fn):
+        return type(fn).__call__
+    return fn
+
+
+def _check(fn: Any, inner: Any) -> None:
+    if inspect.iscoroutine(fn):
+        name = fn.__qualname__
+        fn.close()  # nobody will await it
+        raise ConfigError(f"fn={name}(...): a coroutine; submit the function and its arguments: submit({name}, ...)")
+    if inspect.isclass(fn):
+        raise ConfigError(f"fn={fn.__qualname__}: a class; give a function, for example lambda: {fn.__qualname__}(...)")
+    if inspect.isgenerator(fn) or inspect.isasyncgen(fn):
+        raise ConfigError(f"fn={fn!r}: a generator; give a function; for its items use each() or map()")
+    if not callable(fn):
+        raise ConfigError(f"fn={fn!r}: not a function")
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise ConfigError(f"fn={name_of(fn)}: a generator function, whose body would not run; give a function")
+
+
+def name_of(fn: Any) -> str:
+    """The function's name with its module, for people."""
+    if isinstance(fn, Task):
+        return fn.name
+    while isinstance(fn, functools.partial):
+        fn = fn.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    named = fn if hasattr(fn, "__qualname__") else type(fn)
+    module = getattr(named, "__module__", None)
+    return f"{module}.{named.__qualname__}" if isinstance(module, str) else str(named.__qualname__)
