@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import smtplib
 import time
 from collections.abc import Callable, Generator
@@ -19,6 +20,7 @@ from pypdf import PdfReader
 from examples.invoices import mail as mailing
 from examples.invoices import make_orders
 from examples.invoices.audit import Findings, audit, read_csv, read_log
+from examples.invoices.evening import COUNT, orders_of_the_evening
 from examples.invoices.invoice import render
 from examples.invoices.orders import Line, Order, read_orders
 from examples.invoices.processes import Crew, address, listening
@@ -250,13 +252,121 @@ def test_the_shop_tells_where_an_invoice_is(shop: httpx.Client) -> None:
     told = shop.get("/orders/1").json()
     assert told["invoice"] == {"job": job, "state": "queued", "attempt": 0}
     assert (told["customer"], told["total"]) == ("Zoë Müller-Lüdenscheidt", "31.20")
-    assert "paid<td>1" in shop.get("/").text
+    assert "<dt>paid</dt><dd>1</dd>" in shop.get("/").text
 
 
 def test_an_unknown_order_cannot_be_paid(shop: httpx.Client) -> None:
     answer = shop.post("/orders/9/paid")
     assert (answer.status_code, answer.json()) == (404, {"error": "no order has the number 9"})
     assert shop.get("/status").json()["waiting"] == 0
+
+
+# the shop's page, with everything that stands behind it
+
+
+class Open:
+    """A shop that is open: its page as a person has it, and the witnesses."""
+
+    def __init__(self, out: Path, client: httpx.Client) -> None:
+        self.out = out
+        self.client = client
+
+    def click(self, action: str) -> httpx.Response:
+        return self.client.post(action, headers={"Accept": "text/html"})
+
+    def row(self, number: int) -> str:
+        """What the page says of an order, tags left out."""
+        page = self.client.get("/").raise_for_status().text
+        found = re.search(rf"<tr id=order-{number}>(.*?)(?=<tr |</tbody)", page, re.DOTALL)
+        assert found, page
+        return " ".join(re.sub("<[^>]+>", " ", found[1]).split())
+
+    def mails(self) -> list[Path]:
+        return list((self.out / "mail" / "new").glob("*.eml"))
+
+    def until_row_says(self, number: int, words: str) -> None:
+        until(f"{words!r} in {self.row(number)!r}", lambda: words in self.row(number))
+
+
+@pytest.fixture
+def open_shop(tmp_path: Path) -> Generator[Open]:
+    smtp, mail_api, webhook, door = (listening() for _ in range(4))
+    client = httpx.Client(base_url=f"http://{address(door)}", timeout=20, follow_redirects=True)
+    environment = {
+        "SHOP_OUT": str(tmp_path),
+        "SHOP_SMTP": address(smtp),
+        "SHOP_MAIL_API": f"http://{address(mail_api)}",
+        "SHOP_WEBHOOK": f"http://{address(webhook)}/invoices",
+    }
+    doors = ("--smtp", f"fd:{smtp.fileno()}", "--http", f"fd:{mail_api.fileno()}")
+    provider = ("-m", "examples.invoices.mailserver", str(tmp_path / "mail"), *doors, "--refuse", make_orders.REFUSED)
+    with Crew(tmp_path, environment) as crew, client:
+        crew.start("mailserver", "python", *provider, sockets=(smtp, mail_api))
+        for name, its in (("webhook", webhook), ("shop", door)):
+            crew.start(name, "uvicorn", f"examples.invoices.{name}:app", "--fd", str(its.fileno()), sockets=(its,))
+        client.post("/orders", content=exported(*(an_order(n, paid_on=None) for n in (1, 2, 3))).encode())
+        worker = crew.start("worker", "holdfast", "worker", "examples.invoices.tasks:jobs", "--concurrency", "2")
+        (tmp_path / "worker.pid").write_text(str(worker))
+        yield Open(tmp_path, client)
+
+
+@pytest.mark.timeout(120)
+def test_paying_twice_on_the_page_sends_one_invoice(open_shop: Open) -> None:
+    assert open_shop.row(1).endswith("Pay –")
+    assert "http-equiv=refresh" not in open_shop.client.get("/").text, "nothing is unfinished: nothing to refresh"
+    for _ in range(2):
+        assert open_shop.click("/orders/1/pay").url.fragment == "order-1"
+    open_shop.until_row_says(1, "sent PDF")
+    assert open_shop.row(1).endswith("sent PDF")
+    assert "Invoice 1" in " ".join(text_of(open_shop.client.get("/orders/1/invoice.pdf").content))
+    assert open_shop.client.get("/orders/2/invoice.pdf").status_code == 404
+    open_shop.click("/orders/2/pay")
+    open_shop.until_row_says(2, "sent PDF")  # all that was enqueued before it has ended, too
+    assert len(open_shop.mails()) == 2
+    assert "<dt>mails in the provider’s mailbox</dt><dd>2</dd>" in open_shop.client.get("/").text
+
+
+@pytest.mark.timeout(120)
+def test_on_the_page_one_sees_retries_and_the_rescue_from_a_killed_worker(open_shop: Open) -> None:
+    open_shop.click("/incidents/mail-server/busy")
+    open_shop.click("/orders/1/pay")
+    open_shop.until_row_says(1, "attempt 1 failed, again at")
+    assert "try again later" in open_shop.row(1)
+    assert "http-equiv=refresh" in open_shop.client.get("/").text
+    assert "http-equiv=refresh" not in open_shop.client.get("/?still=1").text
+    open_shop.click("/incidents/mail-server/well")
+    open_shop.until_row_says(1, "sent, attempt")
+    open_shop.click("/incidents/mail-server/silent")
+    open_shop.click("/orders/2/pay")
+    until("the second mail", lambda: len(open_shop.mails()) == 2)
+    open_shop.until_row_says(2, "on its way, attempt 1 handing it to the mail server")
+    assert "was ended by kill -9" in open_shop.click("/incidents/kill").text
+    open_shop.until_row_says(2, "sent, after its worker had died PDF")
+    assert len(open_shop.mails()) == 2
+
+
+def test_a_full_queue_of_mails_is_told_and_nothing_is_paid(tmp_path: Path) -> None:
+    door = listening()
+    client = httpx.Client(base_url=f"http://{address(door)}", timeout=20)
+    with Crew(tmp_path, {"SHOP_OUT": str(tmp_path), "SHOP_MAIL_PLACES": "1"}) as crew, client:
+        crew.start("shop", "uvicorn", "examples.invoices.shop:app", "--fd", str(door.fileno()), sockets=(door,))
+        client.post("/orders", content=exported(*(an_order(n, paid_on=None) for n in (1, 2))).encode())
+        assert client.post("/orders/1/paid").status_code == 202
+        assert client.post("/orders/1/paid").status_code == 202, "it has its place already"
+        refused = client.post("/orders/2/paid")
+        assert (refused.status_code, refused.json()["error"]) == (503, "queue full")
+        page = client.post("/orders/2/pay", headers={"Accept": "text/html"})
+        assert (page.status_code, int(page.headers["Retry-After"]) >= 1) == (503, True)
+        assert "Please try again in" in page.text
+        assert client.get("/status").json() == {"orders": 2, "paid": 1, "waiting": 1, "dead": 0}
+
+
+def test_the_orders_of_the_evening_are_unpaid_and_new() -> None:
+    orders = list(read_orders(orders_of_the_evening().splitlines(keepends=True)))
+    assert len({order.number for order in orders}) == COUNT
+    assert {order.paid_on for order in orders} == {None}
+    assert min(order.number for order in orders) > max(order.number for order in read_csv(make_orders.CSV))
+    assert sum(order.email in REFUSED for order in orders) == 1
 
 
 # the judge

@@ -32,6 +32,9 @@ EXPORTS = [
     "JobStatus",
     "NewJob",
     "Permanent",
+    "QueueFull",
+    "Resource",
+    "ResourceError",
     "Retry",
     "Snooze",
     "State",
@@ -40,6 +43,8 @@ EXPORTS = [
     "SyncTask",
     "Task",
     "TaskOptions",
+    "Unique",
+    "UniqueConflict",
     "Worker",
     "current_job",
 ]

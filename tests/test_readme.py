@@ -1,4 +1,4 @@
-"""The README is true: its Python runs, and its commands do what they say, in order, in one folder."""
+"""The README and the pages in docs/ are true: their Python runs and prints what they say, their commands work."""
 
 from __future__ import annotations
 
@@ -15,11 +15,18 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parent.parent / "README.md"
+PAGES = sorted(path for path in (README.parent / "docs").glob("*.md") if "```python" in path.read_text("utf-8"))
 LIMIT = 40
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+def blocks(language: str, page: Path = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+
+
+def programs(page: Path) -> list[tuple[str, str | None]]:
+    """The Python blocks of a page, each with what it prints, where a text block right after it says that."""
+    found = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", page.read_text("utf-8"), re.DOTALL)
+    return [(program, printed or None) for program, printed in found]
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -95,3 +102,33 @@ def _work_until_dead(folder: Path, command: str, job: str) -> None:
 def _state(folder: Path, job: str) -> str:
     with closing(sqlite3.connect(folder / "shop.db")) as db:
         return str(db.execute("SELECT state FROM holdfast_jobs WHERE id = ?", (job,)).fetchone()[0])
+
+
+# ---- the pages
+
+
+def test_there_are_pages_with_programs() -> None:
+    assert {"handlers.md", "pool.md", "queues.md", "testing.md"} <= {page.name for page in PAGES}
+    assert all(len(programs(page)) == len(blocks("python", page)) for page in PAGES)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_program_of_a_page_runs_and_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
+    for number, (program, printed) in enumerate(programs(page)):
+        named = re.match(r"# (\w+\.py)\n", program)
+        name = named[1] if named else f"snippet{number}.py"
+        (tmp_path / name).write_text(program)
+        command = ("pytest", "-q", "-p", "no:cacheprovider") if name.startswith("test_") else ("python",)
+        done = run(tmp_path, *command, name)
+        assert done.returncode == 0, f"{program}\n{done.stdout}{done.stderr}"
+        assert printed in (None, done.stdout), program
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_a_page_works(folder: Path, page: Path) -> None:
+    lines = [line for block in blocks("console", page) for line in block.splitlines()]
+    for command in (line[2:].split("#")[0].split() for line in lines if line.startswith("$ holdfast")):
+        done = run(folder, *command)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"

@@ -64,7 +64,7 @@ def home(
     live = counts["waiting"] > 0 and not view.still
     return document(
         "Orders",
-        f"{f'<p class=note role=status>{escape(view.note)}</p>' if view.note else ''}"
+        f"{f'<p class=note>{escape(view.note)}</p>' if view.note else ''}"
         f"{_counts(counts, provider)}{_incidents(provider, killable=killable)}"
         f"<section><h2>Orders</h2>{_filters(view, counts)}{_table(listed)}{_pages(view, older)}</section>",
         refresh=view.link() if live else None,
@@ -137,10 +137,10 @@ def _row(order: Order, invoice: Invoice | None) -> str:
     payment = f"paid <time>{order.paid_on}</time>" if order.paid_on else _button(f"/orders/{order.number}/pay", "Pay")
     return (
         f"<tr id=order-{order.number}><th scope=row>{order.number}"
-        f"<td data-label=Customer><bdi>{escape(order.customer)}</bdi>"
-        f"<td data-label=Total class=money>{order.money(order.total)} {escape(order.currency)}"
-        f"<td data-label=Payment>{payment}"
-        f"<td data-label=Invoice>{' '.join(_invoice(order.number, invoice)) if invoice else '–'}"
+        f"<td data-label=Customer><div><bdi>{escape(order.customer)}</bdi></div>"
+        f"<td data-label=Total class=money><div>{order.money(order.total)} {escape(order.currency)}</div>"
+        f"<td data-label=Payment class=payment><div>{payment}</div>"
+        f"<td data-label=Invoice><div>{' '.join(_invoice(order.number, invoice)) if invoice else '–'}</div>"
     )
 
 
@@ -149,7 +149,7 @@ def _invoice(number: int, invoice: Invoice) -> Iterator[str]:
     if status:
         yield f"<span class='state {status.state}'>{_state(status)}</span>"
         if status.state == "running" and status.progress is not None:
-            yield f"<progress max=1 value={status.progress:.2f}></progress> {escape(status.text or '')}"
+            yield f"<br><progress max=1 value={status.progress:.2f}></progress> {escape(status.text or '')}"
         if status.errors and status.state != "succeeded":
             yield f"<span class=error>{escape(status.errors[-1].message)}</span>"
         if status.state in ("dead", "cancelled"):
@@ -167,9 +167,10 @@ def _state(status: JobStatus[Any]) -> str:
             when = f" at {status.due_at:%H:%M:%S} UTC" if status.due_at else ""
             return f"{attempts} failed, again{when}"
         case "running":
-            return f"being sent, {attempts}"
+            return f"on its way, {attempts}"
         case "succeeded":
-            return "sent" if status.attempt == 1 else f"sent at {attempts}"
+            died = ", after its worker had died" if any(error.type == "Lost" for error in status.errors) else ""
+            return f"sent{f', {attempts}' if status.attempt > 1 else ''}{died}"
         case "dead":
             return f"given up after {attempts}"
         case _:

@@ -19,13 +19,8 @@ from examples.invoices import database, incidents, page
 from examples.invoices.orders import read_orders
 from examples.invoices.settings import INVOICES
 from examples.invoices.tasks import jobs, send_invoice
-from holdfast import JobNotFound, StoreError
-from holdfast.errors import QueueFull
-
-
-def queue_full(request, error):  # TEMPORARY until holdfast.integrations.starlette is there
-    return Response(status_code=503, headers={"Retry-After": f"{error.retry_after:.0f}"})
-
+from holdfast import JobNotFound, QueueFull, StoreError
+from holdfast.integrations.starlette import queue_full
 
 UNFINISHED = ("scheduled", "queued", "running")
 SHOWN = 25  # orders on a page

@@ -8,8 +8,7 @@ from examples.invoices.settings import DATABASE, INVOICES, MAIL_PLACES, WEBHOOK
 from holdfast import CurrentJob, Holdfast, Permanent, Retry, current_job
 
 jobs = Holdfast(f"sqlite:///{DATABASE}")
-if hasattr(jobs, "queue"):  # TEMPORARY
-    jobs.queue("mail", max_size=MAIL_PLACES, when_full="reject")  # a web request must not wait: it is told 503
+jobs.queue("mail", max_size=MAIL_PLACES, when_full="reject")  # a web request must not wait: it is told 503
 http = httpx.Client(timeout=10)
 
 

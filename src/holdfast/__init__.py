@@ -13,15 +13,20 @@ from holdfast.errors import (
     JobFailed,
     JobNotFound,
     Permanent,
+    QueueFull,
+    ResourceError,
     Snooze,
     Stop,
     StoreError,
+    UniqueConflict,
 )
 from holdfast.handles import Job, JobStatus, NewJob
 from holdfast.job import JobError, State
 from holdfast.options import EnqueueOptions, JobOptions, TaskOptions
 from holdfast.policy import Retry
+from holdfast.resource import Resource
 from holdfast.task import AsyncTask, SyncTask, Task
+from holdfast.unique import Unique
 from holdfast.worker.embedded import Worker
 
 __version__ = "0.1.0"
@@ -46,6 +51,9 @@ __all__ = [
     "JobStatus",
     "NewJob",
     "Permanent",
+    "QueueFull",
+    "Resource",
+    "ResourceError",
     "Retry",
     "Snooze",
     "State",
@@ -54,6 +62,8 @@ __all__ = [
     "SyncTask",
     "Task",
     "TaskOptions",
+    "Unique",
+    "UniqueConflict",
     "Worker",
     "current_job",
 ]

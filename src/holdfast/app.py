@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
+from holdfast.around import Around
 from holdfast.client.asking import Asking
 from holdfast.client.filters import Filter, which
 from holdfast.client.link import Link
@@ -23,17 +24,20 @@ from holdfast.client.queues import Queues
 from holdfast.client.registry import Registry
 from holdfast.client.staffing import Staffing
 from holdfast.clock import Clock, Duration, SystemClock
+from holdfast.context import CurrentJob
 from holdfast.handles import Job, JobStatus, NewJob
 from holdfast.headers import Carry
 from holdfast.job import Record, WhenFull
 from holdfast.options import Plan, TaskOptions
 from holdfast.policy import Retry
+from holdfast.resource import PlainOpening, Resource, Resources
 from holdfast.store import Store
 from holdfast.task import AsyncTask, SyncTask, Task, TaskDecorator
 from holdfast.worker.embedded import Worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Parts:
     operating: Operating
     staffing: Staffing
     queues: Queues
+    resources: Resources
+    around: Around
 
 
 class Holdfast:
@@ -75,15 +81,19 @@ class Holdfast:
         queues = Queues()
         link, registry = Link(url, clock or SystemClock(), queues), Registry(modules, defaults)
         asking = Asking(link, registry.names)
-        carrying = Carry(carry)
+        carrying, resources = Carry(carry), Resources()
+        around = Around(carrying)
+        self._entered: list[PlainOpening] = []
         self._parts = Parts(
             link,
             registry,
             asking,
             Producing(link, asking, carrying, queues),
             Operating(link, asking),
-            Staffing(self, link, registry, queues),
+            Staffing(self, link, registry, queues, resources, around),
             queues,
+            resources,
+            around,
         )
 
     # --- the store
@@ -108,16 +118,20 @@ class Holdfast:
 
     def __enter__(self) -> Self:
         self._parts.link.run(self._parts.link.opened)
+        self._entered.append(self._parts.resources.open())
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._entered.pop().close()
         self.close()
 
     async def __aenter__(self) -> Self:
         await self._parts.link.arun(self._parts.link.opened)
+        await self._parts.resources.aopen()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        await self._parts.resources.aclose()
         await asyncio.to_thread(self.close)
 
     def stand_in(
@@ -169,6 +183,29 @@ class Holdfast:
     def tasks(self) -> dict[str, Task[..., Any]]:
         """Every task by every name that it answers to, aliases included."""
         return dict(self._parts.registry.names)
+
+    # --- what surrounds handlers
+
+    @overload
+    def resource(self, fn: Callable[[], AsyncIterator[T]], /) -> Resource[T]: ...
+    @overload
+    def resource(self, fn: Callable[[], Iterator[T]], /) -> Resource[T]: ...
+    def resource(self, fn: Callable[[], Any], /) -> Resource[Any]:
+        """Makes a resource of a generator function: what it yields is open while a worker runs, for all its handlers.
+
+        Plain ones are shared by the whole process, async ones are for the code on the worker's event loop. `with jobs:`
+        opens the plain ones without a worker, `async with jobs:` both. They are opened in order of definition,
+        so one may call an earlier one. ConfigError for what is no generator function without parameters.
+        """
+        return self._parts.resources.define(fn)
+
+    def around(self, fn: Callable[[CurrentJob], Iterator[None]], /) -> Callable[[CurrentJob], Iterator[None]]:
+        """Puts a generator with one `yield` round every attempt, in the handler's own context; the first is the
+        outermost. The handler's error is raised at the `yield`. Direct calls of a task run without.
+
+        ConfigError for what is no generator function of one parameter.
+        """
+        return self._parts.around.define(fn)
 
     # --- jobs
 

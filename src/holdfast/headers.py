@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Any, cast
 
 from holdfast.errors import ConfigError, PayloadError
-from holdfast.job import HEADERS_LIMIT
+from holdfast.job import HEADERS_LIMIT, cut
 
 Headers = Mapping[str, str]
 
@@ -80,7 +80,7 @@ def _json(value: object, name: str) -> str:
     try:
         if not _plain(value):
             raise PayloadError(
-                f"carry: the variable {name!r} is {value!r}: what travels is plain JSON, "
+                f"carry: the variable {name!r} is {cut(repr(value), 200)}: what travels is plain JSON, "
                 "None, True, False, a finite number, a text, or a list or dict of these"
             )
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

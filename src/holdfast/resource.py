@@ -105,6 +105,12 @@ class Resources:
         await opening.join()
         return opening
 
+    async def aclose(self) -> None:
+        """For an opener on this loop that has not kept its Opening."""
+        opening = self._openings.get(asyncio.get_running_loop())
+        if opening is not None:
+            await opening.aclose()
+
     def open(self) -> PlainOpening:
         """Opens the plain ones. Raises ResourceError, with nothing left open, if one cannot be opened."""
         opened: list[Resource[Any]] = []

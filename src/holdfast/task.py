@@ -145,7 +145,7 @@ class Task(Generic[P, R]):
         """Enters a detached job for a direct call outside of one."""
         if current.get(None) is not None:
             return None
-        return current.set(CurrentJob.detached(self.name, self.queue))
+        return current.set(CurrentJob.detached(self.name, self.queue, on_loop=self.is_async))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

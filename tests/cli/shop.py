@@ -1,6 +1,7 @@
 """A shop whose jobs can be brought into any state, without a worker and without waiting."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID, uuid4
@@ -9,9 +10,9 @@ from click.testing import Result
 
 from holdfast import Holdfast, Retry
 from holdfast.app import parts_of
-from holdfast.job import Failed, Failure, Record, Succeeded, Verdict
+from holdfast.job import Failed, Failure, Note, Record, Succeeded, Verdict
 from holdfast.policy import decide
-from holdfast.store import Where
+from holdfast.store import QueueStats, Where
 
 NASTY = "no \x1b[31mroute\x07 \u202eto\nhost\tnow"
 
@@ -46,6 +47,26 @@ class Shop:
         job = self.send.enqueue(5)
         job.cancel("not wanted")
         return job.id
+
+    def said(self, id: UUID, *notes: Note) -> None:
+        """Claims the job, the only one that is due, and says this of it while it runs."""
+        asyncio.run(self._say(id, notes))
+
+    async def _say(self, id: UUID, notes: Sequence[Note]) -> None:
+        store, worker = self.jobs.place.twin(), uuid4()
+        await store.open()
+        try:
+            await store.register(worker, None, {})
+            (claim,) = (await store.claim(worker, 1, None, 1)).jobs
+            assert claim.id == id, "another job was due"
+            assert all(await store.note([note._replace(id=id, fence=claim.fence, worker=worker) for note in notes]))
+        finally:
+            await store.close()
+
+    def queue(self, name: str) -> QueueStats:
+        """The queue as the store has it now."""
+        (queue,) = (queue for queue in parts_of(self.jobs).operating.stats().queues if queue.name == name)
+        return queue
 
     def after(self, id: UUID, verdict: Verdict | None) -> UUID:
         """Claims the job, the only one that is due, and ends its attempt so; None lets it run on."""

@@ -1,10 +1,12 @@
-"""`holdfast retry` and `holdfast cancel`: by made, by filter, with a preview, and never more than was shown."""
+"""`holdfast retry`, `cancel` and `delete`: by ids, by filter, with a preview, and never more than was shown."""
 
 from uuid import UUID, uuid4
 
 import pytest
+from click.testing import CliRunner
 
 from holdfast.cli import act
+from holdfast.cli.shell import shell
 from tests.cli.shop import Run, Shop
 
 
@@ -37,6 +39,7 @@ def test_cancelling_a_running_job_asks_its_worker(run: Run, shop: Shop, filled: 
         ("retry", "succeeded", "is succeeded; only dead and cancelled jobs can be retried"),
         ("retry", "running", "is running; only dead and cancelled"),
         ("cancel", "dead", "is dead; only unfinished jobs can be cancelled"),
+        ("delete", "running", "is running; running jobs cannot be deleted: cancel them first"),
     ],
 )
 def test_a_job_in_another_state_is_refused_with_5(
@@ -56,7 +59,7 @@ def test_nothing_matches_is_4(run: Run, arguments: list[str]) -> None:
 
 
 @pytest.mark.usefixtures("filled")
-@pytest.mark.parametrize("verb", ["retry", "cancel"])
+@pytest.mark.parametrize("verb", ["retry", "cancel", "delete"])
 def test_everything_at_once_must_be_said(run: Run, verb: str) -> None:
     result = run(verb, "--yes", fails=True)
     assert result.exit_code == 2
@@ -137,3 +140,69 @@ def test_a_preview_of_very_many_jobs_is_bounded(
     assert run("cancel", "--since", "1h", "--dry-run").stdout.startswith("2+ jobs would be cancelled:")
     assert run("cancel", "--since", "1h", "--yes").stdout.startswith("cancelled 4 jobs")
     assert shop.record(filled["queued"]).state == "cancelled"
+
+
+def test_deleted_jobs_are_gone(run: Run, shop: Shop, filled: dict[str, UUID]) -> None:
+    assert run("delete", str(filled["dead"])).stdout == f"deleted {filled['dead']}\n"
+    assert filled["dead"] not in shop.states()
+    assert run("job", str(filled["dead"]), fails=True).exit_code == 4
+    assert run("delete", str(filled["dead"]), fails=True).exit_code == 4
+
+
+def test_running_jobs_are_not_deleted_and_that_is_said(run: Run, shop: Shop, filled: dict[str, UUID]) -> None:
+    result = run("delete", "--since", "1h", "--yes")
+    assert result.stdout == "deleted 6 jobs\n"
+    assert "left as they are: 1 running (running jobs cannot be deleted: cancel them first)" in result.stderr
+    assert shop.states() == {filled["running"]: "running"}
+
+
+def test_a_dry_run_of_delete_deletes_nothing(run: Run, shop: Shop, filled: dict[str, UUID]) -> None:
+    lines = run("delete", "--state", "dead,cancelled,running", "--dry-run").stdout.splitlines()
+    assert lines[0] == "2 jobs would be deleted:"
+    assert lines[-1] == "left as they are: 1 running (running jobs cannot be deleted: cancel them first)"
+    assert len(shop.states()) == len(filled)
+    refused = run("delete", "--state", "dead,cancelled", fails=True)
+    assert (refused.exit_code, "2 jobs would be deleted" in refused.stderr) == (5, True)
+    assert len(shop.states()) == len(filled)
+
+
+def test_delete_leaves_what_comes_after_the_preview(
+    run: Run, shop: Shop, filled: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = list[UUID]()
+    monkeypatch.setattr(act, "_agreed", lambda *_, **__: late.append(shop.send.enqueue(99).id) or True)
+    run("delete", "--queue", "mail")
+    assert late[0] in shop.states()
+    assert filled["queued"] not in shop.states()
+
+
+def test_a_job_that_began_to_run_meanwhile_is_left(run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    made = shop.send.enqueue(1).id
+    monkeypatch.setattr(act, "_agreed", lambda *_, **__: bool(shop.after(made, None)))
+    result = refused_by("delete", str(made))
+    assert "left as it is: " in result
+    assert "running" in result
+    assert shop.states() == {made: "running"}
+
+
+def test_a_retry_whose_key_is_taken_is_left_and_names_the_holder(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    made = [shop.send.using(unique="order:1").enqueue(1)]
+    made[0].cancel()
+    made.append(shop.send.using(unique="order:1").enqueue(1))
+    text = refused_by("retry", str(made[0].id))
+    assert str(made[1].id) in text
+    result = refused_by("retry", "--state", "cancelled", "--yes")
+    assert "1 more (another job holds their unique key, or their queue has no place)" in result
+    assert shop.record(made[0].id).state == "cancelled"
+
+
+def refused_by(*arguments: str) -> str:
+    """What is said on stderr by a command that changed nothing."""
+    result = CliRunner().invoke(shell, arguments)
+    assert result.exit_code == 5, result.output
+    assert isinstance(result.exception, SystemExit)
+    return result.stderr

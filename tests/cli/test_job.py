@@ -1,12 +1,14 @@
 """`holdfast job`: all about one job, by any way of naming it."""
 
 import json
+from typing import Any
 from uuid import UUID
 
 import pytest
 
+from holdfast import Unique
 from holdfast.cli import ids
-from holdfast.job import Failed, Failure, Snoozed, Succeeded
+from holdfast.job import Failed, Failure, Note, Snoozed, Succeeded
 from tests.cli.shop import Run, Shop
 
 
@@ -120,3 +122,54 @@ def test_long_arguments_are_cut_and_the_cut_says_where_the_rest_is(
     assert "48,002 characters more: --json" in text
     assert max(map(len, text.splitlines())) < 2_100
     assert json.loads(run("job", "--json", str(made)).stdout)["args"] == ["x" * 50_000]
+
+
+def test_what_a_running_job_says_of_itself_is_shown(run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    made = shop.resize.enqueue("x.png").id
+    lines = tuple((1000 - n, f"line {n}") for n in range(12))
+    shop.said(made, _note(progress=0.456, text="rendered\x1b[31m"), _note(lines=lines))
+    text = run("job", str(made)).stdout
+    assert r"progress   46 % rendered\x1b[31m" in text
+    assert "log (times in UTC, the last 10 of 12 (--json has all))" in text
+    assert text.rstrip().endswith("line 11")
+    assert "line 1\n" not in text
+    assert all(line.isprintable() for line in text.splitlines())
+    document = json.loads(run("job", "--json", str(made)).stdout)
+    assert (document["progress"], document["text"]) == (0.456, "rendered\x1b[31m")
+    assert [line["text"] for line in document["log"]] == [f"line {n}" for n in range(12)]
+
+
+def test_a_unique_key_is_shown_with_how_long_it_is_held(run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    until_finished = shop.resize.using(unique=Unique("thumb:1", hold="1h")).enqueue("x.png").id
+    text = run("job", str(until_finished)).stdout
+    assert "unique     thumb:1: holds it until it is finished and 1 h 0 m have passed" in text
+    shop.after(until_finished, Succeeded(b"null"))
+    text = run("job", str(until_finished)).stdout
+    assert "unique     thumb:1: holds it until 20" in text
+    assert "59 m more" in text
+    document = json.loads(run("job", "--json", str(until_finished)).stdout)["unique"]
+    assert (document["key"], document["until"], document["hold"]) == ("thumb:1", "finished", 3600)
+    assert document["holds"] is True
+    assert document["holds_until"].endswith("Z")
+    until_started = shop.resize.using(unique=Unique("thumb:2", until="started")).enqueue("x.png").id
+    assert "thumb:2: holds it until it is started" in run("job", str(until_started)).stdout
+    shop.after(until_started, None)
+    assert "thumb:2: does not hold it any more" in run("job", str(until_started)).stdout
+
+
+def test_headers_are_shown(run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    made = shop.resize.using(headers={"trace": "4f1c", "who": "ann\x07"}).enqueue("x.png").id
+    assert r"headers    trace=4f1c, who=ann\x07" in run("job", str(made)).stdout
+    assert json.loads(run("job", "--json", str(made)).stdout)["headers"] == {"trace": "4f1c", "who": "ann\x07"}
+
+
+def test_a_job_that_has_none_of_these_says_nothing_of_them(run: Run, shop: Shop) -> None:
+    text = run("job", str(shop.send.enqueue(1).id), "--url", shop.url).stdout
+    assert not any(word in text for word in ("progress", "log (", "unique", "headers"))
+
+
+def _note(**said: Any) -> Note:
+    return Note(UUID(int=0), 0, UUID(int=0), **said)

@@ -64,13 +64,16 @@ def _at_terminal(
         os.close(ours)
 
 
+COMMANDS = {"worker", "enqueue", "jobs", "job", "dead", "retry", "cancel", "delete", "queues", "migrate"}
+
+
 def test_help_lists_every_command(run: Run) -> None:
     text = run("--help").stdout
     assert run().stdout == text
-    for name in ("worker", "enqueue", "jobs", "job", "cancel", "retry", "migrate"):
+    for name in COMMANDS:
         assert f"\n  {name} " in text
         assert "Usage: " in run(name, "--help").stdout
-    assert set(shell.commands) == {"worker", "enqueue", "jobs", "job", "cancel", "retry", "migrate"}
+    assert set(shell.commands) == COMMANDS
 
 
 def test_version(run: Run) -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from holdfast import Holdfast, Job, QueueFull, Retry, Unique, UniqueConflict, current_job
 from tests.flows.shop import note
@@ -24,7 +25,7 @@ MODES = ("reject", "block", "drop_oldest", "drop_newest")
 KEYS = tuple(f"key {n}" for n in range(5))
 
 for mode in MODES:
-    jobs.queue(mode, max_size=BOUND, when_full=mode, block_timeout=0.2)
+    jobs.queue(mode, max_size=BOUND, when_full=mode, **({"block_timeout": 0.2} if mode == "block" else {}))
 
 
 @jobs.task(retry=Retry(max_attempts=2, base_delay=0.02, max_crashes=100))
@@ -69,9 +70,12 @@ def _enqueue(chance: random.Random) -> None:
     _acknowledge(stored, {job.id for job in asked})
 
 
-def _acknowledge(stored: list[Job[str]], asked: set[Any]) -> None:
-    for job in stored:
-        say("stored" if job.created else "dropped" if job.id in asked else "duplicate", job=str(job.id))
+def _acknowledge(handles: list[Job[str]], asked: set[UUID]) -> None:
+    """One that was not created is another's, perhaps of the same call, or was dropped."""
+    created = {job.id for job in handles if job.created}
+    for job in handles:
+        dropped = job.id in asked - created
+        say("stored" if job.created else "dropped" if dropped else "duplicate", job=str(job.id))
 
 
 if __name__ == "__main__":

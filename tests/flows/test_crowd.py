@@ -12,7 +12,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
@@ -154,7 +153,7 @@ def the_crowd(
 def check(records: dict[UUID, Record], ledger: Ledger) -> None:
     """Every acknowledged job is there and final, and nothing is there that nobody asked for."""
     told = {event: {UUID(line["job"]) for line in ledger.lines(event)} for event in TOLD}
-    assert all(told.values()), f"not everything was tried: {({event: len(ids) for event, ids in told.items()})}"
+    assert all(told.values()), f"not everything was tried: { ({event: len(ids) for event, ids in told.items()}) }"
     assert told["stored"] <= records.keys(), "acknowledged jobs are lost"
     assert told["duplicate"] | told["taken"] <= records.keys(), "a holder was named that is not there"
     assert records.keys() <= told["asked"]

@@ -25,7 +25,7 @@ from tests.store.acts import (
 
 
 async def test_a_claim_carries_what_the_worker_needs(store: Store) -> None:
-    job = draft(payload=b"\x00\xff", priority=7, alone=True)
+    job = draft(payload=b"\x00\xff", priority=7, alone=True, headers='{"tenant": "naïve", "n": "7"}')
     await stored(store, job)
     enqueued_at = await now(store)
     store.shift += 1234
@@ -48,6 +48,8 @@ async def test_a_claim_carries_what_the_worker_needs(store: Store) -> None:
         due_at=enqueued_at,
         claimed_at=enqueued_at + 1234,
         loss=None,
+        headers='{"tenant": "naïve", "n": "7"}',
+        saved=None,
     )
 
 

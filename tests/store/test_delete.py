@@ -30,14 +30,6 @@ from tests.store.acts import (
 STATES = [None, *ENDS]  # what became of a job before it is deleted; None: nothing yet
 
 
-async def _job(store: Store, became: str | None, **changes: object) -> object:
-    job = draft(**changes)
-    await stored(store, job)
-    if became is not None:
-        await ENDS[became](store, job.id)
-    return job
-
-
 @pytest.mark.parametrize("became", STATES)
 async def test_a_deleted_job_is_gone_for_every_reader_and_writer(store: Store, became: str | None) -> None:
     job = draft(tags=("a",))

@@ -32,6 +32,7 @@ async def test_a_new_job_is_stored_whole(store: Store) -> None:
         tags=("order 7", "50%_off", "naïve", "'; --"),
         line="customer:7",
         alone=True,
+        headers='{"tenant":"naïve"}',
     )
     await stored(store, job)
     assert await record(store, job.id) == Record(
@@ -62,6 +63,7 @@ async def test_a_new_job_is_stored_whole(store: Store) -> None:
         settled_state=None,
         result=None,
         reason="",
+        headers='{"tenant":"naïve"}',
     )
 
 

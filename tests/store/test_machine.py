@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import pytest
@@ -41,16 +41,20 @@ from holdfast.job import (
     Failure,
     Loss,
     Lost,
+    Note,
     Outcome,
+    QueueTerms,
+    Record,
     Released,
     Snoozed,
     State,
     Succeeded,
     Terms,
+    UniqueKey,
     Verdict,
 )
 from holdfast.policy import decide
-from holdfast.store import LEASE, LEASE_RAN_OUT, Claims, Store, Where
+from holdfast.store import LEASE, LEASE_RAN_OUT, Authority, Claims, Store, Where
 from holdfast.stores.memory import MemoryStore
 from tests.store.backends import BACKENDS
 from tests.store.witness import QUEUES, Witness
@@ -64,6 +68,8 @@ S = State
 LEGAL: set[tuple[Event, State | None, State]] = {
     ("enqueue", None, S.SCHEDULED),
     ("enqueue", None, S.QUEUED),
+    ("replace", S.SCHEDULED, S.QUEUED),
+    ("replace", S.QUEUED, S.SCHEDULED),
     ("promote", S.SCHEDULED, S.QUEUED),
     ("claim", S.QUEUED, S.RUNNING),
     ("succeed", S.RUNNING, S.SUCCEEDED),
@@ -109,6 +115,7 @@ OPTIONS: list[dict[str, Any]] = [
         "priority": priority,
         "tags": tags,
         "alone": payload == b"1",
+        "headers": '{"tenant":"7"}' if tags else "",
     }
     for task, tags in [("shop.send", ("a", "b")), ("shop.print", ())]
     for queue, priority in [("mail", 0), ("mail", 1), ("slow", 0)]
@@ -141,6 +148,22 @@ verdicts: st.SearchStrategy[Verdict] = st.one_of(
 moves = st.sampled_from([1, SECOND, LEASE // 3, LEASE // 2, LEASE // 2 + 1, LEASE - 1, LEASE, -1, -SECOND, -LEASE])
 leaps = st.sampled_from([LEASE + 1, MINUTE, HOUR, DAY, -HOUR])
 wanted = st.sampled_from([["mail"], ["mail"], ["slow"], QUEUES, None])
+UNIQUE = [
+    UniqueKey(text, until, hold, on_clash)
+    for text in ("a", "a", "b")
+    for until, hold in [("finished", 0), ("started", 0), ("finished", 5 * SECOND), ("finished", HOUR)]
+    for on_clash in ("return", "raise", "replace", "replace")
+]
+uniques = st.none() | st.sampled_from(UNIQUE)
+clashes = st.sampled_from(["return", "raise", "replace", "replace"])
+terms = st.none() | st.builds(
+    QueueTerms,
+    st.sampled_from([3, 1, 2, 4, None]),
+    st.sampled_from(["block", "reject", "drop_oldest", "drop_newest"]),
+    st.sampled_from([None, MINUTE]),
+)
+authorities = st.sampled_from(["producer", "worker", "operator"])
+lines = st.lists(st.tuples(st.sampled_from([0, 1, MINUTE]), st.sampled_from(["", "page 1"])), max_size=3).map(tuple)
 reasons = st.sampled_from(["", "why"])
 picks = st.integers(0, 7)
 filters = st.builds(
@@ -213,16 +236,35 @@ class History(RuleBasedStateMachine):
     def two_workers(self) -> Any:
         return multiple(self.register(), self.register())
 
-    @initialize(target=drafts, options=st.lists(options, min_size=3, max_size=8))
-    def some_jobs(self, options: list[dict[str, Any]]) -> Any:
-        return self._enqueue_new(options)
+    @initialize(target=drafts, options=st.lists(options, min_size=3, max_size=8), terms=terms, unique=uniques)
+    def some_jobs(self, options: list[dict[str, Any]], terms: QueueTerms | None, unique: UniqueKey | None) -> Any:
+        self._configure("mail", terms and terms._replace(max_size=4), "worker")
+        return self._enqueue_new([*options[:2], *(each | {"unique": unique} for each in options[2:4]), *options[4:]])
 
     # --- producers
 
-    @rule(target=drafts, options=st.lists(options, min_size=1, max_size=4), delay=delays, at=instants)
-    def enqueue(self, options: list[dict[str, Any]], delay: int, at: int | None) -> Any:
+    @rule(target=drafts, options=st.lists(options, min_size=1, max_size=4), delay=delays, at=instants, unique=uniques)
+    def enqueue(self, options: list[dict[str, Any]], delay: int, at: int | None, unique: UniqueKey | None) -> Any:
         due = {"delay": delay} if at is None else {"at": self.witness.now + at}
-        return self._enqueue_new([options[0] | due, *options[1:]])
+        return self._enqueue_new([options[0] | due | {"unique": unique}, *options[1:]])
+
+    @precondition(lambda history: history.witness.keyed())
+    @rule(target=drafts, pick=picks, options=options, delay=delays, on_clash=clashes, twice=st.booleans())
+    def enqueue_under_a_known_key(
+        self,
+        pick: int,
+        options: dict[str, Any],
+        delay: int,
+        on_clash: Literal["return", "raise", "replace"],
+        twice: bool,
+    ) -> Any:
+        """Most often it is held, most often by a job of the same task."""
+        row = chosen(self.witness.keyed(), pick)
+        assert row.unique is not None
+        task = row.task if delay < HOUR else "shop.print"
+        unique = row.unique._replace(on_clash=on_clash)
+        draft = options | {"queue": row.queue, "task": task, "delay": delay, "unique": unique}
+        return self._enqueue_new([draft] * (1 + twice))
 
     def _enqueue_new(self, options: list[dict[str, Any]]) -> Any:
         made = [Draft(id=self._fresh_id(), **each) for each in options]
@@ -264,14 +306,24 @@ class History(RuleBasedStateMachine):
     def claim(self, worker: UUID, queues: list[str] | None, limit: int, heard: bool) -> Any:
         return multiple(*self._claim(worker, queues, limit, heard=heard))
 
-    @rule(target=spoken, worker=workers, queues=wanted, limit=st.integers(1, 4), verdict=verdicts)
-    def work(self, worker: UUID, queues: list[str] | None, limit: int, verdict: Verdict) -> Any:
-        """What a worker does all day: it is well, claims, and finishes."""
+    @rule(
+        target=spoken,
+        worker=workers,
+        queues=wanted,
+        limit=st.integers(1, 4),
+        verdict=verdicts,
+        saved=st.none() | st.sampled_from([b"1", b"2"]),
+    )
+    def work(self, worker: UUID, queues: list[str] | None, limit: int, verdict: Verdict, saved: bytes | None) -> Any:
+        """What a worker does all day: it is well, claims, says how far it is, and finishes."""
         self._beat([worker])
         self._promote()
         self._check()
         jobs = self._claim(worker, queues, limit)
         self._check()
+        if saved is not None:
+            self._note([Note(job.id, job.fence, job.worker, 0.5, "half", ((1, "line"),), saved) for job in jobs])
+            self._check()
         return multiple(*self._settle(jobs, verdict))
 
     @rule(worker=workers, skew=st.sampled_from([-2, -1, 1, 2]))
@@ -322,8 +374,7 @@ class History(RuleBasedStateMachine):
     @rule(pick=picks, fence=st.sampled_from([-1, 0, 0, 1]), stranger=workers, verdict=verdicts)
     def finish_with_a_forged_word(self, pick: int, fence: int, stranger: UUID, verdict: Verdict) -> None:
         """Either the fence is another one or the worker, or both; now and then the word is right after all."""
-        running = self.witness.running()
-        job = self._known[running[pick % len(running)].id]
+        job = self._known[chosen(self.witness.running(), pick).id]
         worker = stranger if fence == 0 else job.worker
         self._settle([job._replace(fence=job.fence + fence, worker=worker)], verdict)
 
@@ -334,6 +385,39 @@ class History(RuleBasedStateMachine):
 
     def _finish(self, outcomes: Sequence[Outcome], events: Iterable[Event]) -> None:
         self.witness.settled(outcomes, self._ask(lambda store: store.finish(outcomes), list), events)
+
+    # --- what handlers say
+
+    @rule(
+        jobs=st.lists(claims, min_size=1, max_size=3),
+        progress=st.none() | st.sampled_from([0.0, 0.5]),
+        text=st.none() | st.just("half"),
+        lines=lines,
+        saved=st.none() | st.sampled_from([b"1", b"2"]),
+    )
+    def note(
+        self,
+        jobs: list[Claim],
+        progress: float | None,
+        text: str | None,
+        lines: tuple[tuple[int, str], ...],
+        saved: bytes | None,
+    ) -> None:
+        self._note([Note(job.id, job.fence, job.worker, progress, text, lines, saved) for job in jobs])
+
+    @precondition(lambda history: history.witness.jobs)
+    @rule(pick=picks, fence=st.sampled_from([-1, 0, 0, 0, 0]), late=st.booleans(), stranger=st.none() | workers)
+    def note_of_what_runs_or_has_just_ended(self, pick: int, fence: int, late: bool, stranger: UUID | None) -> None:
+        jobs = [job for job in self.witness.jobs.values() if job.settled_by is not None] if late else []
+        rows = jobs or self.witness.running() or list(self.witness.jobs.values())
+        row = chosen(rows, pick)
+        worker = stranger or (row.settled_by if late else row.worker) or self._fresh_id()
+        self._note([Note(row.id, row.fence + fence, worker, 0.25, None, ((0, "late"),), b"3")])
+
+    def _note(self, notes: Sequence[Note]) -> None:
+        self.witness.noted(notes, self._ask(lambda store: store.note(notes), list))
+        for job in {note.id for note in notes}:
+            self.witness.sayings.check_log(job, self._ask(lambda store, job=job: store.log(job), list))
 
     # --- janitors
 
@@ -359,7 +443,7 @@ class History(RuleBasedStateMachine):
         self._claim(worker, queues, 2)
         self._check()
         running = self.witness.running()  # anybody's: what is named for a job that others hold counts for nothing
-        rows = [(running[pick % len(running)], back, of_job) for pick, back, of_job in named if running]
+        rows = [(chosen(running, pick), back, of_job) for pick, back, of_job in named if running]
         jobs = {(row.id, row.fence - back): of_job for row, back, of_job in rows}  # nor does an earlier claim's
         self._ask(lambda store: store.retire(worker, loss, jobs))
         self.witness.retired(worker, loss, jobs)
@@ -416,16 +500,47 @@ class History(RuleBasedStateMachine):
     @precondition(lambda history: history.witness.running())
     @rule(pick=picks, reason=reasons)
     def cancel_what_runs(self, pick: int, reason: str) -> None:
-        running = self.witness.running()
-        self._cancel([running[pick % len(running)].id], reason)
+        self._cancel([chosen(self.witness.running(), pick).id], reason)
 
     def _cancel(self, ids: list[UUID], reason: str) -> None:
         self.witness.cancelled(ids, self._ask(lambda store: store.cancel(ids, reason), list))
 
     @rule(some=st.lists(drafts, min_size=1, max_size=5, unique_by=lambda draft: draft.id))
     def retry(self, some: list[Draft]) -> None:
-        ids = [draft.id for draft in some]
+        self._retry([draft.id for draft in some])
+
+    @precondition(lambda history: history.witness.ended())
+    @rule(some=st.lists(picks, min_size=1, max_size=3), cancel=st.none() | picks)
+    def retry_what_has_ended(self, some: list[int], cancel: int | None) -> None:
+        """Now and then after a cancel, which may have made room, or freed a key."""
+        if cancel is not None:
+            self._cancel([chosen(list(self.witness.jobs.values()), cancel).id], "")
+            self._check()
+        ended = self.witness.ended()
+        self._retry([chosen(ended, pick).id for pick in some])
+
+    def _retry(self, ids: Sequence[UUID]) -> None:
         self.witness.retried(ids, self._ask(lambda store: store.retry(ids), list))
+
+    @precondition(lambda history: history.witness.jobs)
+    @rule(some=st.lists(picks, min_size=1, max_size=2), stranger=st.none() | drafts, again=st.booleans())
+    def delete(self, some: list[int], stranger: Draft | None, again: bool) -> None:
+        """What was deleted may be enqueued again at once, by a producer that repeats itself."""
+        rows = list(self.witness.jobs.values())
+        ids = [chosen(rows, pick).id for pick in some] + ([] if stranger is None else [stranger.id])
+        known = [self.witness.draft(job) for job in dict.fromkeys(ids) if job in self.witness.jobs]
+        self.witness.deleted(ids, self._ask(lambda store: store.delete(ids), list))
+        if again:
+            self._check()
+            self._enqueue(known)
+
+    @rule(queue=st.sampled_from(QUEUES), terms=terms, by=authorities)
+    def configure(self, queue: str, terms: QueueTerms | None, by: Authority) -> None:
+        self._configure(queue, terms, by)
+
+    def _configure(self, queue: str, terms: QueueTerms | None, by: Authority) -> None:
+        self._ask(lambda store: store.configure({queue: terms}, by))
+        self.witness.configured({queue: terms}, by)
 
     @rule(where=filters, limit=st.integers(1, 5), draft=st.none() | drafts)
     def find(self, where: Where, limit: int, draft: Draft | None) -> None:
@@ -455,6 +570,7 @@ class History(RuleBasedStateMachine):
         self.witness.sees(self._ask(lambda store: store.find(Where(), None, ALL), list))
         workers = list(self.witness.lives)
         self.witness.hears(self._ask(lambda store: store.mail(workers), sorted))
+        self.witness.counts(self._ask(lambda store: store.stats()))
 
     def teardown(self) -> None:
         try:
@@ -493,6 +609,10 @@ class History(RuleBasedStateMachine):
         finally:
             self._loop.close()
             self._folder.cleanup()
+
+
+def chosen(rows: Sequence[Record], pick: int) -> Record:
+    return rows[pick % len(rows)]
 
 
 def _by_id(claims: Sequence[Claim]) -> list[Claim]:

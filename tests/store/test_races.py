@@ -8,21 +8,43 @@ from uuid import UUID
 
 import pytest
 
-from holdfast.clock import SECOND
-from holdfast.job import TOMBSTONE, Claim, Failed, Lost, Released, State, Succeeded, Terms
+from holdfast.clock import HOUR, SECOND
+from holdfast.job import (
+    TOMBSTONE,
+    Claim,
+    Draft,
+    Failed,
+    Lost,
+    Note,
+    QueueTerms,
+    Released,
+    State,
+    Succeeded,
+    Terms,
+    WhenFull,
+)
 from holdfast.policy import decide
-from holdfast.store import Claims, Settled, Store
+from holdfast.store import Claims, Receipt, Settled, Store, Where
 from tests.store.acts import (
     BOOM,
+    ENDS,
+    FINAL_BOOM,
     LOSS,
     Hand,
+    admitted,
+    answer,
+    bound,
     draft,
     elsewhere,
     finish,
     hand,
+    keyed,
     listing,
+    receipt,
     record,
+    retried,
     running,
+    stats_of,
     stored,
 )
 
@@ -284,7 +306,7 @@ async def test_a_job_retried_from_everywhere_gets_one_new_life(store: Store) -> 
     await store.cancel(ids)
 
     async def retry(twin: Store) -> list[str]:
-        return list(await twin.retry(ids))
+        return await retried(twin, *ids)
 
     answers = await _crowd(store, retry)
     for n, job_id in enumerate(ids):
@@ -305,3 +327,254 @@ async def test_workers_registered_from_everywhere_live_once(store: Store, asked:
     await _crowd(store, register)
     await stored(store, draft())
     assert (await worker.take()).fence == 1
+
+
+# --- bounds
+
+
+MODES: list[WhenFull] = ["block", "reject", "drop_oldest", "drop_newest"]
+
+
+@pytest.mark.parametrize("when_full", MODES)
+async def test_however_many_produce_at_once_a_bound_is_never_exceeded(store: Store, when_full: WhenFull) -> None:
+    """Nothing ends meanwhile but what is dropped, so at the end just as many are left as the bound allows."""
+    await bound(store, 25, when_full)
+
+    async def produce(twin: Store) -> list[Receipt]:
+        receipts: list[Receipt] = []
+        for size in (1, 3, 1, 7, 1):
+            receipts += await twin.enqueue([draft(delay=n % 2) for n in range(size)])
+            stats = await stats_of(twin)
+            assert stats is not None
+            assert sum(stats.counts.values()) == stats.admitted in range(26)
+        return receipts
+
+    receipts = [each for some in await _crowd(store, produce) for each in some]
+    everything = 13 * THREADS * TASKS
+    says = {"drop_oldest": {"accepted": everything}, "drop_newest": {"accepted": 25, "dropped": everything - 25}}
+    assert Counter(r.answer for r in receipts) == says.get(when_full, {"accepted": 25, "full": everything - 25})
+    left = [row.id for row in await listing(store) if row.finished_at is None]
+    assert len(left) == await admitted(store) == 25
+    dropped = [r.dropped for r in receipts if r.dropped is not None]
+    assert Counter([*left, *dropped]) == Counter(r.id for r in receipts if r.created), "each is there, or dropped once"
+    assert (await stats_of(store)).dropped == (everything - 25 if when_full.startswith("drop") else 0)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("when_full", MODES)
+async def test_a_bound_holds_while_jobs_run_end_and_come_back(store: Store, when_full: WhenFull) -> None:
+    """Producers, workers, an operator and sweepers at once; in every look the places are the unfinished jobs."""
+    await bound(store, 9, when_full)
+    places = iter(range(THREADS * TASKS))
+    produced: list[UUID] = []
+
+    async def look(twin: Store) -> None:
+        stats = await stats_of(twin)
+        assert stats is not None
+        assert stats.admitted is not None
+        unfinished = sum(count for state, count in stats.counts.items() if state is not State.DEAD)
+        assert stats.admitted == unfinished <= 9
+
+    async def act(twin: Store) -> None:
+        place = next(places)
+        for turn in range(8):
+            if place % 3 == 0:
+                receipts = await twin.enqueue([draft() for _ in range(4)])
+                produced.extend(r.id for r in receipts if r.created)
+            elif place % 3 == 1:
+                worker = await hand(twin)
+                jobs = await worker.claim(3)
+                verdicts = [Succeeded(b"1"), FINAL_BOOM, Released()]
+                await twin.finish([decide(job, verdicts[n]) for n, job in enumerate(jobs[: 1 + turn % 3])])
+                await worker.retire(LOSS)
+                sweeper = await hand(twin)
+                robbed = (await sweeper.reclaim()).values()
+                await twin.finish([decide(job, Lost(LOSS)) for job in robbed])
+            else:
+                ids = produced[-8:]
+                await [twin.cancel, twin.retry, twin.delete][turn % 3](ids)
+            await look(twin)
+
+    await _crowd(store, act)
+    assert await admitted(store) is not None
+    assert len(produced) >= 9, "nothing was produced, so nothing was shown"
+
+
+async def test_retries_and_enqueues_share_the_places(store: Store) -> None:
+    ids = await stored(store, *(draft() for _ in range(30)))
+    await store.cancel(ids)
+    await bound(store, 10)
+
+    async def ask(twin: Store) -> int:
+        taken = 0
+        for job_id in ids:
+            taken += (await retried(twin, job_id)) == ["retried"]
+            taken += (await answer(twin, draft())) == "accepted"
+        return taken
+
+    assert sum(await _crowd(store, ask)) == 10
+    assert await admitted(store) == 10
+
+
+async def test_one_place_is_given_to_one_of_many(store: Store) -> None:
+    await bound(store, 1)
+    for _ in range(5):
+        drafts: list[Draft] = []
+
+        async def enqueue(twin: Store, drafts: list[Draft] = drafts) -> str:
+            drafts.append(job := draft())
+            return await answer(twin, job)
+
+        answers = await _crowd(store, enqueue)
+        assert Counter(answers) == {"accepted": 1, "full": THREADS * TASKS - 1}
+        [held] = [row for row in await listing(store) if row.finished_at is None]
+        await store.cancel([held.id])
+
+
+# --- unique keys
+
+
+@pytest.mark.parametrize(("on_clash", "says"), [("return", "duplicate"), ("raise", "taken"), ("replace", "replaced")])
+async def test_of_one_key_enqueued_from_everywhere_one_job_is_stored(store: Store, on_clash: str, says: str) -> None:
+    keys = [f"order {n}" for n in range(10)]
+
+    async def enqueue(twin: Store) -> list[Receipt]:
+        return list(await twin.enqueue([keyed(text=text, on_clash=on_clash, queue=text[-1]) for text in keys]))
+
+    answers = await _crowd(store, enqueue)
+    for n in range(10):
+        assert Counter(receipts[n].answer for receipts in answers) == {"accepted": 1, says: THREADS * TASKS - 1}
+        [holder] = {receipts[n].id for receipts in answers if receipts[n].created}
+        assert {receipts[n].holder for receipts in answers} == {None, holder}
+        [row] = await listing(store, Where(queue=str(n)))
+        assert (row.id, row.holds) == (holder, True)
+
+
+@pytest.mark.parametrize(("until", "hold"), [("finished", 0), ("started", 0), ("finished", HOUR)])
+async def test_a_key_has_one_holder_while_jobs_run_end_and_come_back(store: Store, until: str, hold: int) -> None:
+    places = iter(range(THREADS * TASKS))
+    produced: list[UUID] = []
+
+    async def look(twin: Store) -> None:
+        holders = [row for row in await listing(twin) if row.holds]
+        assert len(holders) <= 1, holders
+        assert all(row.finished_at is None or hold for row in holders)
+
+    async def act(twin: Store) -> None:
+        place = next(places)
+        for turn in range(8):
+            if place % 3 == 0:
+                receipts = await twin.enqueue([keyed(until=until, hold=hold, on_clash="raise") for _ in range(2)])
+                produced.extend(r.id for r in receipts if r.created)
+            elif place % 3 == 1:
+                worker = await hand(twin)
+                jobs = await worker.claim(1)
+                verdict = [Succeeded(b"1"), FINAL_BOOM, Released()][turn % 3]
+                await twin.finish([decide(job, verdict) for job in jobs])
+            else:
+                ids = produced[-8:]
+                await [twin.cancel, twin.retry, twin.delete][turn % 3](ids)
+            await look(twin)
+
+    await _crowd(store, act)
+    assert produced, "nothing was produced, so nothing was shown"
+
+
+async def test_of_many_that_want_a_key_whose_hold_is_over_one_gets_it(store: Store) -> None:
+    first = keyed(hold=SECOND)
+    await stored(store, first)
+    await ENDS["succeeds"](store, first.id)
+    store.shift += SECOND
+
+    async def enqueue(twin: Store) -> str:
+        return await answer(twin, keyed())
+
+    assert Counter(await _crowd(store, enqueue)) == {"accepted": 1, "duplicate": THREADS * TASKS - 1}
+
+
+async def test_a_replace_meets_a_job_before_its_claim_or_not_at_all(store: Store) -> None:
+    """What a replace said it changed is what ran; what it did not change, it said so."""
+    jobs = [keyed(text=str(n), payload=b"old") for n in range(60)]
+    await stored(store, *jobs)
+    places = iter(range(THREADS * TASKS))
+
+    async def replace_or_claim(twin: Store) -> list[Any]:
+        if (place := next(places)) % 2:
+            mine = jobs[place // 2 :: 6]
+            drafts = [keyed(text=job.unique.text, payload=b"new", on_clash="replace") for job in mine if job.unique]
+            return [await receipt(twin, each) for each in drafts]
+        worker = await hand(twin)
+        held: list[Claim] = []
+        while some := await worker.claim(2):
+            held += some
+        return held
+
+    answers = [item for items in await _crowd(store, replace_or_claim) for item in items]
+    ran = {item.id: item.payload for item in answers if isinstance(item, Claim)}
+    said = {item.holder: item.answer for item in answers if isinstance(item, Receipt)}
+    assert ran.keys() == said.keys() == {job.id for job in jobs}
+    for job in jobs:
+        assert (said[job.id], ran[job.id]) in {("replaced", b"new"), ("taken", b"old")}
+
+
+# --- delete, configure, notes
+
+
+async def test_a_job_deleted_from_everywhere_is_deleted_once(store: Store) -> None:
+    await bound(store, 100)
+    ids = await stored(store, *(draft() for _ in range(40)))
+
+    async def delete(twin: Store) -> list[str]:
+        return list(await twin.delete(ids))
+
+    answers = await _crowd(store, delete)
+    for n in range(40):
+        assert Counter(some[n] for some in answers) == {"deleted": 1, "missing": THREADS * TASKS - 1}
+    assert await admitted(store) == 0
+
+
+async def test_a_delete_meets_a_job_before_or_after_its_claim(store: Store) -> None:
+    ids = await stored(store, *(draft() for _ in range(60)))
+    places = iter(range(THREADS * TASKS))
+
+    async def delete_or_claim(twin: Store) -> list[Any]:
+        if (place := next(places)) % 2:
+            return [(job_id, (await twin.delete([job_id]))[0]) for job_id in ids[place // 2 :: 6]]
+        worker = await hand(twin)
+        held: list[Claim] = []
+        while some := await worker.claim(2):
+            held += some
+        return held
+
+    answers = [item for items in await _crowd(store, delete_or_claim) for item in items]
+    held = {item.id for item in answers if isinstance(item, Claim)}
+    said = dict(item for item in answers if not isinstance(item, Claim))
+    assert said == {job_id: "running" if job_id in held else "deleted" for job_id in ids}
+
+
+async def test_of_many_producers_words_one_counts(store: Store) -> None:
+    sizes = iter(range(1, 1000))
+
+    async def declare(twin: Store) -> None:
+        await twin.configure({"mail": QueueTerms(next(sizes))}, by="producer")
+
+    await _crowd(store, declare)
+    first = await stats_of(store)
+    await _crowd(store, declare)
+    assert await stats_of(store) == first
+
+
+async def test_lines_of_many_jobs_written_at_once_stay_each_in_its_order(store: Store) -> None:
+    worker = await hand(store)
+    jobs = [await running(store, worker) for _ in range(THREADS * TASKS)]
+    places = iter(jobs)
+
+    async def tell(twin: Store) -> None:
+        job = next(places)
+        for n in range(10):
+            line = (0, str(n))
+            assert list(await twin.note([Note(job.id, job.fence, worker.id, n / 10, lines=(line,))])) == [True]
+
+    await _crowd(store, tell)
+    for job in jobs:
+        assert [line.text for line in await store.log(job.id)] == [str(n) for n in range(10)]
+        assert (await record(store, job.id)).progress == 0.9

@@ -169,7 +169,7 @@ async def test_retiring_one_worker_leaves_the_others(store: Store) -> None:
 )
 async def test_a_reclaimed_job_is_the_sweepers_under_the_next_fence(store: Store, loss: Loss) -> None:
     worker, sweeper = await hand(store), await hand(store)
-    job = await running(store, worker)
+    job = await running(store, worker, headers='{"tenant":"7"}')
     before = await record(store, job.id)
     store.shift += 500
     await worker.retire(loss)

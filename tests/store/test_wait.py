@@ -8,7 +8,7 @@ import pytest
 from holdfast.clock import MINUTE
 from holdfast.job import Released
 from holdfast.store import Store
-from tests.store.acts import FINAL_BOOM, PATIENCE, draft, elsewhere, ended, finish, hand, running, stored
+from tests.store.acts import FINAL_BOOM, PATIENCE, answer, draft, elsewhere, ended, finish, hand, keyed, running, stored
 
 Act = Callable[[Store], Awaitable[object]]
 
@@ -33,7 +33,12 @@ async def _retry(store: Store) -> Act:
     return lambda store: store.retry([job_id])
 
 
-ACTS = {"enqueue": _enqueue, "promote": _promote, "release": _release, "retry": _retry}
+async def _replace(store: Store) -> Act:
+    await stored(store, keyed(delay=MINUTE))
+    return lambda store: answer(store, keyed(on_clash="replace"))
+
+
+ACTS = {"enqueue": _enqueue, "promote": _promote, "release": _release, "retry": _retry, "replace": _replace}
 every_act = pytest.mark.parametrize("prepare", ACTS.values(), ids=ACTS)
 
 

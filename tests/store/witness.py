@@ -1,7 +1,8 @@
 """The witness of a random history: from what the store answers it keeps its own account, and objects to what cannot be.
 
-It knows the invariants of the design (I1 to I6), who may claim and who may rob, and what one step may do to a
-job. It computes no full model: what a store must answer to the letter is compared with the memory store.
+It knows the invariants of the design (I1 to I7, I10), who may claim and who may rob, and what one step may do to a
+job. It computes no full model: what a store must answer to the letter is compared with the memory store. Only what
+finds places and keys, an enqueue or a retry, is foreseen whole.
 """
 
 from collections import Counter
@@ -21,13 +22,31 @@ from holdfast.job import (
     Draft,
     Event,
     Loss,
+    Note,
     Outcome,
+    QueueTerms,
     Record,
     State,
     Transition,
 )
 from holdfast.policy import COMPANY_LOSSES
-from holdfast.store import LEASE, LEASE_RAN_OUT, Answer, Beat, Claims, Line, Promoted, Receipt, Registered, Settled
+from holdfast.store import (
+    LEASE,
+    LEASE_RAN_OUT,
+    Answer,
+    Authority,
+    Beat,
+    Claims,
+    Line,
+    Promoted,
+    Receipt,
+    Registered,
+    Retried,
+    Room,
+    Settled,
+    Stats,
+)
+from tests.store.ledger import Keys, Queues, Sayings
 
 QUEUES = ["mail", "slow"]
 
@@ -67,7 +86,11 @@ class Witness:
         self.jobs: dict[UUID, Record] = {}  # as last seen
         self.lives: dict[UUID, Life] = {}
         self.robbed: set[tuple[UUID, UUID, int]] = set()  # (worker, job, fence) of claims that a sweeper ended
-        self._drafts: dict[UUID, Draft] = {}  # acknowledged, and not pruned
+        self.queues = Queues()
+        self.sayings = Sayings()
+        self._keys = Keys()
+        self._drafts: dict[UUID, Draft] = {}  # acknowledged, and neither pruned nor deleted
+        self._tombs: dict[UUID, tuple[Draft, Instant]] = {}  # of deleted jobs, and when they may be forgotten
         self._births: Counter[UUID] = Counter()  # how often a job of this id was stored (anew after pruning)
         self._holders: dict[tuple[UUID, int, int], UUID] = {}  # (job, birth, fence) -> who was given it
         self._swept: set[tuple[UUID, int, int]] = set()  # of those, the ones that a reclaim gave
@@ -75,6 +98,7 @@ class Witness:
         self._settled: dict[tuple[UUID, int], tuple[int, UUID, State]] = {}  # (job, birth) -> the last accepted word
         self._accepted: set[tuple[UUID, int, int]] = set()
         self._written: dict[UUID, Outcome] = {}  # accepted in this step
+        self._foreseen: dict[UUID, Record] = {}  # the jobs as this step must leave them, where that is known
         self._events: set[Event] = set()  # what this step may do to a job
 
     def _word(self, job: Claim | Outcome | Record) -> tuple[UUID, int, int]:
@@ -83,17 +107,83 @@ class Witness:
     def running(self) -> list[Record]:
         return [row for row in self.jobs.values() if row.state is State.RUNNING]
 
+    def ended(self) -> list[Record]:
+        return [row for row in self.jobs.values() if row.state in (State.DEAD, State.CANCELLED)]
+
+    def keyed(self) -> list[Record]:
+        """Jobs with a key, first those that hold it now."""
+        return sorted((row for row in self.jobs.values() if row.unique is not None), key=lambda row: not row.holds)
+
+    def draft(self, job: UUID) -> Draft:
+        """As it was enqueued."""
+        return self._drafts[job]
+
     # --- producers and operators
 
     def enqueued(self, drafts: Sequence[Draft], receipts: Sequence[Receipt]) -> None:
-        self._events = {"enqueue"}
+        self._events = {"enqueue", "replace", "cancel"}
+        self._foreseen = dict(self.jobs)
         for draft, receipt in zip(drafts, receipts, strict=True):
-            known = self._drafts.get(draft.id)
-            same = known is None or known.content == draft.content
-            assert receipt == Receipt(draft.id, "accepted" if same else "conflict", created=known is None)
-            if known is None:
-                self._drafts[draft.id] = draft
-                self._births[draft.id] += 1
+            assert receipt == self._receive(draft)
+
+    def _receive(self, draft: Draft) -> Receipt:
+        """The receipt that a draft must get; what becomes of it, and of others by it, is foreseen."""
+        known = self._drafts.get(draft.id) or self._tombs.get(draft.id, (None,))[0]
+        if known is not None:
+            same = known.content == draft.content
+            return Receipt(draft.id, "accepted" if same else "conflict", created=False)
+        holder = self._keys.holder(draft.queue, draft.unique, self.now)
+        if holder is not None:
+            return self._clash(draft, holder)
+        dropped = None
+        room = self._crowded(draft.queue)
+        if room is not None:
+            if room.when_full == "drop_newest":
+                self.queues.drops(draft.queue)
+                return Receipt(draft.id, "dropped", created=False, room=room)
+            droppable = sorted(
+                (row.enqueued_at, row.id) for row in self._unfinished(draft.queue) if row.started_at is None
+            )
+            if room.when_full != "drop_oldest" or not droppable:
+                return Receipt(draft.id, "full", created=False, room=room)
+            dropped = self._drop(droppable[0][1])
+        self._add(draft)
+        return Receipt(draft.id, "accepted", dropped=dropped)
+
+    def _clash(self, draft: Draft, holder: UUID) -> Receipt:
+        row = self._foreseen[holder]
+        on_clash = None if draft.unique is None else draft.unique.on_clash
+        if on_clash == "return":
+            return Receipt(draft.id, "duplicate", created=False, holder=holder)
+        unstarted = row.state in (State.SCHEDULED, State.QUEUED) and row.started_at is None
+        if on_clash == "raise" or row.task != draft.task or not unstarted:
+            return Receipt(draft.id, "taken", created=False, holder=holder)
+        state, due_at = _begins(draft, self.now)
+        self._foreseen[holder] = replace(row, payload=draft.payload, state=state, due_at=due_at)
+        return Receipt(draft.id, "replaced", created=False, holder=holder)
+
+    def _crowded(self, queue: str) -> Room | None:
+        terms, depth = self.queues.terms(queue), len(self._unfinished(queue))
+        if terms.max_size is None or depth < terms.max_size:
+            return None
+        return Room(depth, terms.max_size, terms.when_full, terms.block_timeout)
+
+    def _unfinished(self, queue: str) -> list[Record]:
+        return [row for row in self._foreseen.values() if row.queue == queue and row.state not in FINAL]
+
+    def _drop(self, job: UUID) -> UUID:
+        row = self._foreseen[job]
+        self._foreseen[job] = replace(row, state=State.CANCELLED, reason="dropped", finished_at=self.now)
+        self._keys.ends(row, self.now)
+        self.queues.drops(row.queue)
+        return job
+
+    def _add(self, draft: Draft) -> None:
+        state, due_at = _begins(draft, self.now)
+        self._drafts[draft.id] = draft
+        self._births[draft.id] += 1
+        self._foreseen[draft.id] = _born(draft, state, self.now, due_at)
+        self._keys.begins(draft.id, draft.queue, draft.unique)
 
     def cancelled(self, ids: Sequence[UUID], answers: Sequence[str]) -> None:
         self._events = {"cancel"}
@@ -103,19 +193,74 @@ class Witness:
                 assert answer == "missing"
             elif row.state is State.RUNNING:
                 assert answer == "requested"
+            elif row.state in FINAL:
+                assert answer == "final"
             else:
-                assert answer == ("final" if row.state in FINAL else "cancelled")
+                assert answer == "cancelled"
+                self._keys.ends(row, self.now)
 
-    def retried(self, ids: Sequence[UUID], answers: Sequence[str]) -> None:
+    def retried(self, ids: Sequence[UUID], answers: Sequence[Retried]) -> None:
         self._events = {"retry"}
+        self._foreseen = dict(self.jobs)
+        for job_id, answer in zip(ids, answers, strict=True):
+            assert answer == self._retry(self._foreseen.get(job_id))
+
+    def _retry(self, row: Record | None) -> Retried:
+        if row is None:
+            return Retried("missing")
+        if row.state not in FINAL:
+            return Retried("unfinished")
+        if row.state is State.SUCCEEDED:
+            return Retried("succeeded")
+        holder = self._keys.holder(row.queue, row.unique, self.now)
+        if holder not in (None, row.id):
+            return Retried("taken", holder=holder)
+        if (room := self._crowded(row.queue)) is not None:
+            return Retried("full", room=room)
+        self._keys.begins(row.id, row.queue, row.unique)
+        self._foreseen[row.id] = replace(
+            row,
+            state=State.QUEUED,
+            due_at=self.now,
+            life=row.life + 1,
+            attempt=0,
+            releases=0,
+            losses=0,
+            crashes=0,
+            alone=self._drafts[row.id].alone,
+            result=None,
+            reason="",
+            started_at=None,
+            finished_at=None,
+        )
+        return Retried("retried")
+
+    def deleted(self, ids: Sequence[UUID], answers: Sequence[str]) -> None:
+        self._events = set()
         for job_id, answer in zip(ids, answers, strict=True):
             row = self.jobs.get(job_id)
             if row is None:
                 assert answer == "missing"
-            elif row.state in FINAL:
-                assert answer == ("succeeded" if row.state is State.SUCCEEDED else "retried")
+            elif row.state is State.RUNNING:
+                assert answer == "running"
             else:
-                assert answer == "unfinished"
+                assert answer == "deleted"
+                ended_at = self.now if row.finished_at is None else row.finished_at
+                self._tombs[job_id] = (self._drafts[job_id], ended_at + TOMBSTONE)
+                self._forget(row)
+
+    def _forget(self, row: Record) -> None:
+        self._keys.goes(row)
+        self.sayings.goes(row.id)
+        del self._drafts[row.id], self.jobs[row.id]
+
+    def configured(self, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:
+        self._events = set()
+        self.queues.configured(queues, by)
+
+    def noted(self, notes: Sequence[Note], answers: Sequence[bool]) -> None:
+        self._events = set()
+        assert list(answers) == [self.sayings.noted(note, self.jobs.get(note.id), self.now) for note in notes]
 
     # --- workers' lives
 
@@ -184,10 +329,12 @@ class Witness:
         for job in jobs:
             row = self.jobs[job.id]
             assert (job.attempt, job.fence, job.loss) == (row.attempt + 1, row.fence + 1, None)
-            assert job.claimed_at == self.now
+            assert (job.claimed_at, job.payload, job.headers) == (self.now, row.payload, row.headers)
+            self._keys.starts(row)
 
     def _handed_out(self, job: Claim) -> None:
         """I3: a fence is given to one worker."""
+        self.sayings.check_claim(job)
         assert self._holders.setdefault(self._word(job), job.worker) == job.worker
 
     def settled(self, outcomes: Sequence[Outcome], answers: Sequence[Settled], events: Iterable[Event]) -> None:
@@ -197,7 +344,8 @@ class Witness:
             key, word = self._word(outcome)[:2], (outcome.fence, outcome.worker)
             row, last = self.jobs.get(outcome.id), self._settled.get(self._word(outcome)[:2])
             if row is None:
-                assert answer == Settled(Answer.GONE)
+                replayed = outcome.id in self._tombs and last is not None and last[:2] == word
+                assert answer == (Settled(Answer.REPLAYED, last and last[2]) if replayed else Settled(Answer.GONE))
             elif outcome.id not in self._written and (row.fence, row.worker) == word:
                 written = _as_written(outcome, row)
                 assert answer == Settled(Answer.ACCEPTED, written.state)
@@ -205,6 +353,8 @@ class Witness:
                 self._accepted.add(self._word(outcome))
                 self._settled[key] = (*word, written.state)
                 self._written[outcome.id] = written
+                if written.state in FINAL:
+                    self._keys.ends(row, self.now)
             elif last is not None and last[:2] == word:
                 assert answer == Settled(Answer.REPLAYED, last[2])
             else:
@@ -260,9 +410,12 @@ class Witness:
         """I1: what is pruned had ended, and its time was over."""
         self._events = set()
         over = [row for row in self.jobs.values() if self._is_over(row)]
-        assert count == len(over)
+        tombs = [job for job, (_, until) in self._tombs.items() if self.now >= until]
+        assert count == len(over) + len(tombs)
         for row in over:
-            del self._drafts[row.id], self.jobs[row.id]
+            self._forget(row)
+        for job in tombs:
+            del self._tombs[job]
         held = {row.worker for row in self.running()}
         for worker in [worker for worker, life in self.lives.items() if life.over(self.now) and worker not in held]:
             del self.lives[worker]
@@ -270,7 +423,8 @@ class Witness:
     def _is_over(self, row: Record) -> bool:
         if row.finished_at is None or row.state is State.DEAD:
             return False
-        return self.now >= row.finished_at + max(row.terms.keep, TOMBSTONE)
+        kept_until = row.finished_at + max(row.terms.keep, TOMBSTONE)
+        return self.now >= max(kept_until, self._keys.held_until(row.id))
 
     # --- what must hold after every step
 
@@ -297,31 +451,37 @@ class Witness:
         for record in records:
             self._check_step(self.jobs.get(record.id), record)
             self._check_record(record)
+        self._keys.check(records, self.now)
+        self.queues.check(records)
         self.jobs = {record.id: record for record in records}
-        self._events, self._written = set(), {}
+        self._events, self._written, self._foreseen = set(), {}, {}
+
+    def counts(self, stats: Stats) -> None:
+        """The queues, read after the jobs."""
+        self.queues.check_stats(stats, list(self.jobs.values()), self.now)
 
     def _check_step(self, old: Record | None, new: Record) -> None:
-        if old is None or old.state is not new.state:
-            steps = {Transition(event, old and old.state, new.state) for event in self._events}
-            assert steps & TRANSITIONS, f"{old and old.state} -> {new.state} by {self._events}"
+        if new.id in self._foreseen:
+            assert _bare(new) == _bare(self._foreseen[new.id])
         if old is None:
-            draft = self._drafts[new.id]
-            due_at = self.now + draft.delay if draft.at is None else draft.at
-            assert (new.enqueued_at, new.due_at, new.fence) == (self.now, due_at, 0)
-            assert new.state == (State.QUEUED if due_at <= self.now else State.SCHEDULED)
-        elif new.id in self._written:
-            assert new == _after(old, self._written[new.id], self.now)
-        else:
-            assert new.history == old.history
-            assert new.life - old.life == (old.state in FINAL and new.state is State.QUEUED)
-            if old.state in FINAL and new.state in FINAL:  # I4
-                assert old == new
-        assert old is None or new.fence - old.fence in (0, 1)
+            assert new.id in self._foreseen
+            return
+        if old.state is not new.state:
+            steps = {Transition(event, old.state, new.state) for event in self._events}
+            assert steps & TRANSITIONS, f"{old.state} -> {new.state} by {self._events}"
+        if new.id in self._written:
+            assert _bare(new) == _bare(_after(old, self._written[new.id], self.now))
+        elif new.id not in self._foreseen:
+            assert (new.history, new.payload, new.life) == (old.history, old.payload, old.life)
+            if old.state in FINAL:  # I4
+                assert _bare(old) == _bare(new)
+        assert new.fence - old.fence in (0, 1)
 
     def _check_record(self, record: Record) -> None:
         draft = self._drafts[record.id]
-        for name in ("task", "queue", "payload", "terms", "priority", "tags", "line"):
+        for name in ("task", "queue", "terms", "priority", "tags", "line", "headers", "unique"):
             assert getattr(record, name) == getattr(draft, name), name
+        self.sayings.check(record)
         assert (record.worker is not None) == (record.state is State.RUNNING)
         assert (record.finished_at is not None) == (record.state in FINAL)
         assert record.cancel_requested_at is None or record.state is State.RUNNING
@@ -333,6 +493,51 @@ class Witness:
         assert fences == sorted(set(fences))
         last = self._settled.get(self._word(record)[:2])
         assert (record.settled_fence, record.settled_by, record.settled_state) == (last or (None, None, None))
+
+
+def _begins(draft: Draft, now: Instant) -> tuple[State, Instant]:
+    due_at = now + draft.delay if draft.at is None else draft.at
+    return (State.QUEUED if due_at <= now else State.SCHEDULED), due_at
+
+
+def _born(draft: Draft, state: State, now: Instant, due_at: Instant) -> Record:
+    """A job that was just stored."""
+    return Record(
+        id=draft.id,
+        task=draft.task,
+        queue=draft.queue,
+        line=draft.line,
+        state=state,
+        payload=draft.payload,
+        terms=draft.terms,
+        priority=draft.priority,
+        tags=draft.tags,
+        life=1,
+        attempt=0,
+        fence=0,
+        releases=0,
+        losses=0,
+        crashes=0,
+        alone=draft.alone,
+        enqueued_at=now,
+        due_at=due_at,
+        started_at=None,
+        finished_at=None,
+        worker=None,
+        cancel_requested_at=None,
+        settled_fence=None,
+        settled_by=None,
+        settled_state=None,
+        result=None,
+        reason="",
+        headers=draft.headers,
+        unique=draft.unique,
+    )
+
+
+def _bare(record: Record) -> Record:
+    """Without what the keys and the sayings say of it."""
+    return replace(record, holds=False, holds_until=None, progress=None, text=None)
 
 
 def _as_written(outcome: Outcome, row: Record) -> Outcome:

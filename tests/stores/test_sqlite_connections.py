@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,19 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_sessi
 from sqlalchemy.ext.asyncio import create_async_engine as create_async
 from sqlalchemy.orm import DeclarativeBase, Session, scoped_session, sessionmaker
 
-from holdfast import ConfigError, Holdfast, IdConflict, Job, NewJob, State, StoreError
+from holdfast import (
+    ConfigError,
+    Holdfast,
+    IdConflict,
+    Job,
+    NewJob,
+    QueueFull,
+    State,
+    StoreError,
+    Unique,
+    UniqueConflict,
+)
+from holdfast.app import parts_of
 from holdfast.errors import StoreAway
 from holdfast.task import Task
 
@@ -525,3 +537,125 @@ with app:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.strip() == f"{[State.QUEUED]} False", done.stderr
+
+
+# --- keys and places, in the caller's transaction
+
+
+@pytest.fixture
+def mail(app: Holdfast) -> Task[[int], None]:
+    """A task whose queue is bounded, but nobody has told the store so yet."""
+    app.queue("mail", max_size=3)
+
+    @app.task(name="mail", queue="mail", unique=lambda order: f"order:{order}" if order else "none")
+    def mail(order: int) -> None: ...
+
+    return mail
+
+
+@asynccontextmanager
+async def writing(kind: str, file: Path) -> AsyncIterator[Till]:
+    """One of the kind, with a transaction that has the write lock."""
+    async with a_till(kind, file) as till:
+        await till.execute("INSERT INTO orders (name) VALUES ('ann')")
+        yield till
+
+
+async def places(app: Holdfast, queue: str = "mail") -> tuple[int | None, int | None]:
+    [found] = [found for found in (await asyncio.to_thread(stats, app)).queues if found.name == queue]
+    return found.admitted, found.terms.max_size
+
+
+def stats(app: Holdfast) -> Any:
+    return parts_of(app).operating.stats()
+
+
+@every_kind
+async def test_a_bound_holds_within_a_transaction_that_declares_it_itself(
+    kind: str, app: Holdfast, mail: Task[[int], None], engine: Engine, file: Path
+) -> None:
+    async with writing(kind, file) as till:  # whoever declared the queue on another connection would wait for this one
+        with pytest.raises(QueueFull) as full:
+            await app.aenqueue_many([mail.bind(n) for n in range(4)], connection=till.lent)
+        assert (full.value.depth, full.value.bound, list(full.value.accepted)) == (3, 3, [])
+        jobs = await app.aenqueue_many([mail.bind(n) for n in range(1, 4)], connection=till.lent)
+        with pytest.raises(QueueFull):
+            await mail.using(connection=till.lent).aenqueue(4)
+        await till.commit()
+        assert await stored(app) == {job.id for job in jobs}
+        assert await places(app) == (3, 3)
+
+
+async def test_a_rollback_takes_declaration_and_places_back(
+    app: Holdfast, mail: Task[[int], None], engine: Engine, file: Path
+) -> None:
+    async with writing("Session", file) as till:
+        await mail.using(connection=till.lent).aenqueue(1)
+        await till.rollback()
+    jobs = [await mail.aenqueue(n) for n in (1, 2, 3)]
+    assert all(job.created for job in jobs)
+    assert await places(app) == (3, 3)
+    with pytest.raises(QueueFull):
+        await mail.aenqueue(4)
+
+
+@every_kind
+async def test_a_key_holds_within_a_transaction(
+    kind: str, app: Holdfast, mail: Task[[int], None], engine: Engine, file: Path
+) -> None:
+    holder = await mail.aenqueue(1)
+    async with writing(kind, file) as till:
+        again = await mail.using(connection=till.lent).aenqueue(1)
+        assert (again.id, again.created) == (holder.id, False)
+        strict = mail.using(unique=Unique("order:1", on_clash="raise"))
+        with pytest.raises(UniqueConflict) as clash:
+            await app.aenqueue_many([mail.bind(2), strict.bind(1)], connection=till.lent)
+        assert clash.value.job.id == holder.id
+        new = await mail.using(connection=till.lent).aenqueue(3)
+        assert new.created
+        assert (await mail.using(connection=till.lent).aenqueue(3)).id == new.id
+        await till.commit()
+        assert await stored(app) == {holder.id, new.id}
+
+
+@pytest.mark.parametrize("commits", [True, False])
+async def test_what_replaces_or_drops_a_job_does_it_with_the_commit(
+    commits: bool, app: Holdfast, mail: Task[[int], None], engine: Engine, file: Path
+) -> None:
+    app.queue("news", max_size=1, when_full="drop_oldest")
+    held, oldest = await mail.aenqueue(1), await mail.using(queue="news").aenqueue(2)
+    due = (await held.astatus()).due_at
+    async with writing("AsyncSession", file) as till:
+        replacing = mail.using(unique=Unique("order:1", on_clash="replace"), delay="1h", connection=till.lent)
+        assert (await replacing.aenqueue(1)).id == held.id
+        assert (await mail.using(queue="news", connection=till.lent).aenqueue(3)).created
+        strict = mail.using(queue="news", unique=Unique("order:4", on_clash="raise"))
+        with pytest.raises(UniqueConflict):  # it drops one, and then meets the other
+            await app.aenqueue_many([mail.using(queue="news").bind(4), strict.bind(4)], connection=till.lent)
+        await (till.commit() if commits else till.rollback())
+    assert ((await held.astatus()).due_at != due) is commits
+    assert (await oldest.astatus()).state == (State.CANCELLED if commits else State.QUEUED)
+    assert await places(app, "news") == (1, 1)
+
+
+async def test_transactions_of_many_threads_fill_a_queue_exactly(app: Holdfast, engine: Engine, file: Path) -> None:
+    app.queue("mail", max_size=30)
+
+    @app.task(name="mail", queue="mail")
+    def mail(order: int) -> None: ...
+
+    def fill(thread: int) -> list[Any]:
+        ids = []
+        for order in range(20):
+            with Session(engine) as session, suppress(QueueFull):
+                session.add(Order(name=f"{thread}"))
+                session.flush()
+                ids.append(mail.using(connection=session).enqueue(order).id)
+                session.commit()
+        return ids
+
+    ids = await asyncio.gather(*(asyncio.to_thread(fill, thread) for thread in range(4)))
+    assert await stored(app) == set().union(*ids)
+    assert await places(app) == (30, 30)
+    with Session(engine) as session:
+        assert session.query(Order).count() == 30

@@ -228,6 +228,8 @@ class Shop:
         made = Crew(
             lambda: (self.store, tasks),
             clock=options.pop("clock", None) or parts_of(self.jobs).link.clock,
+            resources=parts_of(self.jobs).resources,
+            around=parts_of(self.jobs).around,
             **options,
         )
         self.workers.append(made)

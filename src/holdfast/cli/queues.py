@@ -53,7 +53,7 @@ def queues(context: click.Context, as_json: bool, quiet: bool, url: str | None) 
 
 
 def _table(stats: Stats) -> None:
-    heads = ("QUEUE", *(state.upper() for state in SHOWN), "PLACES", "WHEN FULL", "DROPPED", "OLDEST WAITS", "")
+    heads = ("QUEUE", *(state.upper() for state in SHOWN), "PLACES", "WHEN FULL", "DROPPED", "OLDEST", "")
     rows = [
         (
             queue.name,
@@ -66,7 +66,9 @@ def _table(stats: Stats) -> None:
         )
         for queue in stats.queues
     ]
-    for line in show.table(show.Table(heads, rows, (show.Cut(0, 10),))):
+    for line in show.table(
+        show.Table(heads, rows, (show.Cut(0, 10, front=True), show.Cut(6, 6), show.Cut(0, 4, front=True)))
+    ):
         show.out(line)
 
 
@@ -76,7 +78,7 @@ def _places(queue: QueueStats) -> str:
     if bound is None:
         return "no bound"
     text = f"{queue.admitted or 0:,}/{bound:,}"
-    return f"{text} {show.painted('▲', 'yellow')} full" if (queue.admitted or 0) >= bound else text
+    return f"{text} {show.painted('▲', 'yellow')}" if (queue.admitted or 0) >= bound else text
 
 
 def _when_full(terms: QueueTerms) -> str:
@@ -241,9 +243,9 @@ def _told(name: str, before: QueueStats | None, now: QueueStats | None) -> None:
 def _words(queue: QueueStats | None) -> str:
     if queue is None:
         return "nothing declared, no jobs"
-    whose = "edited" if queue.edited else "as declared, if it is"
+    whose = "edited" if queue.edited else "as code declares"
     if queue.terms.max_size is None:
-        return f"no bound ({whose})"
+        return "no bound (edited)" if queue.edited else "no bound"
     return f"{queue.terms.max_size:,} places, when full {_when_full(queue.terms)} ({whose})"
 
 
@@ -269,13 +271,14 @@ def _effects(queue: QueueStats) -> Sequence[str]:
             f"Workers: go on as before. {stays}",
         )
     after = f" for {exact(terms.block_timeout)}, then raises QueueFull" if terms.block_timeout is not None else ""
-    lines = [f"Producers: from the next enqueue on, {_MEETS[terms.when_full]}{after}."]
     taken = queue.admitted or 0
-    if taken >= terms.max_size:
-        over = (queue.admitted or 0) - terms.max_size + 1
-        lines.append(
-            f"It is full: {queue.admitted:,} jobs have a place and keep it; {over:,} must end before a new one fits."
-        )
+    if taken < terms.max_size:
+        room = f"Of its {terms.max_size:,} places {taken:,} are taken."
     else:
-        lines.append(f"{queue.admitted or 0:,} places are taken, {terms.max_size - (queue.admitted or 0):,} are free.")
-    return (*lines, f"Workers: go on as before. {stays}")
+        over = taken - terms.max_size + 1
+        room = f"It is full: {taken:,} jobs have a place and keep it; {over:,} must end before a new one fits."
+    return (
+        f"Producers: from the next enqueue on, {_MEETS[terms.when_full]}{after}.",
+        room,
+        f"Workers: go on as before. {stays}",
+    )

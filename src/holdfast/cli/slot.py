@@ -6,33 +6,28 @@ Called with the descriptors of the channel, the board and the worker's black box
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import resource
 import socket
 import sys
 import time
-from contextlib import suppress
 from typing import Any
 
 from holdfast.app import Holdfast, parts_of
 from holdfast.cli.load import load_app
-from holdfast.client.link import LOADING
 from holdfast.errors import ConfigError
 from holdfast.observe.logging import adopt_root, configure
 from holdfast.task import Task
 from holdfast.worker.blackbox import BlackBox
+from holdfast.worker.processes.beginning import end_with, load_main
 from holdfast.worker.processes.board import Board
-from holdfast.worker.processes.slot import Slot, end_group
-
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-SIGKILL = 9
+from holdfast.worker.processes.slot import Slot
 
 
 def main(end: int, board: int, box: int, worker: int) -> int:
     """Serves until the worker lets it go or is gone; the exit code says nothing."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    _end_with_the_worker(worker)
+    end_with(worker)
     for descriptor in (end, board, box):
         os.set_inheritable(descriptor, False)  # the handlers' own subprocesses must not keep the channel open
     black = BlackBox(box)
@@ -43,21 +38,9 @@ def main(end: int, board: int, box: int, worker: int) -> int:
     except BaseException as error:  # noqa: BLE001  # whatever the app's own module does
         slot.failed(error, launch["app"])
         return 1
-    slot.serve(lambda name, module: _task(app, name, module, launch), peak)
+    parts = parts_of(app)
+    slot.serve(lambda name, module: _task(app, name, module, launch), peak, parts.resources, parts.around)
     return 0
-
-
-def _end_with_the_worker(worker: int) -> None:
-    """On Linux this process is killed with the thread that spawned it, and orphans of its group become its own."""
-    if sys.platform == "linux":
-        import ctypes
-
-        with suppress(OSError, AttributeError):
-            libc = ctypes.CDLL(None)
-            libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
-            libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    if os.getppid() != worker:
-        end_group(os.getpid())
 
 
 def _loaded(launch: dict[str, Any]) -> Holdfast:
@@ -66,7 +49,7 @@ def _loaded(launch: dict[str, Any]) -> Holdfast:
         configure(launch["style"], launch["level"])
     module, _, attribute = launch["app"].partition(":")
     if launch["main"] and module == launch["main"]:
-        _load_main(launch["main"], launch["file"])
+        load_main(launch["main"], launch["file"])
         app = getattr(sys.modules[module], attribute)
         if not isinstance(app, Holdfast):
             raise ConfigError(f"{launch['app']} is a {type(app).__name__} here, not a Holdfast")
@@ -79,28 +62,10 @@ def _loaded(launch: dict[str, Any]) -> Holdfast:
     return app
 
 
-def _load_main(name: str, file: str) -> None:
-    """Loads what is `__main__` in the worker's process, under its real name; it must not start itself once more."""
-    if name in sys.modules:
-        return
-    os.environ[LOADING] = name
-    try:
-        if not file:
-            importlib.import_module(name)
-            return
-        spec = importlib.util.spec_from_file_location(name, file)
-        if spec is None or spec.loader is None:
-            raise ConfigError(f"{file} cannot be loaded as a module")
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        del os.environ[LOADING]
-
-
 def _task(app: Holdfast, name: str, module: str, launch: dict[str, Any]) -> Task[..., Any] | None:
     if name not in app.tasks and module and module not in sys.modules:
         if module == launch["main"]:
-            _load_main(module, launch["file"])
+            load_main(module, launch["file"])
         else:
             importlib.import_module(module)
     return app.tasks.get(name)

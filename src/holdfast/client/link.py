@@ -24,7 +24,6 @@ from holdfast.worker.batcher import Batcher
 T = TypeVar("T")
 
 CHUNK = 500  # jobs per write, and ids per operator's step
-LOADING = "_HOLDFAST_LOADING"  # in the environment while a slot process loads the worker's __main__, by its real name
 
 
 class Opened(NamedTuple):
@@ -90,7 +89,7 @@ class Link:
     @property
     def url(self) -> str:
         """The store's URL as chosen now, secrets included. ConfigError if none is."""
-        return store_url(self._url)
+        return self.stood_in.place.url if self.stood_in else store_url(self._url)
 
     def enter_slot(self, url: str | None) -> None:
         """For a slot process: this app stands for its worker's, whose store is at `url`."""
@@ -198,7 +197,7 @@ class Link:
 
 def not_while_loading() -> None:
     """ConfigError while a slot process imports the script that its worker was started by."""
-    loading = os.environ.get(LOADING)
+    loading = importing()
     if loading is not None:
         raise ConfigError(
             f"{loading} enqueues jobs or starts a worker while it is imported, as a process of its own does for "

@@ -43,12 +43,11 @@ class Patience:
         self._over.add(queue)
         return False
 
-    def pause(self, receipt: Receipt) -> float:
+    def pause(self, queue: str, receipt: Receipt) -> float:
         """Seconds until the next try."""
         timeout = receipt.room and receipt.room.block_timeout
-        pause, self._pause = self._pause, min(self._pause * 1.5, MOST)
-        pause *= random.uniform(0.5, 1)
-        return pause if timeout is None else min(pause, timeout / SECOND)
+        pause, self._pause = self._pause * random.uniform(0.5, 1), min(self._pause * 1.5, MOST)
+        return pause if timeout is None else min(pause, max(0.0, timeout / SECOND - self._waited(queue)))
 
     def progress(self, queue: str) -> None:
         """There was a place: the next wait is a new one."""

@@ -87,7 +87,7 @@ class Producing:
         await opened.told.before(drafts)
         receipts = await self._try(opened, drafts)
         while waiting := [n for n, receipt in enumerate(receipts) if patience.waits(drafts[n], receipt)]:
-            await asyncio.sleep(patience.pause(receipts[waiting[0]]))
+            await asyncio.sleep(patience.pause(drafts[waiting[0]].queue, receipts[waiting[0]]))
             some = _that_could_fit(waiting, drafts, receipts)
             for n, receipt in zip(some, await self._try(opened, [drafts[n] for n in some]), strict=True):
                 receipts[n] = receipt

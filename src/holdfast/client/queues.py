@@ -12,7 +12,7 @@ from holdfast.errors import ConfigError
 from holdfast.job import Draft, QueueTerms, WhenFull
 from holdfast.naming import named
 from holdfast.observe.logging import WARNING, jobs, tell
-from holdfast.store import Receipt, Room, Store
+from holdfast.store import Receipt, Store
 
 SIZE_MOST = 1_000_000_000
 QUIET = 1.0  # seconds between two lines about what one queue drops
@@ -72,34 +72,25 @@ class Fullness:
         elif self._since and receipt.created:
             self._since.pop(draft.queue, None)
         if receipt.answer == "dropped" or receipt.dropped is not None:
-            self._drop(draft.queue, receipt.room)
+            self._drop(draft.queue, "drop_newest" if receipt.dropped is None else "drop_oldest")
 
     def retry_after(self, queue: str) -> float:
         """Seconds: as long as it has been full by now, since it may well be so for that long again."""
         now = time.monotonic()
         return min(max(now - self._since.get(queue, now), RETRY_LEAST), RETRY_MOST)
 
-    def _drop(self, queue: str, room: Room | None) -> None:
+    def _drop(self, queue: str, when_full: WhenFull) -> None:
         self._dropped[queue] = self._dropped.get(queue, 0) + 1
         left = self._quiet_until.get(queue, 0.0) - time.monotonic()
         if left <= 0:
             self._quiet_until[queue] = time.monotonic() + QUIET
-            self._tell(queue, room)
+            self._tell(queue, when_full)
         elif self._dropped[queue] == 1 and (loop := _loop()):
-            loop.call_later(left, self._tell, queue, room)
+            loop.call_later(left, self._tell, queue, when_full)
 
-    def _tell(self, queue: str, room: Room | None) -> None:
-        count = self._dropped.pop(queue, 0)
-        if count:
-            tell(
-                jobs,
-                WARNING,
-                "dropped",
-                queue=queue,
-                count=count,
-                when_full=room and room.when_full,
-                bound=room and room.bound,
-            )
+    def _tell(self, queue: str, when_full: WhenFull | None) -> None:
+        if count := self._dropped.pop(queue, 0):
+            tell(jobs, WARNING, "dropped", queue=queue, count=count, when_full=when_full)
 
     def flush(self) -> None:
         """Tells what is not told yet."""

@@ -19,7 +19,7 @@ class Registry:
     def __init__(self, modules: Sequence[str], defaults: Plan) -> None:
         if isinstance(modules, str):
             raise ConfigError(f"modules={modules!r}: a list of module names, for example modules=['shop.mail']")
-        self._modules = tuple(modules)
+        self._modules = tuple(_module(name) for name in modules)
         self._defaults = defaults
         self.names: dict[str, Task[..., Any]] = {}
 
@@ -56,6 +56,12 @@ def _origin(fn: Callable[..., Any]) -> tuple[object, ...]:
     return (code.co_filename, code.co_firstlineno, code.co_qualname) if code is not None else (fn,)
 
 
+def _module(name: object) -> str:
+    if isinstance(name, str) and all(part.isidentifier() for part in name.split(".")):
+        return name
+    raise ConfigError(f"modules: {name!r} is no module's name, such as 'shop.mail'")
+
+
 def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
@@ -67,4 +73,5 @@ def _submodules(package: Any) -> list[str]:
     path = getattr(package, "__path__", None)
     if path is None:
         return []
-    return [found.name for found in pkgutil.walk_packages(path, package.__name__ + ".")]
+    names = [found.name for found in pkgutil.walk_packages(path, package.__name__ + ".")]
+    return [name for name in names if not name.endswith(".__main__")]  # importing that would run the program

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from holdfast.around import Around
 from holdfast.client.link import Link, not_while_loading
 from holdfast.client.queues import Queues
 from holdfast.client.registry import Registry
 from holdfast.clock import Duration
+from holdfast.resource import Resources
 from holdfast.store import Store
 from holdfast.task import Task
 from holdfast.worker import Crew
@@ -21,10 +23,14 @@ from holdfast.worker.processes.launch import Launch, launch_of
 class Staffing:
     """Gives each worker the tasks, a store of its own, and what its slot processes must load."""
 
-    def __init__(self, app: object, link: Link, registry: Registry, queues: Queues) -> None:
+    def __init__(
+        self, app: object, link: Link, registry: Registry, queues: Queues, resources: Resources, around: Around
+    ) -> None:
         self._app = app
         self._link = link
         self._registry = registry
+        self._resources = resources
+        self._around = around
         self._queues = queues
 
     def embedded(self, *, queues: Sequence[str] | None, concurrency: int, deadline: Duration) -> Worker:
@@ -35,6 +41,9 @@ class Staffing:
             deadline=deadline,
             clock=self._link.clock,
             launch=lambda: launch_of(self._app, self._registry.tasks, self._link.url),
+            declared=self._queues.terms,
+            resources=self._resources,
+            around=self._around,
         )
         return Worker(crew)
 
@@ -51,6 +60,9 @@ class Staffing:
             max_jobs=options["max_jobs"],
             max_memory=options["max_memory"],
             launch=lambda: Launch(options["app"], self._link.url, options["style"], options["level"]),
+            declared=self._queues.terms,
+            resources=self._resources,
+            around=self._around,
         )
 
     def _supply(self) -> tuple[Store, dict[str, Task[..., Any]]]:

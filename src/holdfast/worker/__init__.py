@@ -12,13 +12,14 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 from holdfast.around import Around
 from holdfast.clock import SECOND, Clock, Duration, Span, span
 from holdfast.errors import ConfigError, StoreError
-from holdfast.job import Loss, Outcome
+from holdfast.job import Loss, Outcome, QueueTerms
 from holdfast.naming import named
 from holdfast.observe.logging import jobs, tell, workers
 from holdfast.resource import Opening, Resources
@@ -85,6 +86,7 @@ class Crew:
         launch: Callable[[], Launch | None] = lambda: None,
         resources: Resources | None = None,
         around: Around | None = None,
+        declared: Mapping[str, QueueTerms] = MappingProxyType({}),
     ) -> None:
         self._supply = supply
         self._queues = _queues(queues)
@@ -98,6 +100,7 @@ class Crew:
         self._launch = launch
         self._resources = resources or Resources()
         self._around = around
+        self._declared = declared  # what the app's code says of queues
         self._opening: Opening | None = None
         self.identity = Identity(clock)
         self._hurry = Signal()
@@ -128,6 +131,8 @@ class Crew:
         self.identity = Identity(self._clock)  # never one that was retired
         await self._store.open()
         try:
+            if self._declared:
+                await self._store.configure(self._declared, by="worker")
             self._opening = await self._resources.aopen()
             self._wire(launch)
             await self._register()

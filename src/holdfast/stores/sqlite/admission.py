@@ -34,6 +34,7 @@ def admit(sql: Sql, draft: Draft) -> Receipt:
         if holder is not None:
             sql.write("lose_key", holder.seq)
         sql.spread("enqueue_whole", [whole_row_of(draft, sql.now())])
+        sql.write("take_places", 1, draft.queue)
     return receipt
 
 

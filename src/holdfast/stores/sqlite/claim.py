@@ -55,7 +55,10 @@ class Claiming:
 
     def read(self, sql: Sql) -> Taken:
         """What is held under the ticket, which is used; all of it may have been settled or taken over since."""
-        rows = sql.rows("held", text_of(self.worker), self.ticket, -1)
+        return self._held(sql, unsaved=1)
+
+    def _held(self, sql: Sql, *, unsaved: int) -> Taken:
+        rows = sql.rows("held", unsaved, text_of(self.worker), self.ticket, -1)
         return Taken(rows, None if rows else "used")
 
     def _before_taking(self, sql: Sql) -> Taken | str:
@@ -66,7 +69,7 @@ class Claiming:
         if not life.live(sql.now()):
             return Taken(refused="expired")
         if self.ticket == life.ticket:  # its reply was lost
-            return self.read(sql)
+            return self._held(sql, unsaved=0)
         if self.ticket != life.ticket + 1:
             return Taken(refused="ticket")
         return life.turn if self.limit > 0 else Taken()

@@ -13,16 +13,19 @@ from holdfast.stores.sqlite.statements import Sql
 
 
 def enqueue(sql: Sql, jobs: Sequence[Draft]) -> list[Receipt]:
-    """Receipts in the order of the jobs. A queue that may not have a place for all of them is met job by job."""
-    [[newest, bounded]] = sql.rows("moment")
-    if not bounded and not any(draft.unique for draft in jobs):
+    """Receipts in the order of the jobs. What a key or a bound has a say in goes one by one, if it does not all fit."""
+    [[newest, any_bound]] = sql.rows("moment")
+    if not any_bound and not any(draft.unique for draft in jobs):
         return _together(sql, jobs, newest)
-    tight = _tight(sql, jobs) if bounded else frozenset[str]()
-    if not tight and _all_new(sql, jobs):
+    wanted = Counter(draft.queue for draft in jobs) if any_bound else Counter[str]()
+    rooms = {queue: room for queue in wanted if (room := room_of(sql, queue)) is not None}
+    if all(room.depth + wanted[queue] <= room.bound for queue, room in rooms.items()) and _all_new(sql, jobs):
+        for queue in rooms:
+            sql.write("take_places", wanted[queue], queue)
         return [Receipt(draft.id, "accepted") for draft in jobs]
     if len({draft.id.int for draft in jobs}) < len(jobs):  # the first of each id is stored, whatever the others are
         return [admit(sql, draft) for draft in jobs]
-    alone = [draft.unique is not None or draft.queue in tight for draft in jobs]
+    alone = [draft.unique is not None or draft.queue in rooms for draft in jobs]
     others = [draft for draft, so in zip(jobs, alone, strict=True) if not so]
     receipts = iter(_together(sql, others, newest))
     return [admit(sql, draft) if so else next(receipts) for draft, so in zip(jobs, alone, strict=True)]
@@ -51,13 +54,6 @@ def _recognised(sql: Sql, draft: Draft, newest: int, seen: set[object]) -> Recei
     created = bool(new) and draft.id not in seen
     seen.add(draft.id)
     return Receipt(draft.id, "accepted" if same else "conflict", created=created)
-
-
-def _tight(sql: Sql, jobs: Sequence[Draft]) -> frozenset[str]:
-    """The queues that may not have a place for each of their jobs."""
-    wanted = Counter(draft.queue for draft in jobs)
-    rooms = ((queue, number, room_of(sql, queue)) for queue, number in wanted.items())
-    return frozenset(queue for queue, number, room in rooms if room and room.depth + number > room.bound)
 
 
 def _all_new(sql: Sql, jobs: Sequence[Draft]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 from uuid import UUID
 
 from holdfast.clock import Instant
@@ -13,29 +12,18 @@ from holdfast.stores.sqlite.rows import storable
 from holdfast.stores.sqlite.statements import Row, Sql
 
 
-class _Word(NamedTuple):
-    """A word as speaking.sql answers it: `runs`, or the claim that settled the job last."""
-
-    seq: int
-    runs: bool
-
-
 def note(sql: Sql, notes: Sequence[Note]) -> list[bool]:
-    words = [(str(note.id), note.fence, str(note.worker)) for note in notes]
-    found = {row[:3]: _Word(row[3], row[4] == 1) for row in sql.spread_rows("speaking", list(dict.fromkeys(words)))}
-    heard = [(note, found[word]) for note, word in zip(notes, words, strict=True) if word in found]
-    for said, word in heard:
-        _write(sql, said, word)
-    _append(sql, [(word.seq, said) for said, word in heard if said.lines])
-    return [word in found and found[word].runs for word in words]
+    words = json.dumps([(str(note.id), note.fence, str(note.worker)) for note in notes])
+    found = {place: (seq, runs == 1) for place, seq, runs in sql.rows("speaking", words)}
+    heard = [(*found[place], said) for place, said in enumerate(notes) if place in found]
+    sql.spread("note", [_progress(seq, said) for seq, _, said in heard if (said.progress, said.text) != (None, None)])
+    sql.spread("save", [(seq, said.saved) for seq, runs, said in heard if runs and said.saved is not None])
+    _append(sql, [(seq, said) for seq, _, said in heard if said.lines])
+    return [found.get(place, (0, False))[1] for place in range(len(notes))]
 
 
-def _write(sql: Sql, said: Note, word: _Word) -> None:
-    if said.progress is not None or said.text is not None:
-        text = None if said.text is None else storable(said.text)
-        sql.spread("note", [(word.seq, said.fence, said.progress, text)])
-    if said.saved is not None and word.runs:
-        sql.spread("save", [(word.seq, said.saved)])
+def _progress(seq: int, said: Note) -> Row:
+    return seq, said.fence, said.progress, None if said.text is None else storable(said.text)
 
 
 def _append(sql: Sql, spoken: Sequence[tuple[int, Note]]) -> None:

@@ -1,7 +1,8 @@
-"""What is said of queues, what counts their places, and how they stand.
+"""What is said of queues, how many places are taken in them, and how they stand.
 
-Jobs are counted by triggers, because nothing can pass those by: not a caller's transaction, not a statement that
-somebody writes by hand. They are there only while a queue has a bound: every job of the file would pay for them.
+Places are taken by the enqueue, which looks at the bound anyway. They are given back by triggers, which nothing can
+pass by: no outcome, no operator, no statement that is written by hand. These are there only while a queue has a bound,
+because all jobs of the file pay for them. What still goes wrong, a starting worker or an operator's word puts right.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from holdfast.store import Authority, QueueStats, Stats
 from holdfast.stores.sqlite.statements import Sql
 
 _NO_TERMS = QueueTerms()
-_TRIGGERS = ("count_stored", "count_changed", "count_deleted")
+_TRIGGERS = ("count_ended", "count_deleted")
 
 
 class _Said(NamedTuple):
@@ -38,31 +39,40 @@ class _Said(NamedTuple):
         return self
 
 
+class _Change(NamedTuple):
+    """What is said of a queue from now on; `places`: so many are taken, to be counted from now."""
+
+    name: str
+    said: _Said
+    places: int | None
+
+
 def unchanged(sql: Sql, queues: Mapping[str, QueueTerms | None], by: Authority) -> Literal[True] | None:
     """True where `configure` has nothing to write."""
-    return None if any(_changes(sql, queues, by)) else True
+    return None if any(True for _ in _changes(sql, queues, by)) else True
 
 
 def configure(sql: Sql, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:
     """On any connection, in its transaction; writes nothing where nothing changes."""
     changes = list(_changes(sql, queues, by))
-    for name, said, bounded in changes:
+    for name, said, places in changes:
         _write(sql, name, said)
-        if said.terms.max_size is not None and not bounded:
-            sql.write("count_places", name)
+        if places is not None:
+            sql.write("set_places", places, name)
     if changes:
         _equip(sql)
 
 
-def _changes(
-    sql: Sql, queues: Mapping[str, QueueTerms | None], by: Authority
-) -> Iterator[tuple[str, _Said, bool]]:
-    """The queues that change: what is said of each then, and whether it has had a bound until now."""
+def _changes(sql: Sql, queues: Mapping[str, QueueTerms | None], by: Authority) -> Iterator[_Change]:
     for name, terms in queues.items():
-        declared, edited, bounded = sql.row("queue", name) or (None, None, 0)
+        declared, edited, taken = sql.row("queue", name) or (None, None, None)
         said = _Said(_terms_of(declared), _terms_of(edited))
-        if (then := said.after(terms, by)) != said:
-            yield name, then, bool(bounded)
+        then = said.after(terms, by)
+        places = None
+        if then.terms.max_size is not None and (taken is None or by != "producer"):
+            [[places]] = sql.rows("places", name, name, name)
+        if then != said or places not in (None, taken):
+            yield _Change(name, then, places)
 
 
 def _terms_of(written: bytes | None) -> QueueTerms | None:

@@ -148,7 +148,8 @@ def record_of(row: Row, history: Sequence[Row], now: Instant) -> Record:
     (
         _, attempts, job, task, queue, line, state, payload, terms, priority, tags, life, attempt, fence, releases,
         losses, crashes, alone, enqueued_at, due_at, started_at, finished_at, worker, cancel_requested_at,
-        settled_fence, settled_by, settled_state, result, reason, headers, key, until, hold, clash, over, progress, told,
+        settled_fence, settled_by, settled_state, result, reason,
+        headers, key, until, hold, clash, over, progress, told,
     ) = row  # fmt: skip
     unique = _unique_of(key, until, hold, clash)
     holds_until = finished_at + hold if finished_at is not None and hold > 0 and not over else None

@@ -6,23 +6,26 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Literal, TypeVar
 from uuid import UUID
 
 from holdfast.clock import Clock, Span
 from holdfast.errors import ConfigError, StoreError
-from holdfast.job import Claim, Draft, Loss, Outcome, QueueTerms, Record
+from holdfast.job import Claim, Draft, LogLine, Loss, Note, Outcome, QueueTerms, Record
 from holdfast.store import (
+    Authority,
     Beat,
     Cancelling,
     Claims,
     Cursor,
+    Deleting,
     Line,
     Promoted,
     Receipt,
     Registered,
-    Retrying,
+    Retried,
     Settled,
+    Stats,
     Store,
     Where,
 )
@@ -32,7 +35,9 @@ from holdfast.stores.sqlite.core import Core, Hands
 from holdfast.stores.sqlite.enqueue import enqueue
 from holdfast.stores.sqlite.find import find
 from holdfast.stores.sqlite.finish import Finishing
+from holdfast.stores.sqlite.notes import log, note
 from holdfast.stores.sqlite.opening import Durability
+from holdfast.stores.sqlite.queues import configure, stats, unchanged
 from holdfast.stores.sqlite.rows import claim_of, place_of, running_order
 from holdfast.stores.sqlite.statements import Row, Sql
 from holdfast.stores.sqlite.threads import aside
@@ -249,6 +254,34 @@ class SqliteStore:
         """As the seam says."""
         return await self._write(Work(lambda sql: operate.cancel(sql, ids, reason)))
 
-    async def retry(self, ids: Sequence[UUID]) -> Sequence[Retrying]:
+    async def retry(self, ids: Sequence[UUID]) -> Sequence[Retried]:
         """As the seam says."""
         return await self._write(Work(lambda sql: operate.retry(sql, ids), wakes=True))
+
+    async def delete(self, ids: Sequence[UUID]) -> Sequence[Deleting]:
+        """As the seam says."""
+        return await self._write(Work(lambda sql: operate.delete(sql, ids)))
+
+    async def configure(self, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:
+        """As the seam says. Writes nothing where nothing changes. StoreAway when it cannot get the write lock."""
+
+        def write(sql: Sql) -> Literal[True]:
+            configure(sql, queues, by)
+            return True
+
+        look = partial(unchanged, queues=queues, by=by)
+        await self._write(Work(write, look, patience=OWN_LOCK_PATIENCE))
+
+    async def stats(self) -> Stats:
+        """As the seam says; read from one state of the file. It reads as many index entries as there are jobs."""
+        return await self._read(stats)
+
+    # --- a handler's side
+
+    async def note(self, notes: Sequence[Note]) -> Sequence[bool]:
+        """As the seam says."""
+        return await self._write(Work(lambda sql: note(sql, notes)))
+
+    async def log(self, id: UUID) -> Sequence[LogLine]:
+        """As the seam says."""
+        return await self._read(lambda sql: log(sql, id))

@@ -11,6 +11,7 @@ from holdfast.clock import DAY, HOUR, Instant
 from holdfast.job import Loss
 from holdfast.store import LEASE_RAN_OUT, Promoted
 from holdfast.stores.sqlite.lives import lease, life_of, retire
+from holdfast.stores.sqlite.operate import drop_belongings
 from holdfast.stores.sqlite.presence import Presence
 from holdfast.stores.sqlite.rows import text_of_loss, texts_of, uuid_of
 from holdfast.stores.sqlite.statements import Row, Sql
@@ -88,7 +89,7 @@ class Sweeping(NamedTuple):
         return self._mine(sql)
 
     def _mine(self, sql: Sql) -> list[Row]:
-        return sql.rows("held", str(self.sweeper), None, max(0, self.limit))
+        return sql.rows("held", 0, str(self.sweeper), None, max(0, self.limit))
 
     def _others(self, sql: Sql) -> list[_Holder]:
         return [holder for holder in map(_Holder._make, sql.rows("holders")) if holder.id != str(self.sweeper)]
@@ -130,8 +131,9 @@ def nothing_over(sql: Sql) -> int | None:
 
 def prune(sql: Sql, limit: int, presence: Presence) -> int:
     now, most = sql.now(), max(0, limit)
-    sql.write("prune_attempts", now, most)
-    pruned = sql.write("prune_jobs", now, most)
+    [[over]] = sql.rows("over", now, most)
+    drop_belongings(sql, over)
+    pruned = sql.write("prune_jobs", over)
     if sql.write("prune_workers", now - HOUR, now - DAY):
         sql.write("prune_mail")
         _tidy(sql, presence)

@@ -17,6 +17,7 @@ from holdfast.job import Draft, QueueTerms
 from holdfast.store import Receipt
 from holdfast.stores.sqlite.connections import Lent, accepted, with_lent
 from holdfast.stores.sqlite.enqueue import enqueue
+from holdfast.stores.sqlite.queues import configure
 from holdfast.stores.sqlite.statements import Sql
 from holdfast.stores.sqlite.trouble import busy, stated
 
@@ -50,6 +51,7 @@ def _store(
     sql = _trusted(lent, path, now)
     sql.run("PRAGMA wal_autocheckpoint = 0")
     with _transaction(lent, sql), _savepoint(lent, sql):
+        configure(sql, declared, by="producer")
         receipts = enqueue(sql, jobs)
         if any(receipt.refused for receipt in receipts):
             raise _Undone(receipts)

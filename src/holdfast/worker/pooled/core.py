@@ -11,6 +11,7 @@ wait for the interpreter in turn; instead, each step is one operation of a deque
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -25,6 +26,7 @@ from typing import Any
 from holdfast.context import current
 from holdfast.errors import ConfigError, JobCancelled
 from holdfast.job import State
+from holdfast.worker.pooled import settle
 from holdfast.worker.pooled.inside import Inside
 from holdfast.worker.pooled.job import PoolJob
 from holdfast.worker.pooled.kinds import LOOP
@@ -49,7 +51,9 @@ class Core:
         self.concurrency = concurrency
         self.bound = bound
         self.closed = False
-        self.lock = threading.Lock()  # for what is not on the way of a job that simply succeeds
+        self.entered = False
+        self.dropping = False  # closed without draining: what fails is not tried again
+        self.lock = threading.RLock()  # of a finalizer, too: for what is not on the way of a job that simply succeeds
         self.lanes: list[Lane] = []  # the highest priority first
         self._lane_of: dict[int, Lane] = {}
         self._priorities: list[int] = []
@@ -57,6 +61,7 @@ class Core:
         self._minted = 0
         self.slots: deque[None] = deque(repeat(None, concurrency))
         self.surplus = 0  # slots to be given up, after `resize`
+        self.missing = 0  # slots for which there was no thread
         self.askers: deque[Callable[[], object]] = deque()  # who waits for a place: each is called once
         self.watchers: list[Watcher] = []
         self.tally = Tally()  # of everything but successes, under the lock
@@ -116,7 +121,7 @@ class Core:
             self.give_place()
             self.look()
             raise self.refusal()
-        if self.slots:
+        if self.slots and not (self.threads.rung and job.kind is not LOOP):
             self.fill()
 
     def refusal(self) -> ConfigError:
@@ -136,18 +141,24 @@ class Core:
     # --- slots
 
     def fill(self) -> None:
-        """Has waiting jobs run while there are slots."""
+        """Has waiting jobs run while there are slots: async ones all, for others one thread is rung.
+
+        That thread rings the next one, if there is still need when it has woken up. To wake all for jobs that one could
+        do in the same time would cost more than the jobs.
+        """
         while True:
             try:
                 self.slots.pop()
             except IndexError:
                 return
-            if self.surplus and self._give_up():
+            if self.surplus and self.give_up():
                 continue
             job = self.take()
             if job is not None:
                 self.start(job)
-                continue
+                if job.kind is LOOP:
+                    continue
+                return
             self.slots.append(None)
             if not any(self.lanes):  # what came in before the slot was back, found none
                 return
@@ -161,15 +172,15 @@ class Core:
                 pass
         return None
 
-    def next(self) -> PoolJob[Any] | None:
-        """The next job for a slot whose job is over; None: there is none, and the slot is home."""
-        if not (self.surplus and self._give_up()):
-            job = self.take()
-            if job is not None:
-                return job
-            self.slots.append(None)
-        self.fill()
-        return None
+    def home(self) -> None:
+        """A slot comes home, because nothing waits."""
+        self.slots.append(None)
+        if self.missing:
+            with self.lock:
+                self.slots.extend(repeat(None, self.missing))
+                self.missing = 0
+        if any(self.lanes):  # what came in before the slot was back, found none
+            self.fill()
 
     def start(self, job: PoolJob[Any]) -> None:
         """Has a job run by who can; the slot goes with it."""
@@ -178,13 +189,18 @@ class Core:
         else:
             self.threads.start(job)
 
-    def not_started(self, job: PoolJob[Any], error: BaseException) -> None:
-        """There was no thread for it."""
-        job.plan.lane.appendleft(job)
+    def not_started(self, job: PoolJob[Any], error: RuntimeError) -> None:
+        """The system gives no further thread: the job waits for one that there is, or, if there is none, fails."""
+        if self.threads.seats:
+            job.plan.lane.appendleft(job)
+            with self.lock:
+                self.missing += 1
+            return
+        run = Inside(job, time.monotonic())
+        settle.raised(self, run, error)
         self.slots.append(None)
-        del error
 
-    def _give_up(self) -> bool:
+    def give_up(self) -> bool:
         with self.lock:
             if not self.surplus:
                 return False
@@ -233,6 +249,28 @@ class Core:
             self.interrupt(run)
         return not job.done
 
+    def again(self, job: PoolJob[Any]) -> None:
+        """A job has its next attempt: it goes to the end of its lane."""
+        job.state_ = State.QUEUED
+        job.plan.lane.append(job)
+        self.still_wanted(job)
+        self.fill()
+
+    def put_off(self, job: PoolJob[Any], seconds: float) -> None:
+        """A job is to be tried again, after so long; it keeps its place, but no slot."""
+        if seconds <= 0:
+            self.again(job)
+            return
+        self.timer.later(seconds, job)
+        self.still_wanted(job)
+
+    def still_wanted(self, job: PoolJob[Any]) -> None:
+        """A job was put off; what was said meanwhile to one that was neither here nor there holds now."""
+        if job.asked:
+            self.cancel(job)
+        elif self.dropping and (_take_out(job.plan.lane, job) or self.timer.take_out(job)):
+            self.cancelled(job, f"{DROPPED}the pool was stopped without draining it", dropped=True)
+
     def interrupt(self, run: Inside) -> None:
         """Asks an attempt to end, because it is cancelled."""
         if run.stop("cancelled"):
@@ -256,13 +294,21 @@ class Core:
                 oldest.ended(State.CANCELLED, None, JobCancelled(why))
                 return True
 
+    def drop_newest(self, job: PoolJob[Any]) -> None:
+        """Ends a job that never had a place."""
+        with self.lock:
+            self.tally.dropped += 1
+        why = f"{DROPPED}the pool was full ({self.bound} jobs)"
+        job.ended(State.CANCELLED, None, JobCancelled(why))
+
     def close(self, *, drain: bool, why: str = "the pool was stopped without draining it") -> list[PoolJob[Any]]:
         """Takes no more jobs; without `drain` ends those that wait, and returns them."""
         self.closed = True
-        while self.askers:
+        while self.askers:  # they see that it is closed
             self.wake_asker()
         dropped: list[PoolJob[Any]] = []
         if not drain:
+            self.dropping = True
             while (job := self.take()) is not None:
                 dropped.append(job)
             dropped += self.timer.take_all()
@@ -277,6 +323,23 @@ class Core:
         for run in (*self.threads.runs(), *self.tasks.runs()):
             run.job.asked = True
             self.interrupt(run)
+
+    # --- being counted
+
+    def tallied(self) -> Tally:
+        """What was counted up to now."""
+        total = Tally()
+        with self.lock:
+            total.add(self.tally)
+            for seat in self.threads.seats:
+                total.add(seat.tally)
+            total.add(self.tasks.tally)
+        return total
+
+    def running(self) -> tuple[int, int]:
+        """How many jobs run, and how many of these were given up (see `settle.overdue`)."""
+        runs = [*self.threads.runs(), *self.tasks.runs()]
+        return len(runs), sum(run.job.done for run in runs)
 
     # --- being over
 
@@ -317,10 +380,6 @@ class Core:
         """Whether nothing is left to wait for: of a pool that was stopped, its threads neither."""
         return self.gone if self.closed else self.depth == 0
 
-    def left(self) -> bool:
-        """Whether nothing runs any more, whatever the count says; for a pool that was left by an exception."""
-        return self.gone
-
     def may_wait(self, what: str, instead: str) -> None:
         """ConfigError where waiting for this pool would be waiting for oneself."""
         if self.tasks.runs_here():
@@ -338,9 +397,40 @@ class Core:
         finally:
             self.unwatch(ring)
 
+    async def await_(self, what: Callable[[], bool], seconds: float | None) -> bool:
+        """As `wait`, without holding up the loop."""
+        loop = asyncio.get_running_loop()
+        bell: asyncio.Future[None] = loop.create_future()
+
+        def ring() -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_ring, bell)
+
+        self.watch(what, ring)
+        try:
+            await asyncio.wait({bell}, timeout=seconds)
+        finally:
+            self.unwatch(ring)
+        return bell.done()
+
+    @property
+    def used(self) -> bool:
+        """Whether there is anything to leave: jobs, or threads."""
+        return not (self.threads.gone and self.tasks.gone and self.timer.gone) or self.depth > 0
+
+    def stuck(self) -> list[str]:
+        """The threads that still run something, and what that is."""
+        threads = [f"{seat.thread.name} ({seat.run.job.task})" for seat in self.threads.stuck() if seat.run]
+        return threads + [f"the loop ({run.job.task})" for run in self.tasks.runs()]
+
+    def is_inside(self) -> bool:
+        """Whether the calling code is one of its jobs."""
+        outer = current.get(None)
+        return isinstance(outer, Inside) and outer.job.core is self
+
     def join_threads(self, end: float | None) -> bool:
         """For a pool that is gone: its threads have nothing left to do but to end."""
-        for thread in (*self.threads.all, *self.tasks.threads, *self.timer.threads):
+        for thread in (*self.threads.left, *self.tasks.left, *self.timer.left):
             if thread is not threading.current_thread() and thread.is_alive():
                 thread.join(None if end is None else max(0.0, end - time.monotonic()))
                 if thread.is_alive():
@@ -353,7 +443,7 @@ class Core:
         """In a forked child: none of the threads is here. What was under way goes on in the parent, and not here."""
         unfinished = [job for lane in self.lanes for job in lane] + self.timer.all()
         unfinished += [run.job for run in (*self.threads.runs(), *self.tasks.runs())]
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.watchers = []
         self.askers = deque()
         for lane in self.lanes:
@@ -374,6 +464,11 @@ def _take_out(lane: Lane, job: PoolJob[Any]) -> bool:
     except (ValueError, IndexError):  # IndexError: somebody else changed the lane meanwhile
         return False
     return True
+
+
+def _ring(bell: asyncio.Future[None]) -> None:
+    if not bell.done():
+        bell.set_result(None)
 
 
 def _after_fork() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from holdfast.clock import SECOND
 from holdfast.context import CurrentJob
 from holdfast.errors import StopReason
 
@@ -24,14 +26,15 @@ _making = threading.Lock()
 class Inside(CurrentJob):
     """The attempt under way. Most functions never look at their job, so the CurrentJob is made at the first look."""
 
-    __slots__ = ("began", "end", "handle", "job", "look_at", "only", "why")
+    __slots__ = ("began", "end", "handle", "job", "look_at", "only", "task_", "why")
 
     def __init__(self, job: PoolJob[Any], began: float) -> None:
         # Not CurrentJob's own: that costs as much as the rest of a job. `__getattr__` makes up for it.
         self.job = job
         self.began = began
         self.why: StopReason | None = None
-        self.handle: asyncio.Task[None] | None = None  # of an async function, while it may be cancelled
+        self.handle: asyncio.Task[None] | None = None  # of an async function, once it has begun
+        self.task_: asyncio.Task[None] | None = None
         self.only: deque[None] | None = None  # whoever takes it out says how the attempt ended
 
     def __getattr__(self, name: str) -> Any:
@@ -67,9 +70,17 @@ class Inside(CurrentJob):
             self.job.saved = object.__getattribute__(self, "_saved")
 
     def timed(self, seconds: float) -> None:
-        """It may run so long."""
+        """It may run so long from now."""
+        self.began = time.monotonic()
         self.end = self.look_at = self.began + seconds
         self.only = deque((None,))
+
+    def begins(self) -> None:
+        """Its code begins, in a thread or in a process: now its time runs."""
+        timeout = self.job.plan.timeout
+        if timeout is not None:
+            self.timed(timeout / SECOND)
+            self.job.core.timer.look_at(self.look_at)
 
 
 _FIELDS = frozenset(name for cls in CurrentJob.__mro__ for name in getattr(cls, "__slots__", ()))

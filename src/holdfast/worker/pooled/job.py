@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 from holdfast.clock import SECOND, Duration, Span, span
@@ -39,7 +39,7 @@ class Plan(NamedTuple):
     retry: Retry
     terms: Terms
     timeout: Span | None
-    in_process: bool
+    run_in: Literal["thread", "process"] | None
 
 
 class PoolJob(Generic[R_co]):

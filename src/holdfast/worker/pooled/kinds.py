@@ -7,12 +7,15 @@ import inspect
 from collections.abc import Callable
 from enum import IntEnum
 from types import FunctionType
-from typing import Any
+from typing import Any, Literal
 
 from holdfast.errors import ConfigError
 from holdfast.task import Task
 
-_ODD = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+_ASYNC = inspect.CO_COROUTINE
+_ODD = _ASYNC | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+
+_MARK = "_is_coroutine_mark"  # inspect.markcoroutinefunction, since Python 3.12
 
 
 class Kind(IntEnum):
@@ -26,17 +29,23 @@ class Kind(IntEnum):
 THREAD, LOOP, PROCESS = Kind.THREAD, Kind.LOOP, Kind.PROCESS
 
 
-def kind_of(fn: Callable[..., Any], *, in_process: bool) -> Kind:
-    """ConfigError for what is no function."""
-    if type(fn) is FunctionType and not fn.__code__.co_flags & _ODD and not in_process and not fn.__dict__:
-        return THREAD  # nearly always, and cheaply
+def kind_of(fn: Callable[..., Any], run_in: Literal["thread", "process"] | None) -> Kind:
+    """ConfigError for what is no function, and for an async one with `run_in="thread"`."""
+    if type(fn) is FunctionType and run_in is None and _MARK not in fn.__dict__:  # nearly always, and cheaply
+        odd = fn.__code__.co_flags & _ODD
+        if not odd:
+            return THREAD
+        if odd == _ASYNC:
+            return LOOP
     if isinstance(fn, Task):
         fn = fn.fn
     inner = _innermost(fn)
     _check(fn, inner)
     is_async = inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(fn)
-    if in_process:
+    if run_in == "process":
         return PROCESS
+    if is_async and run_in == "thread":
+        raise ConfigError(f"run_in='thread', but {name_of(fn)} is async: it runs on an event loop; leave run_in= out")
     return LOOP if is_async else THREAD
 
 

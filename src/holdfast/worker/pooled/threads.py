@@ -7,18 +7,20 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from contextvars import Context, copy_context
 from itertools import count
+from logging import INFO
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from holdfast.clock import SECOND
 from holdfast.context import current
-from holdfast.errors import ConfigError
+from holdfast.errors import Stop
 from holdfast.job import State
+from holdfast.observe.logging import jobs, workers
 from holdfast.worker.forked import end_if_copy
 from holdfast.worker.pooled import settle
 from holdfast.worker.pooled.inside import Inside
-from holdfast.worker.pooled.kinds import LOOP, PROCESS
+from holdfast.worker.pooled.kinds import LOOP, THREAD
 from holdfast.worker.pooled.tallies import Tally
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from holdfast.worker.processes.caller import Caller
 
 _numbers = count(1)
-_running, _succeeded = State.RUNNING, State.SUCCEEDED
+_running = State.RUNNING
 
 
 class Seat:
@@ -41,7 +43,7 @@ class Seat:
         self.job: PoolJob[Any] | None = None
         self.run: Inside | None = None
         self.tally = Tally()
-        self.caller: Caller | None = None  # its process, once it has needed one
+        self.caller: Caller | None = None  # the process that its job runs in
         self.thread: threading.Thread
 
 
@@ -53,9 +55,13 @@ class Threads:
         self._name = f"holdfast-pool-{next(_numbers)}"
         self._parked: deque[Seat] = deque()
         self.seats: list[Seat] = []
+        self.left: deque[threading.Thread] = deque(maxlen=1000)  # on their last line of code
+        self._callers: deque[Caller] = deque()  # processes that are idle
         self._ended = False
+        self.rung: deque[None] = deque()  # one for each thread that has a job, and is not awake yet
 
     def start(self, job: PoolJob[Any]) -> None:
+        self.rung.append(None)
         try:
             seat = self._parked.pop()
         except IndexError:
@@ -77,6 +83,7 @@ class Threads:
         except RuntimeError as error:
             with self._core.lock:
                 self.seats.remove(seat)
+            self.rung.pop()
             self._core.not_started(job, error)
 
     def runs(self) -> Iterator[Inside]:
@@ -93,8 +100,9 @@ class Threads:
     def interrupt(self, run: Inside) -> None:
         """A thread only sees the flag; a process is ended."""
         for seat in list(self.seats):
-            if seat.run is run and seat.caller is not None:
-                seat.caller.stop()
+            caller = seat.caller
+            if seat.run is run and caller is not None:
+                caller.stop(run)
 
     def end(self) -> None:
         """Parked threads end; a busy one ends after its job."""
@@ -113,19 +121,98 @@ class Threads:
 
     def _serve(self, seat: Seat) -> None:
         core = self._core
-        while True:
-            seat.bell.acquire()
-            job = seat.job
-            if job is None:
+        try:
+            while True:
+                seat.bell.acquire()
+                job, seat.job = seat.job, None
+                if job is None:
+                    return
+                self.rung.pop()
+                if core.slots and any(core.lanes):
+                    core.fill()
+                self._work(seat, job)
+                job = None
+                if self._ended:
+                    self.end()
+        finally:
+            self._leave(seat)
+
+    def _work(self, seat: Seat, job: PoolJob[Any] | None) -> None:
+        """Runs one job after another; at the end the thread is parked, and its slot home or with another job."""
+        core = self._core
+        while job is not None:
+            try:
+                _context(job).run(self._attempt, seat, job)
+            except BaseException as error:  # noqa: BLE001  # a bug of ours must not cost a slot
+                workers.error("a bug in the pool, at %r; please report it", job, exc_info=error)
+            seat.run = None
+            if core.surplus and core.give_up():
                 break
-            while job is not None:
-                context = job.context
-                if context is not None:
-                    context.run(self._attempt, seat, job)
-                seat.job = job = context = None  # what waits for nothing shall hold nothing
-                job = core.next_for(seat)
-            self._parked.append(seat)
-            core.home()
-            if self._ended:
-                self.end()
-        self._leave(seat)
+            job = core.take()
+            if job is None:
+                self._parked.append(seat)
+                core.home()
+                return
+            if job.kind is LOOP:
+                core.tasks.start(job)
+                break
+        del job
+        self._parked.append(seat)
+
+    def _attempt(self, seat: Seat, job: PoolJob[Any]) -> None:
+        core = self._core
+        run = seat.run = job.run = Inside(job, time.monotonic())
+        current.set(run)
+        job.state_ = _running
+        if job.plan.timeout is not None and job.kind is THREAD:
+            run.begins()
+        if jobs.isEnabledFor(INFO):
+            settle.tell_started(run)
+        try:
+            if job.asked:
+                raise Stop("cancelled")
+            value = job.fn(*job.args, **job.kwargs) if job.kind is THREAD else self._apart(seat, run)
+        except BaseException as error:  # noqa: BLE001  # whatever leaves a function is its verdict
+            if core.threads is not self:
+                end_if_copy(-1, error)
+            settle.raised(core, run, error)
+            return
+        if core.threads is not self:  # a process that the function forked came back from it
+            end_if_copy(-1)
+        if type(value) is CoroutineType:
+            settle.never_awaited(core, run, value)
+        elif run.only is None:
+            settle.returned(core, seat.tally, job, value)
+        else:
+            settle.returned_in_time(core, seat.tally, run, value)
+
+    def _apart(self, seat: Seat, run: Inside) -> object:
+        try:
+            caller = self._callers.pop()
+        except IndexError:
+            from holdfast.worker.processes.caller import Caller  # few pools need a process
+
+            caller = Caller()
+        seat.caller = caller
+        try:
+            return caller.call(run)
+        finally:
+            seat.caller = None
+            if caller.alive:
+                self._callers.append(caller)
+
+    def _leave(self, seat: Seat) -> None:
+        with suppress(IndexError):
+            while True:
+                self._callers.pop().close()
+        core = self._core
+        with core.lock:
+            core.tally.add(seat.tally)
+            self.seats.remove(seat)
+            self.left.append(seat.thread)
+        core.look()
+
+
+def _context(job: PoolJob[Any]) -> Context:
+    context = job.context or copy_context()
+    return context if job.plan.retry.max_attempts == 1 else context.copy()  # each attempt begins as the first

@@ -92,7 +92,7 @@ class Pad:
             raise RuntimeError("save() in a process that a handler has forked: the job is its parent's")
         answer: Future[bool] = Future()
         if note[:3] != self._word:
-            answer.set_result(False)  # noqa: FBT003
+            answer.set_result(False)
             return answer
         key = next(self._keys)
         self._waiting[key] = answer

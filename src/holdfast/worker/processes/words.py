@@ -12,8 +12,8 @@ from holdfast.job import Cancelled, Claim, Failed, Failure, Note, Released, Snoo
 def claim_of(words: list[Any]) -> Claim:
     """The claim that was sent as it is: a named tuple becomes a list, bytes become base64."""
     id, fence, worker, task, queue, payload, terms, *rest, saved = words  # noqa: A001
-    last = None if saved is None else b64decode(saved)
-    return Claim(UUID(id), fence, UUID(worker), task, queue, b64decode(payload), Terms(*terms), *rest, last)
+    claim = Claim(UUID(id), fence, UUID(worker), task, queue, b64decode(payload), Terms(*terms), *rest)
+    return claim if saved is None else claim._replace(saved=b64decode(saved))
 
 
 def note_from(words: list[Any], claim: Claim) -> Note:

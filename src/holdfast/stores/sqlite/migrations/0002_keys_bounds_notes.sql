@@ -22,8 +22,8 @@ CREATE UNIQUE INDEX holdfast_keys ON holdfast_jobs (queue, unique_key)
         OR (unique_hold > 0 AND unique_over = 0 AND state <> 'deleted')
     );
 
--- What is said of queues, and where there is a bound, how many jobs were admitted and how many have left since it was
--- set. Triggers count them (queues.py makes them with the first bound and drops them with the last).
+-- What is said of queues, and where there is a bound, how many jobs took a place and how many gave one back. Those are
+-- counted by triggers (queues.py makes them with the first bound and drops them with the last).
 CREATE TABLE holdfast_queues (
     name TEXT PRIMARY KEY,
     declared TEXT, -- by code: [max_size, when_full, block_timeout]

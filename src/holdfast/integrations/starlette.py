@@ -1,0 +1,35 @@
+"""Starlette and FastAPI: a full queue as an answer that tells the caller to come back later.
+
+    app.add_exception_handler(QueueFull, queue_full)
+"""
+
+from __future__ import annotations
+
+import math
+
+from holdfast.errors import QueueFull
+
+try:
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+except ImportError as error:
+    raise ImportError("holdfast.integrations.starlette needs Starlette: pip install 'holdfast[starlette]'") from error
+
+
+def queue_full(request: Request, error: Exception) -> Response:
+    """503 Service Unavailable with `Retry-After` in whole seconds, and a JSON body that names the queue.
+
+    For `add_exception_handler(QueueFull, queue_full)`; any other exception is raised again.
+    """
+    del request
+    if not isinstance(error, QueueFull):
+        raise error
+    after = max(1, math.ceil(error.retry_after))
+    body = {
+        "error": "queue full",
+        "queue": error.queue,
+        "depth": error.depth,
+        "bound": error.bound,
+        "retry_after": after,
+    }
+    return JSONResponse(body, status_code=503, headers={"Retry-After": str(after)})

@@ -1,0 +1,192 @@
+"""How an attempt ended, and what comes of that: success, another attempt, or the end. What few jobs meet is slow."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from holdfast.clock import SECOND, short
+from holdfast.errors import PayloadError, Stop
+from holdfast.job import Cancelled, Claim, Failed, Failure, Outcome, State, Verdict
+from holdfast.observe.logging import jobs
+from holdfast.policy import decide, failure, verdict_of
+from holdfast.worker.pooled.inside import POOL, Inside
+from holdfast.worker.pooled.kinds import PROCESS
+from holdfast.worker.report import tell_failed, tell_of
+from holdfast.worker.runner import GRACE
+
+if TYPE_CHECKING:
+    from holdfast.worker.pooled.core import Core
+    from holdfast.worker.pooled.job import PoolJob
+    from holdfast.worker.pooled.tallies import Tally
+
+NOBODY = UUID(int=0)
+STAYS = (
+    "and goes on: a plain function ends only where it looks, at current_job().check();"
+    " until it does, it keeps its thread and its slot"
+)
+_succeeded = State.SUCCEEDED
+
+
+def tell_started(run: Inside) -> None:
+    tell_of(claim_of(run), logging.INFO, "started", waited=run.began - run.job.submitted)
+
+
+def returned(core: Core, tally: Tally, job: PoolJob[Any], value: object) -> None:
+    """The usual end; `tally` belongs to the calling thread."""
+    now = time.monotonic()
+    tally.succeeded += 1
+    took = now - job.submitted
+    tally.latency += took
+    if took > tally.longest:
+        tally.longest = took
+    run = job.run
+    core.over(job, _succeeded, value, None)
+    if run is not None and jobs.isEnabledFor(logging.INFO):
+        tell_of(claim_of(run), logging.INFO, "succeeded", ran=now - run.began)
+
+
+def returned_in_time(core: Core, tally: Tally, run: Inside, value: object) -> None:
+    """As `returned`, for a run with a timeout: if that is over, so is the job's time, whatever it returned."""
+    if run.why == "timeout":
+        raised(core, run, Stop("timeout"))
+    elif _first(run):
+        returned(core, tally, run.job, value)
+    else:
+        _tell_late(run)
+
+
+def never_awaited(core: Core, run: Inside, coroutine: CoroutineType[Any, Any, Any]) -> None:
+    """A plain function that gave back a coroutine."""
+    coroutine.close()
+    text = f"{run.job.task} returned a coroutine, which nobody awaits: submit the async function itself"
+    raised(core, run, TypeError(text))
+
+
+def raised(core: Core, run: Inside, error: BaseException) -> None:
+    """The function raised: the job is tried again, failed or cancelled."""
+    if not _first(run):
+        _tell_late(run)
+        return
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next  # our own frame, which holds the job
+    verdict, error = _judged(run, error)
+    claim = claim_of(run)
+    outcome = decide(claim, verdict)
+    if outcome.state not in _FINAL and core.dropping and not run.job.asked:
+        outcome = outcome._replace(state=State.DEAD if isinstance(verdict, Failed) else State.CANCELLED, delay=None)
+    ran = time.monotonic() - run.began
+    _settle(core, run, outcome, error)
+    if isinstance(verdict, Failed):
+        tell_failed(claim, outcome, ran=ran, final=verdict.final)
+    else:
+        tell_of(claim, logging.INFO, outcome.ended, ran=ran, reason=outcome.reason)
+
+
+def overdue(core: Core, run: Inside) -> None:
+    """A plain function goes on although its time and a grace are over: its job has failed, and waits for it no more."""
+    if not _first(run):
+        return
+    error = TimeoutError(f"{_overran(run)}, {STAYS}")
+    claim = claim_of(run)
+    outcome = decide(claim, Failed(failure(error), final=True))
+    _settle(core, run, outcome, error)
+    tell_failed(claim, outcome, ran=time.monotonic() - run.began, final=True)
+
+
+def claim_of(run: Inside) -> Claim:
+    """The attempt as policy and log lines know one."""
+    job = run.job
+    now = time.time() - time.monotonic()
+    submitted, began = round((now + job.submitted) * SECOND), round((now + run.began) * SECOND)
+    return Claim(
+        job.id,
+        job.runs,
+        NOBODY,
+        job.task,
+        POOL,
+        b"",
+        job.plan.terms,
+        job.plan.priority,
+        job.attempt,
+        0,
+        0,
+        0,
+        False,  # noqa: FBT003  # alone
+        submitted,
+        submitted,
+        began,
+    )
+
+
+_FINAL = frozenset({State.SUCCEEDED, State.DEAD, State.CANCELLED})
+
+
+def _first(run: Inside) -> bool:
+    """Whether nobody has said yet how the attempt ended."""
+    if run.only is None:
+        return True
+    try:
+        run.only.pop()
+    except IndexError:
+        return False
+    return True
+
+
+def _judged(run: Inside, error: BaseException) -> tuple[Verdict, BaseException]:
+    """The verdict, and what `result()` shall raise."""
+    try:
+        return _said(run, error)
+    except BaseException as broken:  # noqa: BLE001  # whatever the exception's own methods do, an attempt ends
+        text = f"the error cannot be read: reading it raised {type(broken).__name__}"
+        return Failed(Failure(type(error).__name__, text, ""), final=True), error
+
+
+def _said(run: Inside, error: BaseException) -> tuple[Verdict, BaseException]:
+    job = run.job
+    stopped = isinstance(error, (asyncio.CancelledError, Stop))
+    if run.why == "timeout":
+        late = TimeoutError(_overran(run))
+        late.__cause__ = None if stopped else error
+        return verdict_of(late, job.plan.retry), late
+    if run.why == "cancelled" or job.asked:
+        return Cancelled("cancelled while running"), error
+    if stopped:
+        return Failed(failure(error)), error
+    if job.kind is PROCESS and isinstance(error, PayloadError):  # to do it again would not make it fit
+        return Failed(failure(error), final=True), error
+    return verdict_of(error, job.plan.retry), error
+
+
+def _overran(run: Inside) -> str:
+    return f"{run.job.task} ran longer than its timeout of {short(run.job.plan.timeout or 0)}"
+
+
+def _settle(core: Core, run: Inside, outcome: Outcome, error: BaseException) -> None:
+    job = run.job
+    failed = outcome.ended == "failed"
+    if outcome.state not in _FINAL:
+        with core.lock:
+            core.tally.retried += failed
+        run.leave_saved()
+        job.attempt, job.runs, job.run = outcome.attempt + 1, job.runs + 1, None
+        job.state_ = outcome.state
+        core.put_off(job, (outcome.delay or 0) / SECOND)
+    elif failed:
+        with core.lock:
+            core.tally.failed += 1
+            core.tally.took(time.monotonic() - job.submitted)
+        core.over(job, State.DEAD, None, error)
+    else:
+        core.cancelled(job, outcome.reason or "cancelled")
+
+
+def _tell_late(run: Inside) -> None:
+    message = "it ended after its job had failed with a TimeoutError; what it returned or raised is lost"
+    tell_of(claim_of(run), logging.WARNING, "late", ran=time.monotonic() - run.began, message=message)
+
+

@@ -1,0 +1,144 @@
+"""map and each: items go in as places are free, results come out in order, or as jobs end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from holdfast.worker.pooled.job import Plan, PoolJob, Told
+from holdfast.worker.pooled.kinds import kind_of
+
+if TYPE_CHECKING:
+    from holdfast.worker.pooled.core import Core
+    from holdfast.worker.pooled.entry import Entry
+
+
+class Stream:
+    """One call of map or each. What is left when it is given up is cancelled: nobody could have its results."""
+
+    def __init__(self, core: Core, entry: Entry, plan: Plan, fn: Callable[..., Any], items: Iterable[Any]) -> None:
+        self._core = core
+        self._entry = entry
+        self._plan = plan
+        self._fn = fn
+        self._kind = kind_of(fn, plan.run_in)
+        self._items = iter(items)
+        self._more = True
+        self._ahead: dict[PoolJob[Any], None] = {}  # what is in, and not out yet; in order
+        if core.closed:
+            raise core.refusal()
+
+    def in_order(self) -> Iterator[Any]:
+        """The results; raises the first error."""
+        try:
+            while self._more or self._ahead:
+                self._pull(lambda: next(iter(self._ahead)).done, None)
+                if self._ahead:
+                    job = next(iter(self._ahead))
+                    result = job.result()
+                    del self._ahead[job], job
+                    yield result
+        finally:
+            self._cancel()
+
+    def as_they_end(self) -> Iterator[PoolJob[Any]]:
+        """The jobs, however they ended."""
+        ended: SimpleQueue[PoolJob[Any]] = SimpleQueue()
+        try:
+            while self._more or self._ahead:
+                self._pull(lambda: not ended.empty(), ended.put)
+                if self._ahead:
+                    job = ended.get()
+                    del self._ahead[job]
+                    yield job
+        finally:
+            self._cancel()
+
+    async def as_they_end_async(self) -> AsyncIterator[PoolJob[Any]]:
+        """As `as_they_end`."""
+        arrivals = _Arrivals()
+        try:
+            while self._more or self._ahead:
+                if self._more and not self._ahead and not self._core.take_place():
+                    await self._entry.await_(None)
+                    self._put(arrivals.add)
+                self._pull(lambda: bool(arrivals), arrivals.add)
+                if self._ahead:
+                    job = await arrivals.next()
+                    del self._ahead[job]
+                    yield job
+        finally:
+            self._cancel()
+
+    def _pull(self, enough: Callable[[], bool], told: Told | None) -> None:
+        """Takes items in until something may come out, or the pool is full; one at least."""
+        while self._more and len(self._ahead) < self._core.bound and not (self._ahead and enough()):
+            if not self._core.take_place():
+                if self._ahead:
+                    return
+                self._entry.wait(None)
+            self._put(told)
+
+    def _put(self, told: Told | None) -> None:
+        """Takes in the next item, with the place that it has."""
+        try:
+            item = next(self._items)
+        except StopIteration:
+            self._more = False
+            self._core.give_place()
+            return
+        except BaseException:
+            self._core.give_place()
+            raise
+        job: PoolJob[Any] = PoolJob(self._core, self._plan, self._fn, self._kind, (item,), {})
+        if told is not None:
+            job.waiters = [told]
+        self._core.enter(job)
+        self._ahead[job] = None
+
+    def _cancel(self) -> None:
+        self._more = False
+        for job in self._ahead:
+            job.cancel()
+
+
+class _Arrivals:
+    """Jobs that have ended, for one async consumer on the loop where this is made."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._here = threading.get_ident()
+        self._jobs: deque[PoolJob[Any]] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._jobs)
+
+    def add(self, job: PoolJob[Any]) -> None:
+        self._jobs.append(job)
+        if self._waiter is None:
+            return
+        if threading.get_ident() == self._here:
+            self._ring()
+        else:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                self._loop.call_soon_threadsafe(self._ring)
+
+    def _ring(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def next(self) -> PoolJob[Any]:
+        if not self._jobs:
+            self._waiter = self._loop.create_future()
+            try:
+                if not self._jobs:
+                    await self._waiter
+            finally:
+                self._waiter = None
+        return self._jobs.popleft()

@@ -1,0 +1,218 @@
+"""A pool's async functions: one asyncio task each, on the caller's loop, or on one of the pool's own in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from logging import INFO
+from typing import TYPE_CHECKING, Any
+
+from holdfast.clock import SECOND
+from holdfast.context import current
+from holdfast.errors import ConfigError, Stop
+from holdfast.job import State
+from holdfast.observe.logging import jobs
+from holdfast.worker.pooled import settle
+from holdfast.worker.pooled.inside import Inside
+from holdfast.worker.pooled.kinds import LOOP
+from holdfast.worker.pooled.tallies import Tally
+from holdfast.worker.runner import GRACE
+
+if TYPE_CHECKING:
+    from holdfast.worker.pooled.core import Core
+    from holdfast.worker.pooled.job import PoolJob
+
+_running = State.RUNNING
+
+
+class Tasks:
+    """Jobs come in by `start`, from any thread; a burst of them costs the loop one wake-up."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._inbox: deque[PoolJob[Any]] = deque()
+        self._woken = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread_id = 0  # of the thread that the loop runs in
+        self._thread: threading.Thread | None = None  # with a loop of our own
+        self._running: set[Inside] = set()
+        self._ended = False
+        self.left: deque[threading.Thread] = deque(maxlen=1)
+        self.tally = Tally()
+
+    def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Has async functions run on the caller's loop. ConfigError if they run elsewhere already."""
+        with self._core.lock:
+            if self._loop is not None:
+                raise ConfigError("this pool has a loop already: enter it by `async with` before its first async job")
+            self._loop, self._thread_id = loop, threading.get_ident()
+
+    def start(self, job: PoolJob[Any]) -> None:
+        self._inbox.append(job)
+        if not self._woken:
+            self._woken = True
+            self._wake()
+
+    def _wake(self) -> None:
+        loop = self._loop or self._own()
+        if self._thread_id == threading.get_ident():
+            loop.call_soon(self._collect)
+            return
+        try:
+            loop.call_soon_threadsafe(self._collect)
+        except RuntimeError:  # the caller's loop was closed without leaving the pool
+            self._fail()
+
+    def _own(self) -> asyncio.AbstractEventLoop:
+        with self._core.lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._serve, name="holdfast-pool-loop", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    def _fail(self) -> None:
+        while self._inbox:
+            job = self._inbox.popleft()
+            settle.raised(self._core, Inside(job, time.monotonic()), RuntimeError("the pool's event loop is closed"))
+            self._core.slots.append(None)
+
+    def runs(self) -> Iterable[Inside]:
+        """The attempts under way."""
+        return list(self._running)
+
+    def runs_here(self) -> bool:
+        """Whether the caller is on the loop itself."""
+        return self._thread_id == threading.get_ident() and not self._ended
+
+    def interrupt(self, run: Inside) -> None:
+        """Cancels an attempt; from any thread."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # closed
+                self._loop.call_soon_threadsafe(self._cancel, run)
+
+    def end(self) -> None:
+        """A loop of our own ends when nothing runs on it any more; for the caller's, nothing is to be done."""
+        self._ended = True
+        if self._loop is not None and self._thread is not None:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._end_if_idle)
+
+    @property
+    def gone(self) -> bool:
+        return self._thread is None and not self._running and not self._inbox
+
+    # --- on the loop
+
+    def _collect(self) -> None:
+        self._woken = False  # before the first look: what comes after it asks for a collection of its own
+        while self._inbox:
+            self._begin(self._inbox.popleft())
+
+    def _begin(self, job: PoolJob[Any]) -> None:
+        run = job.run = Inside(job, time.monotonic())
+        context = job.context
+        if context is not None and job.plan.retry.max_attempts > 1:
+            context = context.copy()
+        self._running.add(run)
+        assert self._loop is not None  # noqa: S101  # it runs this very function
+        run.task_ = self._loop.create_task(self._attempt(run), context=context)
+
+    async def _attempt(self, run: Inside) -> None:
+        core, job = self._core, run.job
+        current.set(run)
+        job.state_ = _running
+        run.handle = run.task_
+        timer = self._timed(run, job.plan.timeout) if job.plan.timeout is not None else None
+        if jobs.isEnabledFor(INFO):
+            settle.tell_started(run)
+        try:
+            if job.asked:
+                raise Stop("cancelled")
+            value = await job.fn(*job.args, **job.kwargs)
+        except BaseException as error:  # noqa: BLE001  # whatever leaves a function is its verdict
+            self._left(run, timer)
+            settle.raised(core, run, error)
+        else:
+            self._left(run, timer)
+            if run.only is None:
+                settle.returned(core, self.tally, job, value)
+            else:
+                settle.returned_in_time(core, self.tally, run, value)
+        self._next()
+
+    def _timed(self, run: Inside, timeout: int) -> asyncio.TimerHandle:
+        run.timed(timeout / SECOND)
+        return asyncio.get_running_loop().call_later(timeout / SECOND, self._time_is_over, run)
+
+    def _time_is_over(self, run: Inside) -> None:
+        if run.stop("timeout"):
+            self._cancel(run)
+
+    def _cancel(self, run: Inside) -> None:
+        if run.handle is not None:
+            run.handle.cancel()
+
+    def _left(self, run: Inside, timer: asyncio.TimerHandle | None) -> None:
+        """The code has ended: nobody shall cancel its task any more."""
+        run.handle = run.task_ = None
+        self._running.discard(run)
+        if timer is not None:
+            timer.cancel()
+
+    def _next(self) -> None:
+        core = self._core
+        if core.surplus and core.give_up():
+            job = None
+        else:
+            job = core.take()
+            if job is None:
+                core.home()
+            elif job.kind is LOOP:
+                self._begin(job)
+            else:
+                core.threads.start(job)
+        if self._ended:
+            self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if self._running or self._inbox:
+            return
+        if self._thread is not None and self._loop is not None:
+            self._loop.stop()
+        else:
+            self._core.look()
+
+    # --- in a thread of our own
+
+    def _serve(self) -> None:
+        loop = self._loop
+        if loop is None:
+            return
+        self._thread_id = threading.get_ident()
+        asyncio.set_event_loop(loop)
+        try:
+            while not self._ended or self._running or self._inbox:  # a function may stop the loop that it runs on
+                loop.run_forever()
+            with suppress(Exception):
+                loop.run_until_complete(_tidy())
+        finally:
+            with suppress(Exception):
+                loop.close()
+            self.left.append(threading.current_thread())
+            self._thread, self._thread_id = None, 0
+            self._core.look()
+
+
+async def _tidy() -> None:
+    """Ends the tasks that functions left behind."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    if rest:
+        await asyncio.wait(rest, timeout=GRACE)
+    await asyncio.get_running_loop().shutdown_asyncgens()

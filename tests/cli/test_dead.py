@@ -1,0 +1,162 @@
+"""`holdfast dead`: one line for each kind of error, and what to run next."""
+
+import json
+import shlex
+from uuid import UUID
+
+import pytest
+
+from holdfast.cli import dead, ids, show
+from holdfast.cli.shapes import shape
+from holdfast.job import Failed, Failure, Loss, Lost
+from tests.cli.shop import Run, Shop
+
+
+@pytest.fixture
+def graves(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[UUID]]:
+    """Dead jobs of three kinds, by the kind's name, the oldest first."""
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    away = [shop.dead(n, "TimeoutError", f"smtp{n}.example.com:587 did not answer in {n}.5 s") for n in range(3)]
+    sku = [shop.dead(n, "KeyError", "'sku'") for n in range(2)]
+    other = Failed(Failure("TimeoutError", "smtp9.example.com:25 did not answer in 9 s\nmore", ""), final=True)
+    away.append(shop.after(shop.resize.enqueue("a.png").id, other))
+    return {"away": away, "sku": sku, "alone": [shop.dead(7, "OSError", "disk full")]}
+
+
+def test_pipes_get_one_line_for_each_kind_the_most_frequent_first(run: Run, graves: dict[str, list[UUID]]) -> None:
+    rows = [line.split("\t") for line in run("dead").stdout.splitlines()]
+    assert [(row[0], row[4]) for row in rows] == [
+        ("4", "TimeoutError: <host> did not answer in <n> s"),
+        ("2", "KeyError: 'sku'"),
+        ("1", "OSError: disk full"),
+    ]
+    assert [row[5] for row in rows] == [str(graves[name][-1]) for name in ("away", "sku", "alone")]
+    assert [row[3] for row in rows] == ["shop.send_invoice,shop.resize", "shop.send_invoice", "shop.send_invoice"]
+    assert all(row[2] <= row[1] and row[1].endswith("Z") for row in rows)
+
+
+def test_the_newest_and_oldest_are_by_death(run: Run, shop: Shop, graves: dict[str, list[UUID]]) -> None:
+    first = json.loads(run("dead", "--json").stdout.splitlines()[0])
+    died = [show.iso(shop.record(made).finished_at) for made in graves["away"]]
+    assert (first["oldest_at"], first["newest_at"]) == (died[0], died[-1])
+
+
+def test_people_get_a_table_and_the_next_commands(
+    run: Run, graves: dict[str, list[UUID]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "on_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "110")
+    lines = run("dead").stdout.splitlines()
+    assert lines[0].split() == ["ALL", "24H", "1H", "NEWEST", "OLDEST", "TASKS", "ERROR", "E.G."]
+    assert lines[1].split()[:3] == ["4", "4", "4"]
+    assert ids.short(graves["away"][-1]) in lines[1]
+    assert max(map(len, lines)) <= 110
+    assert "7 dead jobs, 3 kinds of error" in lines[5]
+    assert lines[6:] == [
+        f"  look at one    holdfast job {graves['away'][-1]}",
+        f"  retry one      holdfast retry {graves['away'][-1]}",
+        "  then the rest  holdfast retry --state dead --error TimeoutError",
+    ]
+
+
+def test_what_it_says_to_run_runs(run: Run, shop: Shop, graves: dict[str, list[UUID]]) -> None:
+    groups = [json.loads(line) for line in run("dead", "--queue", "mail", "--json").stdout.splitlines()]
+    assert [group["count"] for group in groups] == [3, 2, 1]
+    commands = groups[1]["next"]
+    assert "KeyError" in run(*shlex.split(commands["look"])[1:]).stdout
+    run(*shlex.split(commands["retry_one"])[1:])
+    assert shop.record(graves["sku"][1]).state == "queued"
+    rest = shlex.split(commands["retry_all"])[1:]
+    assert rest == ["retry", "--state", "dead", "--task", "shop.send_invoice", "--error", "KeyError", "--queue", "mail"]
+    run(*rest)
+    assert shop.record(graves["sku"][0]).state == "queued"
+    assert shop.record(graves["alone"][0]).state == "dead"
+
+
+def test_quiet_prints_the_newest_of_each(run: Run, graves: dict[str, list[UUID]]) -> None:
+    assert run("dead", "-q").stdout.split() == [str(group[-1]) for group in graves.values()]
+
+
+@pytest.mark.parametrize(
+    ("flags", "counts"),
+    [
+        (["--task", "shop.resize"], ["1"]),
+        (["--queue", "mail"], ["3", "2", "1"]),
+        (["--since", "1h"], ["4", "2", "1"]),
+        (["--error", "OSError"], ["1"]),
+    ],
+)
+@pytest.mark.usefixtures("graves")
+def test_filters_are_those_of_jobs(run: Run, flags: list[str], counts: list[str]) -> None:
+    assert [line.split("\t")[0] for line in run("dead", *flags).stdout.splitlines()] == counts
+
+
+@pytest.mark.usefixtures("graves")
+def test_nothing_matches_is_4_and_the_state_is_not_asked(run: Run) -> None:
+    assert run("dead", "--queue", "none", fails=True).exit_code == 4
+    assert run("dead", "--before", "1h", fails=True).exit_code == 4
+    assert run("dead", "--state", "queued", fails=True).exit_code == 2
+    assert run("dead", "--json", "-q", fails=True).exit_code == 2
+
+
+def test_no_dead_job_is_no_error(run: Run, shop: Shop) -> None:
+    shop.send.enqueue(1)
+    result = run("dead", "--url", shop.url)
+    assert result.stdout == ""
+    assert "no dead jobs" in result.stderr
+
+
+def test_jobs_that_were_lost_have_a_group_too(run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    made = shop.send.enqueue(1).id
+    for _ in range(3):
+        shop.after(made, Lost(Loss("killed by signal 9", culprit=True)))
+    assert run("dead").stdout.split("\t")[4] == "Lost: killed by signal 9"
+
+
+def test_text_from_jobs_is_shown_and_not_obeyed(run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    shop.dead(1, "Bad\x1b[31mError", "out\x07 of \u202e order")
+    monkeypatch.setenv("COLUMNS", "150")
+    for terminal in (True, False):
+        monkeypatch.setattr(show, "on_terminal", lambda terminal=terminal: terminal)
+        text = run("dead").stdout
+        assert all(line.replace("\t", "").isprintable() for line in text.splitlines())
+        assert r"Bad\x1b[31mError: out\x07 of ⟪RLO⟫ order" in text
+
+
+def test_of_very_many_the_newest_are_looked_at_and_that_is_said(
+    run: Run, graves: dict[str, list[UUID]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead, "COUNTED", 2)
+    result = run("dead", "-q")
+    assert result.stdout.split() == [str(graves["alone"][0]), str(graves["away"][-1])]
+    assert "the newest 2 dead jobs were looked at" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("smtp.example.com:587 did not answer in 30 s", "<host> did not answer in <n> s"),
+        ("connection to 10.0.0.7 refused, errno 111", "connection to <host> refused, errno <n>"),
+        ("no user 01a20391-922e-7b4c-a1d0-5f6e8c2b7c3e", "no user <id>"),
+        ("order 42: no address", "order <n>: no address"),
+        ("GET https://api.example.com/v1/orders/7?x=y: 503", "GET <url> <n>"),
+        ("cannot open /var/lib/shop/orders/42.json", "cannot open <path>"),
+        ("'sku' is missing in \"order 7\"", "<text> is missing in <text>"),
+        ("it's not the customer's fault", "it's not the customer's fault"),
+        ("commit deadbeef01 is gone, pointer 0x7f00", "commit <hex> is gone, pointer <hex>"),
+        ("ann@example.com bounced 2.5 times", "<mail> bounced <n> times"),
+        ("first line\nsecond 1", "first line"),
+        ("", ""),
+    ],
+)
+def test_shapes(message: str, expected: str) -> None:
+    assert shape(message) == expected
+
+
+@pytest.mark.parametrize(
+    "message", ["1" * 100_000, "'" * 100_000, "a." * 50_000, "/a" * 50_000, "a@" * 50_000, "f1" * 50_000]
+)
+def test_no_message_takes_long(message: str) -> None:
+    assert len(shape(message)) <= 900

@@ -1,0 +1,192 @@
+"""`holdfast queues`, `queues set` and `queues reset`: what is shown, what is in effect then, what is refused."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from holdfast import QueueFull
+from holdfast.app import parts_of
+from holdfast.cli import show
+from holdfast.job import QueueTerms
+from tests.cli.shop import Run, Shop
+
+
+@pytest.fixture
+def at(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    return shop
+
+
+def test_pipes_get_stable_columns(run: Run, shop: Shop, filled: dict[str, UUID]) -> None:
+    run("queues", "set", "mail", "--max-size", "5")
+    rows = [line.split("\t") for line in run("queues").stdout.splitlines()]
+    assert [row[0] for row in rows] == ["default", "mail"]
+    assert {len(row) for row in rows} == {11}
+    default, mail = rows
+    assert default[1:9] == ["1", "0", "1", "0", "", "", "", "0"]
+    assert mail[1:9] == ["1", "1", "0", "1", "2", "5", "reject", "0"]
+    assert mail[9] == show.iso(shop.record(filled["queued"]).due_at)
+    assert (default[9:], mail[10]) == (["", ""], "edited")
+
+
+def test_people_get_a_table(run: Run, filled: dict[str, UUID], monkeypatch: pytest.MonkeyPatch) -> None:
+    run("queues", "set", "mail", "--max-size", "2", "--when-full", "block", "--block-timeout", "5s")
+    monkeypatch.setattr(show, "on_terminal", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = [" ".join(line.split()) for line in run("queues").stdout.splitlines()]
+    assert lines[0] == "QUEUE SCHEDULED QUEUED RUNNING DEAD PLACES WHEN FULL DROPPED OLDEST"
+    assert lines[1] == "default 1 0 1 0 no bound 0"
+    assert lines[2].startswith("mail 1 1 0 1 2/2 ▲ block 5.0 s 0 ")
+    assert lines[2].endswith(" edited")
+
+
+def test_json_has_one_object_for_each_queue(run: Run, filled: dict[str, UUID]) -> None:
+    run("queues", "set", "mail", "--max-size", "7", "--when-full", "block", "--block-timeout", "1.5")
+    mail = json.loads(run("queues", "--json").stdout.splitlines()[1])
+    assert mail["queue"] == "mail"
+    assert (mail["scheduled"], mail["queued"], mail["running"], mail["dead"]) == (1, 1, 0, 1)
+    assert (mail["max_size"], mail["admitted"], mail["when_full"], mail["block_timeout"]) == (7, 2, "block", 1.5)
+    assert mail["edited"] is True
+
+
+def test_quiet_prints_names(run: Run, filled: dict[str, UUID]) -> None:
+    assert run("queues", "-q").stdout == "default\nmail\n"
+
+
+def test_drops_are_counted(run: Run, at: Shop) -> None:
+    run("queues", "set", "mail", "--max-size", "1", "--when-full", "drop_oldest")
+    first = at.send.enqueue(1)
+    at.send.enqueue(2)
+    assert first.status().state == "cancelled"
+    assert run("queues").stdout.split("\t")[8] == "1"
+
+
+def test_no_queue_is_no_error(run: Run, at: Shop) -> None:
+    result = run("queues")
+    assert result.stdout == ""
+    assert "no queue in sqlite:" in result.stderr
+
+
+# --- set
+
+
+def test_set_is_in_effect_at_once_and_prints_before_and_after(run: Run, at: Shop) -> None:
+    at.jobs.queue("mail", max_size=10)
+    at.send.enqueue(1)
+    result = run("queues", "set", "mail", "--max-size", "2", "--when-full", "drop_newest")
+    lines = result.stdout.splitlines()
+    assert lines[0] == "mail  before  10 places, when full reject (as code declares)"
+    assert lines[1] == "      now     2 places, when full drop_newest (edited)"
+    assert "an enqueue that finds no place drops its job" in lines[2]
+    assert "Of its 2 places 1 are taken" in lines[3]
+    assert "stays until `holdfast queues reset mail`" in lines[-1]
+    assert result.stderr == ""
+    at.send.enqueue(2)
+    assert not at.send.enqueue(3).created
+    assert at.queue("mail").terms == QueueTerms(2, "drop_newest", None)
+
+
+def test_what_is_not_given_stays(run: Run, at: Shop) -> None:
+    at.jobs.queue("mail", max_size=10, when_full="block", block_timeout=5)
+    at.send.enqueue(1)
+    run("queues", "set", "mail", "--max-size", "20")
+    assert at.queue("mail").terms == QueueTerms(20, "block", 5000)
+    run("queues", "set", "mail", "--block-timeout", "none")
+    assert at.queue("mail").terms == QueueTerms(20, "block", None)
+    run("queues", "set", "mail", "--block-timeout", "1m")
+    run("queues", "set", "mail", "--when-full", "reject")
+    assert at.queue("mail").terms == QueueTerms(20, "reject", None)
+    run("queues", "set", "mail", "--max-size", "none")
+    assert at.queue("mail").terms.max_size is None
+
+
+def test_a_lower_bound_says_how_many_must_end(run: Run, at: Shop) -> None:
+    for number in range(5):
+        at.send.enqueue(number)
+    text = run("queues", "set", "mail", "--max-size", "3").stdout
+    assert "5 jobs have a place and keep it; 3 must end before a new one fits" in text
+    with pytest.raises(QueueFull):
+        at.send.enqueue(6)
+    assert "every enqueue is taken" in run("queues", "set", "mail", "--max-size", "none").stdout
+    at.send.enqueue(7)
+
+
+def test_a_queue_that_nobody_knows_is_accepted_with_a_word(run: Run, at: Shop) -> None:
+    result = run("queues", "set", "mial", "--max-size", "3")
+    assert "is the name right?" in result.stderr
+    assert "now     3 places" in result.stdout
+    assert at.queue("mial").edited
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["mail"], "say what to set"),
+        (["mail", "--max-size", "0"], "'0': a whole number of 1 or more, or none"),
+        (["mail", "--max-size", "-3"], "a whole number of 1 or more"),
+        (["mail", "--max-size", "many"], "a whole number of 1 or more"),
+        (["mail", "--max-size", "1e3"], "a whole number of 1 or more"),
+        (["mail", "--when-full", "explode"], "drop_newest"),
+        (["mail", "--when-full", "block"], "the queue has no bound: give --max-size too"),
+        (["mail", "--block-timeout", "soon"], "not a duration"),
+        (["mail", "--max-size", "3", "--block-timeout", "5s"], "is for --when-full block"),
+        (["no such", "--max-size", "3"], "a name has 1 to 100"),
+        ([], "Missing argument 'QUEUE'"),
+    ],
+)
+def test_nonsense_is_2_and_changes_nothing(run: Run, at: Shop, arguments: list[str], words: str) -> None:
+    result = run("queues", "set", *arguments, fails=True)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert not parts_of(at.jobs).operating.stats().queues
+
+
+def test_flags_of_the_list_are_refused_there(run: Run, at: Shop) -> None:
+    assert run("queues", "--json", "set", "mail", "--max-size", "3", fails=True).exit_code == 2
+    assert run("queues", "--json", "-q", fails=True).exit_code == 2
+
+
+def test_url_may_stand_before_or_behind(run: Run, shop: Shop) -> None:
+    run("queues", "--url", shop.url, "set", "mail", "--max-size", "3")
+    run("queues", "set", "mail", "--max-size", "4", "--url", shop.url)
+    assert shop.queue("mail").terms.max_size == 4
+
+
+# --- reset
+
+
+def test_reset_gives_it_back_to_its_code(run: Run, at: Shop) -> None:
+    at.jobs.queue("mail", max_size=10)
+    at.send.enqueue(1)
+    run("queues", "set", "mail", "--max-size", "2")
+    lines = run("queues", "reset", "mail").stdout.splitlines()
+    assert lines[0] == "mail  before  2 places, when full reject (edited)"
+    assert lines[1] == "      now     10 places, when full reject (as code declares)"
+    assert not at.queue("mail").edited
+    assert at.queue("mail").terms.max_size == 10
+
+
+def test_reset_of_what_code_never_declared_leaves_no_bound(run: Run, at: Shop) -> None:
+    at.send.enqueue(1)
+    run("queues", "set", "mail", "--max-size", "2")
+    assert "now     no bound" in run("queues", "reset", "mail").stdout
+    run("queues", "set", "other", "--max-size", "2")
+    assert "now     nothing declared, no jobs" in run("queues", "reset", "other").stdout
+
+
+def test_reset_of_what_is_not_edited_is_5_and_of_nothing_4(run: Run, at: Shop) -> None:
+    at.send.enqueue(1)
+    refused = run("queues", "reset", "mail", fails=True)
+    assert refused.exit_code == 5
+    assert "is not an operator's" in refused.stderr
+    assert run("queues", "reset", "nothing", fails=True).exit_code == 4
+
+
+def test_a_store_that_is_not_there_is_not_made(run: Run, folder: Any) -> None:
+    for arguments in (["queues"], ["queues", "set", "mail", "--max-size", "3"], ["queues", "reset", "mail"], ["dead"]):
+        result = run(*arguments, "--url", "sqlite:///none.db", fails=True)
+        assert result.exit_code == 3
+    assert list(folder.iterdir()) == []

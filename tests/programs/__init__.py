@@ -1,0 +1,1 @@
+"""Whole programs as users write them, run as tests."""

@@ -1,0 +1,190 @@
+"""The invoice shop of examples/, tested as its own programmers would: its tasks and pages in a Sandbox, no server."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import date
+from decimal import Decimal
+from email.message import EmailMessage
+from pathlib import Path
+
+import httpx
+import pytest
+
+from examples.invoices import database, mail, settings, tasks
+from examples.invoices.orders import Line, Order
+from examples.invoices.shop import app
+from examples.invoices.tasks import jobs, send_invoice
+from holdfast import JobFailed
+from holdfast.testing import Sandbox
+
+
+class Outside:
+    """What the shop's jobs talk to: mail server, mail service, the team's chat. Each may be away for a while."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+        self.posts: list[httpx.Request] = []
+        self.mail_errors: list[Exception] = []  # of the next mails
+        self.chat_errors = 0  # of the next posts
+
+    def send(self, message: EmailMessage) -> None:
+        if self.mail_errors:
+            raise self.mail_errors.pop(0)
+        self.mails.append(message)
+
+    def accepted(self, message_id: str) -> bool:
+        return any(message["Message-ID"] == message_id for message in self.mails)
+
+    def post(self, request: httpx.Request) -> httpx.Response:
+        if self.chat_errors:
+            self.chat_errors -= 1
+            return httpx.Response(503, request=request)
+        self.posts.append(request)
+        return httpx.Response(204, request=request)
+
+
+@pytest.fixture
+def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside]:
+    outside = Outside()
+    monkeypatch.setattr(mail, "send", outside.send)
+    monkeypatch.setattr(mail, "accepted", outside.accepted)
+    with httpx.Client(transport=httpx.MockTransport(outside.post)) as client:
+        monkeypatch.setattr(tasks, "http", client)
+        yield outside
+
+
+@pytest.fixture(autouse=True)
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database of the test's own, with orders 1 to 3; order 3 is paid."""
+    monkeypatch.setattr(database, "DATABASE", tmp_path / "shop.db")
+    monkeypatch.setattr(tasks, "INVOICES", tmp_path / "invoices")
+    monkeypatch.setattr(tasks.invoice, "render", lambda order: f"%PDF of {order.number}".encode())
+    database.create()
+    with database.transaction() as db:
+        for number in (1, 2, 3):
+            database.add(db, an_order(number, paid_on=date(2026, 11, 2) if number == 3 else None))
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    with Sandbox(jobs, now="2026-11-22T09:00:00+01:00") as box:
+        yield box
+
+
+@pytest.fixture
+async def abox() -> AsyncIterator[Sandbox]:
+    async with Sandbox(jobs, now="2026-11-22T09:00:00+01:00") as box:
+        yield box
+
+
+@pytest.fixture
+async def web(abox: Sandbox) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:
+        yield client
+
+
+def an_order(number: int, *, paid_on: date | None) -> Order:
+    line = Line("A100-0001", "Oak shelf", Decimal(2), Decimal("9.99"), Decimal(0), Decimal(19))
+    return Order(
+        number=number,
+        ordered_on=date(2026, 11, 1),
+        paid_on=paid_on,
+        customer="Zoë Müller",
+        email=f"customer-{number}@customers.example",
+        street="Große Elbstraße 9",
+        city="Hamburg",
+        country="Germany",
+        currency="EUR",
+        lines=(line,),
+    )
+
+
+# --- the job
+
+
+def test_an_invoice_is_mailed_filed_and_told(box: Sandbox, outside: Outside, tmp_path: Path) -> None:
+    job = send_invoice.enqueue(3)
+    box.run()
+    [message] = outside.mails
+    assert message["To"] == "Zoë Müller <customer-3@customers.example>"
+    assert job.result() == message["Message-ID"] == f"<{job.id}@shop.example>"
+    assert (tmp_path / "invoices" / "invoice-3.pdf").read_bytes() == b"%PDF of 3"
+    [post] = outside.posts
+    assert post.headers["Idempotency-Key"] == str(job.id)
+
+
+def test_a_mail_server_that_is_away_is_tried_again(box: Sandbox, outside: Outside) -> None:
+    outside.mail_errors = [ConnectionRefusedError("away")] * 3
+    job = send_invoice.enqueue(3)
+    tries = box.advance("1m")
+    assert [str(status.state) for status in tries] == ["scheduled", "scheduled", "scheduled", "succeeded"]
+    assert len(outside.mails) == 1
+    assert [error.type for error in job.status().errors] == ["ConnectionRefusedError"] * 3
+
+
+def test_a_mail_that_went_out_is_not_sent_again_when_the_chat_is_away(box: Sandbox, outside: Outside) -> None:
+    outside.chat_errors = 2
+    job = send_invoice.enqueue(3)
+    assert len(box.advance("5m")) == 3
+    assert job.status().state == "succeeded"
+    assert (len(outside.mails), len(outside.posts)) == (1, 1)
+
+
+def test_an_address_that_is_refused_is_not_tried_again(box: Sandbox, outside: Outside) -> None:
+    outside.mail_errors = [mail.Refused("550 no such user")]
+    job = send_invoice.enqueue(3)
+    assert len(box.advance("1d")) == 1
+    with pytest.raises(JobFailed, match="order 3: 550 no such user"):
+        job.result()
+
+
+def test_an_order_that_nobody_knows_is_not_tried_again(box: Sandbox, outside: Outside) -> None:
+    job = send_invoice.enqueue(99)
+    assert len(box.advance("1d")) == 1
+    assert job.status().state == "dead"
+    assert outside.mails == []
+
+
+def test_an_outage_of_an_hour_is_too_long_and_an_operator_can_retry(box: Sandbox, outside: Outside) -> None:
+    outside.mail_errors = [ConnectionRefusedError("away")] * 12
+    job = send_invoice.enqueue(3)
+    assert len(box.advance("1h")) == 12
+    assert job.status().state == "dead"
+    assert jobs.retry(state="dead", task=send_invoice.name) == 1
+    box.run()
+    assert job.result() == outside.mails[0]["Message-ID"]
+
+
+# --- the pages
+
+
+async def test_paying_an_order_enqueues_its_invoice_once(
+    web: httpx.AsyncClient, abox: Sandbox, outside: Outside
+) -> None:
+    answer = await web.post("/orders/1/paid")
+    assert answer.status_code == 202
+    job = abox.assert_enqueued(send_invoice, 1)
+    assert answer.json() == {"order": 1, "job": str(job.id)}
+    assert (await web.post("/orders/1/paid")).json() == answer.json()
+    assert abox.enqueued(send_invoice) == [job]
+    assert (await web.get("/orders/1")).json()["invoice"]["state"] == "queued"
+    await abox.arun()
+    assert (await web.get("/orders/1")).json()["invoice"]["state"] == "succeeded"
+    assert [message["To"].addresses[0].username for message in outside.mails] == ["customer-1"]
+
+
+async def test_an_order_that_does_not_exist_enqueues_nothing(web: httpx.AsyncClient, abox: Sandbox) -> None:
+    assert (await web.post("/orders/77/paid")).status_code == 404
+    assert abox.enqueued(send_invoice) == []
+
+
+async def test_a_queue_without_a_place_is_a_503_and_the_order_stays_unpaid(
+    web: httpx.AsyncClient, abox: Sandbox, outside: Outside
+) -> None:
+    send = send_invoice.using(unique=None)
+    await jobs.aenqueue_many(send.bind(number) for number in range(settings.MAIL_PLACES))
+    answer = await web.post("/orders/1/paid")
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert database.load(1).paid_on is None
+    await abox.arun(1)
+    assert (await web.post("/orders/1/paid")).status_code == 202
