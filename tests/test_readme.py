@@ -51,18 +51,37 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(120)
 def test_every_python_block_runs(folder: Path) -> None:
     snippets = [block for block in blocks("python") if not block.startswith("# shop.py")]
-    assert len(snippets) == 3
+    assert len(snippets) == 5
     said = ""
     for number, snippet in enumerate(snippets):
-        (folder / f"snippet{number}.py").write_text(snippet)
-        done = run(folder, "python", f"snippet{number}.py")
+        named = re.match(r"# (\w+\.py)\n", snippet)
+        name = named[1] if named else f"snippet{number}.py"
+        (folder / name).write_text(snippet)
+        done = run(folder, "python", name)
         assert done.returncode == 0, f"{snippet}\n{done.stderr}"
         said += done.stdout
-    assert "hello ann" in said
-    assert "crunched 333332833333500000" in said
+    assert "page 1" in said
+    assert "count for acme, attempt 1" in said
     with closing(sqlite3.connect(folder / "shop.db")) as db:
         assert db.execute("SELECT paid FROM orders WHERE id = 44").fetchone() == (1,)
         assert db.execute("SELECT count(*) FROM holdfast_jobs").fetchone() == (3,)
+
+
+VISIT = """
+from fastapi.testclient import TestClient
+from web import app
+with TestClient(app) as client:
+    made = client.post("/greetings/ann")
+    print(made.status_code, client.get(f"/greetings/{made.json()['job']}").json())
+"""
+
+
+@pytest.mark.timeout(120)
+def test_the_web_application_greets(tmp_path: Path) -> None:
+    [program] = [block for block in blocks("python") if block.startswith("# web.py")]
+    (tmp_path / "web.py").write_text(program)
+    done = run(tmp_path, "python", "-c", VISIT)
+    assert done.stdout == "202 {'greeting': 'hello ann'}\n", done.stderr
 
 
 @pytest.mark.timeout(120)
@@ -71,7 +90,7 @@ def test_every_command_works(folder: Path) -> None:
     bad = run(folder, "python", "-c", code).stdout.strip()
     commands = [line[2:].split("#")[0].strip() for block in blocks("console") for line in block.splitlines()]
     own = [command for command in commands if command.startswith("holdfast")]
-    assert len(own) == 5
+    assert len(own) == 8
     for command in own:
         if command.startswith("holdfast worker"):
             _work_until_dead(folder, command, bad)
@@ -79,7 +98,8 @@ def test_every_command_works(folder: Path) -> None:
         words = [bad if re.fullmatch(r"[0-9a-f-]{36}", word) else word for word in command.split()]
         done = run(folder, *words)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        assert "send_invoice" in done.stdout + done.stderr, command
+        told = "default" if command.startswith("holdfast queues") else "send_invoice"
+        assert told in done.stdout + done.stderr, command
 
 
 def _work_until_dead(folder: Path, command: str, job: str) -> None:

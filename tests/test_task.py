@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 
 from holdfast import ConfigError, Holdfast, Retry, current_job
+from holdfast.app import parts_of
 from holdfast.clock import DAY, HOUR, MINUTE, SECOND
 from holdfast.context import CurrentJob
 from holdfast.errors import PayloadError
@@ -70,8 +71,8 @@ def test_a_function_made_inside_another_loses_the_locals_part(app: Holdfast) -> 
 def test_a_name_of_ones_own_and_names_of_old(app: Holdfast) -> None:
     task = app.task(name="mail:send-1", aliases=("shop.old_send", "shop.older_send"))(send)
     assert (task.name, task.aliases) == ("mail:send-1", ("shop.old_send", "shop.older_send"))
-    assert set(app.tasks) == {"mail:send-1", "shop.old_send", "shop.older_send"}
-    assert set(app.tasks.values()) == {task}
+    assert set(parts_of(app).registry.names) == {"mail:send-1", "shop.old_send", "shop.older_send"}
+    assert set(parts_of(app).registry.names.values()) == {task}
 
 
 SHOP = """
@@ -116,7 +117,7 @@ BAD_NAMES = ["", " ", "send invoice", "größe", "a/b", "a\n", "x" * 101, "<lamb
 def test_a_name_that_would_need_escaping_is_refused(app: Holdfast, name: Any) -> None:
     with pytest.raises(ConfigError, match=r"^name=.*letters, digits"):
         app.task(name=name)(send)
-    assert app.tasks == {}
+    assert parts_of(app).registry.names == {}
 
 
 @pytest.mark.parametrize("name", [name for name in BAD_NAMES if name != "<lambda>"])
@@ -131,7 +132,7 @@ def test_a_queue_of_such_a_name_is_refused(app: Holdfast, name: str) -> None:
 def test_aliases_are_a_list_of_names(app: Holdfast, aliases: Any) -> None:
     with pytest.raises(ConfigError, match=r"^aliases="):
         app.task(aliases=aliases)(send)
-    assert app.tasks == {}
+    assert parts_of(app).registry.names == {}
 
 
 def test_the_longest_name_fits(app: Holdfast) -> None:
@@ -156,7 +157,7 @@ def test_two_tasks_of_one_name_are_refused(app: Holdfast) -> None:
         app.task(name="mail")(asend)
     with pytest.raises(ConfigError, match=r"two tasks are named 'mail'"):
         app.task(name="other", aliases=("mail",))(asend)
-    assert app.tasks == {"mail": first}, "a refused task must leave nothing behind"
+    assert parts_of(app).registry.names == {"mail": first}, "a refused task must leave nothing behind"
 
 
 def test_a_function_loaded_once_more_takes_its_tasks_place(app: Holdfast) -> None:
@@ -166,7 +167,7 @@ def test_a_function_loaded_once_more_takes_its_tasks_place(app: Holdfast) -> Non
     app.task(namespace["send"])
     exec(compile(source, "shop.py", "exec"), namespace)  # as importlib.reload does
     again = app.task(namespace["send"])
-    assert app.tasks == {"shop.send": again}
+    assert parts_of(app).registry.names == {"shop.send": again}
 
 
 def test_a_factory_that_defines_two_tasks_of_one_name_is_refused(app: Holdfast) -> None:
@@ -224,7 +225,7 @@ def test_what_cannot_be_a_task_is_refused_and_told_why(app: Holdfast, what: Any,
         app.task(what)
     with pytest.raises(ConfigError, match=why):
         app.task(name="named")(what)
-    assert app.tasks == {}
+    assert parts_of(app).registry.names == {}
 
 
 def test_a_task_is_not_made_a_task_twice(app: Holdfast) -> None:
@@ -294,7 +295,7 @@ NONSENSE_OF_A_JOB: list[tuple[str, Any]] = [
 def test_nonsense_is_refused_at_definition_by_the_name_of_its_option(app: Holdfast, option: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"^{option}="):
         app.task(**{option: value})(send)
-    assert app.tasks == {}
+    assert parts_of(app).registry.names == {}
 
 
 @pytest.mark.parametrize(("option", "value"), NONSENSE + NONSENSE_OF_A_JOB, ids=lambda value: repr(value)[:25])
@@ -362,7 +363,7 @@ def test_using_leaves_the_task_as_it_was(app: Holdfast) -> None:
         5 * SECOND,
     )
     assert (type(other), other.name, other.fn) == (type(task), task.name, task.fn)
-    assert app.tasks == {task.name: task}, "a twin is no task of its own"
+    assert parts_of(app).registry.names == {task.name: task}, "a twin is no task of its own"
 
 
 def test_a_functions_own_attributes_do_not_become_the_tasks(app: Holdfast) -> None:

@@ -24,6 +24,7 @@ from holdfast.handles import Job, JobStatus, NewJob
 from holdfast.job import JobError, State
 from holdfast.options import EnqueueOptions, JobOptions, TaskOptions
 from holdfast.policy import Retry
+from holdfast.pool import Pool, PoolJob, PoolOptions, PoolStats
 from holdfast.resource import Resource
 from holdfast.task import AsyncTask, SyncTask, Task
 from holdfast.unique import Unique
@@ -51,6 +52,10 @@ __all__ = [
     "JobStatus",
     "NewJob",
     "Permanent",
+    "Pool",
+    "PoolJob",
+    "PoolOptions",
+    "PoolStats",
     "QueueFull",
     "Resource",
     "ResourceError",

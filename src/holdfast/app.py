@@ -32,7 +32,7 @@ from holdfast.options import Plan, TaskOptions
 from holdfast.policy import Retry
 from holdfast.resource import PlainOpening, Resource, Resources
 from holdfast.store import Store
-from holdfast.task import AsyncTask, SyncTask, Task, TaskDecorator
+from holdfast.task import AsyncTask, SyncTask, TaskDecorator
 from holdfast.worker.embedded import Worker
 
 P = ParamSpec("P")
@@ -102,16 +102,6 @@ class Holdfast:
         """Sets the store's URL after construction, as app factories need. ConfigError once the store is in use."""
         self._parts.link.configure(url)
 
-    @property
-    def place(self) -> Store:
-        """The store, perhaps not open yet; what workers make their twins of."""
-        return self._parts.link.place
-
-    @property
-    def url(self) -> str:
-        """The store's URL as chosen now, secrets included. ConfigError if none is."""
-        return self._parts.link.url
-
     def close(self) -> None:
         """Gives calls in flight a moment and closes the store; a later call opens it again."""
         self._parts.link.close()
@@ -178,11 +168,6 @@ class Holdfast:
         makes no sense, and for a queue that is declared otherwise already.
         """
         self._parts.queues.declare(name, max_size, when_full, block_timeout)
-
-    @property
-    def tasks(self) -> dict[str, Task[..., Any]]:
-        """Every task by every name that it answers to, aliases included."""
-        return dict(self._parts.registry.names)
 
     # --- what surrounds handlers
 

@@ -6,6 +6,7 @@ On a job they are one JSON object of texts. A carried variable is in it under it
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, cast
@@ -14,6 +15,7 @@ from holdfast.errors import ConfigError, PayloadError
 from holdfast.job import HEADERS_LIMIT, cut
 
 Headers = Mapping[str, str]
+_UNSET = object()
 
 
 class Carry:
@@ -42,10 +44,9 @@ class Carry:
                 raise ConfigError(
                     f"headers: {name!r} is the name of a carried variable; set that instead, or rename it"
                 )
-            try:
-                headers[name] = _json(variable.get(), name)
-            except LookupError:
-                continue
+            value = variable.get(_UNSET)
+            if value is not _UNSET:  # a default is the worker's own affair
+                headers[name] = _json(value, name)
         return _within_limit(headers) if headers else ""
 
     def restore(self, headers: Headers) -> None:
@@ -100,18 +101,18 @@ def _value(text: str, name: str) -> object:
         ) from error
 
 
-def _plain(value: Any) -> bool:
+def _plain(value: object) -> bool:
     """Whether JSON gives it back just as it is; subclasses, such as an enum, it does not."""
-    kind = type(value)
-    if kind is dict:
-        return all(type(key) is str and _writable(key) and _plain(one) for key, one in value.items())
-    if kind is list:
-        return all(map(_plain, value))
-    if kind is float:
-        return bool(value - value == 0)  # neither infinite nor NaN
-    if kind is str:
+    if type(value) is dict:
+        items = cast("dict[object, object]", value).items()
+        return all(type(key) is str and _writable(key) and _plain(one) for key, one in items)
+    if type(value) is list:
+        return all(map(_plain, cast("list[object]", value)))
+    if type(value) is float:
+        return math.isfinite(value)
+    if type(value) is str:
         return _writable(value)
-    return value is None or kind is bool or kind is int
+    return value is None or type(value) is bool or type(value) is int
 
 
 def _writable(text: str) -> bool:

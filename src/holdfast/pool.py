@@ -45,10 +45,11 @@ class PoolOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class PoolStats:
-    """What a pool has counted at one moment. Latencies: seconds from submission to end, of jobs that ran to an end.
+    """What a pool has counted at one moment. Latencies: seconds from submission to end, of what succeeded or failed.
 
     `queued` counts all admitted jobs that do not run now, those that wait for another attempt included. `submitted` is
-    the sum of all other states; `retried` counts failed attempts that are followed by another.
+    the number of all jobs that it ever had; `retried` counts failed attempts that are followed by another. `running`
+    counts functions, those that go on although their job has failed with a TimeoutError included.
     """
 
     submitted: int
@@ -198,8 +199,8 @@ class Pool:
         ended = tally.succeeded + tally.failed
         return PoolStats(
             submitted=over + depth,
-            running=running,
-            queued=max(0, depth - running + given_up),
+            running=running + given_up,
+            queued=max(0, depth - running),
             succeeded=tally.succeeded,
             failed=tally.failed,
             retried=tally.retried,

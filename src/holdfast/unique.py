@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from holdfast.clock import Duration, span
 from holdfast.errors import ConfigError
@@ -89,7 +89,7 @@ def as_unique(value: object, parameter: str) -> Unique | None:
         _check_key(value, parameter)
         return Unique(value)
     if callable(value) and not isinstance(value, type):
-        return Unique(value)
+        return Unique(cast("Callable[..., str]", value))
     raise ConfigError(f"{parameter}={value!r}: a text, a function of the task's arguments, a Unique(...), or None")
 
 

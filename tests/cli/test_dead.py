@@ -41,6 +41,15 @@ def test_the_newest_and_oldest_are_by_death(run: Run, shop: Shop, graves: dict[s
     assert (first["oldest_at"], first["newest_at"]) == (died[0], died[-1])
 
 
+def test_of_a_group_the_one_that_died_last_is_named(run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    early = shop.send.using(priority=-1).enqueue(1).id
+    late = shop.dead(2, "OSError", "disk 1 full")
+    shop.after(early, Failed(Failure("OSError", "disk 2 full", ""), final=True))
+    assert run("dead", "-q").stdout.split() == [str(early)]
+    assert json.loads(run("dead", "--json").stdout)["oldest_at"] == show.iso(shop.record(late).finished_at)
+
+
 def test_people_get_a_table_and_the_next_commands(
     run: Run, graves: dict[str, list[UUID]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

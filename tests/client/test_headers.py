@@ -43,6 +43,7 @@ def fresh() -> Any:
 def test_a_job_has_no_headers_unless_someone_gives_it_some() -> None:
     assert bound([]) == bound([], headers={}) == ""
     assert bound([ContextVar("never_set")]) == "", "a variable that is not set does not travel"
+    assert bound([ContextVar("locale", default="en")]) == "", "where it is not set, the worker's own default counts"
 
 
 def test_headers_are_kept_as_they_were_given() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from holdfast import ConfigError, Holdfast, Job, StoreError, SyncTask, Task, Unique, UniqueConflict
+from holdfast.app import parts_of
 from holdfast.errors import PayloadError
 from holdfast.job import KEY_LIMIT, UniqueKey
 
@@ -209,7 +210,7 @@ def test_what_is_no_key_is_refused_by_name(app: Holdfast, unique: Any) -> None:
         app.task(unique=unique)(thumb)
     with pytest.raises(ConfigError, match=r"^unique="):
         app.task(thumb).using(unique=unique)
-    assert set(app.tasks) == {f"{__name__}.thumb"}
+    assert set(parts_of(app).registry.names) == {f"{__name__}.thumb"}
 
 
 def test_one_key_for_all_jobs_of_a_task_must_be_meant(app: Holdfast) -> None:

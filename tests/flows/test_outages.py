@@ -16,6 +16,7 @@ from uuid import UUID
 import pytest
 
 from holdfast import Holdfast, Retry, current_job
+from holdfast.app import parts_of
 from holdfast.clock import HOUR, SECOND, FakeClock
 from holdfast.errors import StoreAway
 from holdfast.job import Record, State
@@ -127,7 +128,7 @@ class Hand:
     """One worker of the fleet."""
 
     def __init__(self, app: Holdfast, tasks: dict[str, Task[..., Any]], clock: FakeClock) -> None:
-        self.way = Way(app.place.twin())
+        self.way = Way(parts_of(app).link.place.twin())
         self.worker = Crew(lambda: (self.way, tasks), concurrency=EACH, clock=clock)  # type: ignore[arg-type, return-value]
 
     @property
@@ -164,8 +165,8 @@ class Fleet:
             note("effect")
 
         self.hold = hold
-        self.hands = [Hand(self.app, self.app.tasks, self.clock) for _ in range(WORKERS)]
-        self.store = self.app.place.twin()
+        self.hands = [Hand(self.app, parts_of(self.app).registry.names, self.clock) for _ in range(WORKERS)]
+        self.store = parts_of(self.app).link.place.twin()
 
     async def _freed(self, id: UUID, fence: int) -> None:
         if not self.all_free:

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from holdfast import Holdfast
+from holdfast.app import parts_of
 from holdfast.clock import Span
 from holdfast.job import Loss, Lost, Record
 from holdfast.policy import decide
@@ -85,7 +86,7 @@ async def test_sweepers_killed_between_reclaim_and_finish_charge_nobody_twice(ur
 
     async with app:
         jobs = [await silent.aenqueue(), await crashed.aenqueue()]
-        store = app.place.twin()
+        store = parts_of(app).link.place.twin()
         await store.open()
         await lost(store, "silent", None)
         await lost(store, "crashed", CRASH)

@@ -5,8 +5,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from holdfast import Permanent, Retry
-from holdfast.pool import Pool
+from holdfast import Permanent, Pool, Retry
 
 
 def length(url: str) -> int:
@@ -21,9 +20,13 @@ def length(url: str) -> int:
 
 def main(urls: list[str]) -> None:
     with Pool(8, max_size=50, timeout=60, retry=Retry(max_attempts=4, base_delay=0.01)) as pool:
-        for done in pool.each(length, urls):
-            error = done.exception()
-            print(*done.args, f"{type(error).__name__}: {error}" if error else done.result(), flush=True)
+        try:
+            for done in pool.each(length, urls):
+                error = done.exception()
+                print(*done.args, f"{type(error).__name__}: {error}" if error else done.result(), flush=True)
+        except KeyboardInterrupt:
+            print(f"left {pool.stats().cancelled} pages of those at hand", flush=True)
+            raise
         counted = pool.stats()
     print(f"{counted.succeeded} are there, {counted.failed} are not; asked again {counted.retried} times")
 

@@ -17,7 +17,7 @@ import pytest
 from tests.flows.conftest import until
 
 SCRIPT = Path(__file__).with_name("links.py")
-CONCURRENCY = 8
+CONCURRENCY, MOST = 8, 50  # pages at a time, and at hand
 
 
 class Pages(ThreadingHTTPServer):
@@ -130,10 +130,12 @@ def test_ctrl_c_leaves_at_once_what_has_not_begun(pages: Pages, tmp_path: Path) 
     script = Script(tmp_path, pages, ["/page/1", "/page/2", *slow])
     until(lambda: len(script.said()) == 2 and pages.now == CONCURRENCY, "two pages, and slow ones in every slot")
     script.process.send_signal(signal.SIGINT)
-    until(lambda: "event=dropped" in script.log, "the word on what is dropped")
+    until(lambda: len(script.said()) == 3, "its last word")
     pages.let_go.set()
     assert script.end() == -signal.SIGINT, script.log
     assert "KeyboardInterrupt" in script.log
     assert "event=stuck" not in script.log
     assert sum(pages.asked.values()) == 2 + CONCURRENCY, "pages were asked for after Ctrl-C"
-    assert script.said() == [f"{pages.url('/page/1')} 1", f"{pages.url('/page/2')} 2"]
+    *told, left = script.said()
+    assert sorted(told) == [f"{pages.url('/page/1')} 1", f"{pages.url('/page/2')} 2"]
+    assert 0 <= MOST - CONCURRENCY - int(left.split()[1]) <= 2, f"{left}, and two of their places may be empty yet"

@@ -25,18 +25,27 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.file, self.outbox, self._log = folder / "shop.db", folder / "outbox", folder / "site.log"
+        self._client = httpx.Client(timeout=30)
         self.sql("CREATE TABLE orders (id INTEGER PRIMARY KEY, paid BOOLEAN NOT NULL DEFAULT false)")
         for _ in range(ORDERS):
             self.sql("INSERT INTO orders DEFAULT VALUES")
+        self._start()
+
+    def _start(self) -> None:
         environment = {**os.environ, "SHOP_FILE": str(self.file), "SHOP_OUTBOX": str(self.outbox)}
         command = [sys.executable, "-m", "uvicorn", "shop.later:app", "--port", "0"]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=HERE, env=environment, stdout=log, stderr=log)
-        self._client = httpx.Client(timeout=30)
 
     def open(self) -> None:
         """Returns when it answers."""
         self._client.base_url = until(self._address, "the site's address")
+
+    def kill_and_restart(self) -> None:
+        self.process.kill()
+        self.process.wait(40)
+        self._start()
+        self.open()
 
     def _address(self) -> str:
         assert self.process.poll() is None, self.log
@@ -139,3 +148,13 @@ def test_a_full_queue_is_told_to_come_back_later(site: Site) -> None:
         assert finished(site, job)["progress"] == 1.0
     finished(site, site.post("/orders/5/paid").json()["job"])
     assert site.paid() == [1, 2, 5]
+
+
+@pytest.mark.timeout(120)
+def test_what_was_paid_before_the_site_was_killed_gets_its_invoice_after_it(site: Site) -> None:
+    job = site.post("/orders/8/paid").json()["job"]
+    until(lambda: site.status(job)["error"], "the first failure")
+    site.kill_and_restart()
+    site.outbox.mkdir()
+    assert finished(site, job)["state"] == "succeeded"
+    assert site.outbox.joinpath("8").read_text() == "Order 8: paid, with thanks"

@@ -83,6 +83,7 @@ class Witness:
 
     def __init__(self, now: Instant) -> None:
         self.now = now
+        self.met: Counter[str] = Counter()  # what was answered, by what was asked
         self.jobs: dict[UUID, Record] = {}  # as last seen
         self.lives: dict[UUID, Life] = {}
         self.robbed: set[tuple[UUID, UUID, int]] = set()  # (worker, job, fence) of claims that a sweeper ended
@@ -125,6 +126,7 @@ class Witness:
         self._foreseen = dict(self.jobs)
         for draft, receipt in zip(drafts, receipts, strict=True):
             assert receipt == self._receive(draft)
+            self.met[f"enqueue: {receipt.answer}{', another is dropped' if receipt.dropped else ''}"] += 1
 
     def _receive(self, draft: Draft) -> Receipt:
         """The receipt that a draft must get; what becomes of it, and of others by it, is foreseen."""
@@ -204,6 +206,7 @@ class Witness:
         self._foreseen = dict(self.jobs)
         for job_id, answer in zip(ids, answers, strict=True):
             assert answer == self._retry(self._foreseen.get(job_id))
+            self.met[f"retry: {answer.answer}"] += 1
 
     def _retry(self, row: Record | None) -> Retried:
         if row is None:
@@ -238,6 +241,7 @@ class Witness:
     def deleted(self, ids: Sequence[UUID], answers: Sequence[str]) -> None:
         self._events = set()
         for job_id, answer in zip(ids, answers, strict=True):
+            self.met[f"delete: {answer}"] += 1
             row = self.jobs.get(job_id)
             if row is None:
                 assert answer == "missing"
@@ -261,6 +265,7 @@ class Witness:
     def noted(self, notes: Sequence[Note], answers: Sequence[bool]) -> None:
         self._events = set()
         assert list(answers) == [self.sayings.noted(note, self.jobs.get(note.id), self.now) for note in notes]
+        self.met.update(f"note: {answer}" for answer in answers)
 
     # --- workers' lives
 
@@ -343,6 +348,7 @@ class Witness:
         for outcome, answer in zip(outcomes, answers, strict=True):
             key, word = self._word(outcome)[:2], (outcome.fence, outcome.worker)
             row, last = self.jobs.get(outcome.id), self._settled.get(self._word(outcome)[:2])
+            self.met[f"finish: {answer.answer}{', though it is deleted' if outcome.id in self._tombs else ''}"] += 1
             if row is None:
                 replayed = outcome.id in self._tombs and last is not None and last[:2] == word
                 assert answer == (Settled(Answer.REPLAYED, last and last[2]) if replayed else Settled(Answer.GONE))
@@ -452,6 +458,7 @@ class Witness:
             self._check_step(self.jobs.get(record.id), record)
             self._check_record(record)
         self._keys.check(records, self.now)
+        self.met["a key is held after the end"] += any(record.holds_until for record in records)
         self.queues.check(records)
         self.jobs = {record.id: record for record in records}
         self._events, self._written, self._foreseen = set(), {}, {}

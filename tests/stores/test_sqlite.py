@@ -20,7 +20,7 @@ import pytest
 from holdfast.bridge import run_here
 from holdfast.clock import DAY, HOUR, FakeClock, SystemClock
 from holdfast.errors import ConfigError, StoreAway, StoreError
-from holdfast.job import Draft, Failed, Failure, Loss, Succeeded, Terms, new_id
+from holdfast.job import Draft, Failed, Failure, Loss, QueueTerms, Succeeded, Terms, new_id
 from holdfast.policy import decide
 from holdfast.store import Where
 from holdfast.stores.sqlite import SqliteStore, checkpoint, opening
@@ -277,15 +277,16 @@ async def test_tables_without_a_version_are_refused(file: Path) -> None:
 async def test_outdated_tables_are_refused_until_they_are_migrated(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(file) as store:
         await store.enqueue([job := draft()])
-    second = Migration(
-        2, ["ALTER TABLE holdfast_jobs ADD COLUMN colour TEXT;", "UPDATE holdfast_meta SET version = 2;"]
+    number = opening.newest() + 1
+    coming = Migration(
+        number, ["ALTER TABLE holdfast_jobs ADD COLUMN colour TEXT;", f"UPDATE holdfast_meta SET version = {number};"]
     )
-    steps = [*opening.migrations(), second]
+    steps = [*opening.migrations(), coming]
     monkeypatch.setattr(opening, "migrations", lambda: steps)
     await _refused(file, "holdfast migrate")
-    assert await sqlite_store(file).migrate(dry_run=True) == second.statements
+    assert await sqlite_store(file).migrate(dry_run=True) == coming.statements
     await _refused(file, "holdfast migrate")
-    assert await sqlite_store(file).migrate() == second.statements
+    assert await sqlite_store(file).migrate() == coming.statements
     assert await sqlite_store(file).migrate() == []
     async with opened(file) as store:
         assert await ids(store) == {job.id}
@@ -294,8 +295,8 @@ async def test_outdated_tables_are_refused_until_they_are_migrated(file: Path, m
 async def test_a_migration_that_fails_leaves_nothing_behind(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await sqlite_store(file).migrate()
     before = _schema(file)
-    second = Migration(2, ["CREATE TABLE holdfast_colours (x) STRICT;", "CREATE TABLE holdfast_jobs (x TEXT);"])
-    steps = [*opening.migrations(), second]
+    statements = ["CREATE TABLE holdfast_colours (x) STRICT;", "CREATE TABLE holdfast_jobs (x TEXT);"]
+    steps = [*opening.migrations(), Migration(opening.newest() + 1, statements)]
     monkeypatch.setattr(opening, "migrations", lambda: steps)
     with pytest.raises(StoreError):
         await sqlite_store(file).migrate()
@@ -661,22 +662,40 @@ def _plan(file: Path, name: str) -> str:
         ("first_filled", "holdfast_ready (queue=?)"),
         ("held", "holdfast_held (worker=? AND ticket=?)"),
         ("promote", "holdfast_scheduled (due_at<?)"),
-        ("prune_jobs", "holdfast_prunable (prune_at<?)"),
+        ("over", "holdfast_prunable (prune_at<?)"),
+        ("prune_jobs", "holdfast_jobs USING INTEGER PRIMARY KEY (rowid=?)"),
+        ("prune_attempts", "holdfast_attempts USING PRIMARY KEY (job=?)"),
+        ("prune_notes", "holdfast_notes USING INTEGER PRIMARY KEY (rowid=?)"),
+        ("prune_saved", "holdfast_saved USING INTEGER PRIMARY KEY (rowid=?)"),
+        ("prune_log", "holdfast_log USING PRIMARY KEY (job=?)"),
         ("succeed", "sqlite_autoindex_holdfast_jobs_1 (id=?)"),
         ("mail", "holdfast_flagged (worker=?)"),
+        ("moment", "INDEX holdfast_bounded"),
+        ("recognise", "sqlite_autoindex_holdfast_jobs_1 (id=?)"),
+        ("holder", "holdfast_keys (queue=? AND unique_key=?)"),
+        ("oldest", "holdfast_oldest (queue=?)"),
+        ("room", "holdfast_queues USING PRIMARY KEY (name=?)"),
+        ("places", "holdfast_ready (queue=?)"),
+        ("places", "holdfast_by_state (state=?)"),
+        ("counts", "holdfast_ready"),
+        ("speaking", "sqlite_autoindex_holdfast_jobs_1 (id=?)"),
+        ("log", "line USING PRIMARY KEY (job=?)"),
+        ("lines", "holdfast_log USING PRIMARY KEY (job=?)"),
+        ("cut_log", "holdfast_log USING PRIMARY KEY (job=? AND number<?)"),
     ],
 )
 @pytest.mark.parametrize("analyzed", [False, True])
 async def test_statements_use_the_index_made_for_them(
     store: SqliteStore, file: Path, name: str, index: str, analyzed: bool
 ) -> None:
+    await store.configure({"other": QueueTerms(9, "drop_oldest")}, "operator")
     await store.enqueue([draft(delay=n % 2 * HOUR) for n in range(200)])
     if analyzed:  # statistics that an application may have gathered must not change the plan
         with database(file) as other:
             other.execute("ANALYZE")
     plan = _plan(file, name)
     assert index in plan
-    if name in {"claim", "promote", "prune_jobs"}:
+    if name in {"claim", "promote", "over", "oldest", "holder"}:
         assert "TEMP B-TREE" not in plan, "it sorts, so it reads all"
         assert "SCAN holdfast_jobs" not in plan
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import pytest
 from sqlalchemy import Column, Engine, Integer, String, create_engine, event, text
 from sqlalchemy.exc import IntegrityError
@@ -32,7 +35,10 @@ from holdfast import (
 from holdfast.app import parts_of
 from holdfast.errors import StoreAway
 from holdfast.task import Task
+from tests.flows.conftest import until
+from tests.stores import payers
 
+PAYERS = Path(payers.__file__)
 PATIENCE = 30  # seconds, for whatever a test waits for
 SYNC = ("Connection", "Session", "scoped_session")
 ASYNC = ("AsyncConnection", "AsyncSession", "async_scoped_session")
@@ -510,6 +516,12 @@ def test_what_makes_connections_is_none(app: Holdfast, send: Task[[int], None], 
             send.using(connection=maker).enqueue(1)
 
 
+async def test_aiosqlite_alone_is_none(app: Holdfast, send: Task[[int], None], file: Path) -> None:
+    async with aiosqlite.connect(file) as connection:
+        with pytest.raises(ConfigError, match=r"aiosqlite\.core\.Connection: .*through SQLAlchemy.*AsyncConnection"):
+            await send.using(connection=connection).aenqueue(1)
+
+
 def test_a_file_without_tables_is_told_to_migrate(file: Path) -> None:
     from holdfast.bridge import run_here
     from holdfast.clock import SystemClock
@@ -659,3 +671,31 @@ async def test_transactions_of_many_threads_fill_a_queue_exactly(app: Holdfast, 
     assert await places(app) == (30, 30)
     with Session(engine) as session:
         assert session.query(Order).count() == 30
+
+
+@pytest.mark.timeout(120)
+def test_orders_and_their_jobs_are_one_whenever_the_process_is_killed(
+    app: Holdfast, engine: Engine, file: Path
+) -> None:
+    luck, chance = count(1), random.Random(7)
+    paying = [subprocess.Popen([sys.executable, PAYERS, file, str(next(luck))]) for _ in range(2)]
+    try:
+        for _ in range(3):
+            paid = len(orders(engine))
+            until(lambda paid=paid: len(orders(engine)) > paid + 5, "more orders before a kill")
+            victim = chance.randrange(2)
+            paying[victim].kill()
+            paying[victim].wait(PATIENCE)
+            paying[victim] = subprocess.Popen([sys.executable, PAYERS, file, str(next(luck))])
+        assert [process.wait(60) for process in paying] == [0, 0], "they end when the queue is full"
+    finally:
+        for process in paying:
+            process.kill()
+            process.wait(PATIENCE)
+    assert sorted(orders(engine)) == sorted(str(status.id) for status in app.find())
+    assert len(orders(engine)) == payers.BOUND
+
+
+def orders(engine: Engine) -> list[str]:
+    with Session(engine) as session:
+        return [name for [name] in session.execute(text("SELECT name FROM orders"))]

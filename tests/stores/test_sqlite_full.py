@@ -226,8 +226,8 @@ class Shop:
         return Path(f"{self.ledger}.log").read_text()
 
     def fill(self) -> None:
-        """From now on no file of the process grows beyond the length that the longest of the store's has now."""
-        most = max(file.stat().st_size for file in self.path.parent.glob("jobs.db*"))
+        """From now on no file of the process grows beyond the length that the store's log has now."""
+        most = Path(f"{self.path}-wal").stat().st_size
         resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
 
     def free(self) -> None:

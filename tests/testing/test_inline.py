@@ -144,6 +144,26 @@ async def test_an_async_job_cannot_run_inside_of_a_blocking_call_and_that_is_sai
         assert len(await box.arun()) == 1, "it is stored"
 
 
+async def test_a_blocking_call_cannot_open_resources_there_and_that_is_said() -> None:
+    app = Holdfast()
+
+    @app.resource
+    def disk() -> Iterator[str]:
+        yield "disk"
+
+    @app.task(name="shop.uses")
+    def uses() -> str:
+        return disk()
+
+    async with Sandbox(app, inline=True):
+        with (
+            pytest.warns(RuntimeWarning, match="aenqueue"),
+            pytest.raises(RuntimeError, match=r"blocks the event loop.*aenqueue"),
+        ):
+            uses.enqueue()
+        assert await (await uses.aenqueue()).aresult() == "disk"
+
+
 def test_a_thread_that_an_async_handler_waits_for_may_enqueue(box: Sandbox) -> None:
     @jobs.task(name="shop.outer")
     async def outer() -> int:

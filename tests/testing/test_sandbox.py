@@ -3,13 +3,14 @@
 import asyncio
 import gc
 import os
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -21,11 +22,14 @@ from holdfast import (
     JobFailed,
     JobNotFound,
     JobStatus,
+    QueueFull,
+    ResourceError,
     Retry,
     Snooze,
     current_job,
 )
-from holdfast.testing import Sandbox
+from holdfast.app import parts_of
+from holdfast.testing import Sandbox, runs
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -183,15 +187,35 @@ def test_advance_refuses_what_is_no_length_of_time(box: Sandbox, by: Any) -> Non
         box.advance(by)
 
 
-def test_work_without_an_end_is_an_error_that_names_it(shop: Shop, box: Sandbox) -> None:
-    @shop.jobs.task(name="shop.forever")
-    def forever() -> None:
+def test_work_without_an_end_is_an_error_that_names_it(
+    shop: Shop, box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @shop.jobs.task(name="shop.naps")
+    def naps() -> None:
         raise Snooze(0)
 
-    forever.enqueue()
-    with pytest.raises(RuntimeError, match=r"no end: job .* of shop\.forever"):
-        box.advance(1)
-    assert len(box.run(7)) == 7
+    @shop.jobs.task(name="shop.breeds")
+    def breeds() -> None:
+        breeds.enqueue()
+
+    for task, most in ((naps, 10**9), (breeds, 3000)):
+        monkeypatch.setattr(runs, "ENDLESS", most)
+        with Sandbox(shop.jobs) as own:
+            task.enqueue()
+            assert len(own.run(7)) == 7
+            with pytest.raises(RuntimeError, match=rf"there is no end, the last of job .* of {task.name}"):
+                own.advance(1)
+            with pytest.warns(RuntimeWarning, match="more is due"):
+                assert len(own.run()) == 1000
+
+
+def test_very_many_jobs_are_no_work_without_an_end(shop: Shop, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "ENDLESS", 100)
+    shop.jobs.enqueue_many(shop.send.bind(number) for number in range(1500))
+    shop.jobs.enqueue_many(shop.send.using(delay=5).bind(number) for number in range(500))
+    assert len(box.advance(4)) == 1500
+    assert len(box.advance(1)) == 500
+    assert box.run() == []
 
 
 def test_a_task_that_the_app_does_not_know_comes_back_uncharged(shop: Shop, box: Sandbox) -> None:
@@ -429,6 +453,18 @@ def test_what_is_the_tests_own_leaves_run(shop: Shop, box: Sandbox, error: type[
     assert states(box.run()) == ["succeeded"], "the sandbox goes on"
 
 
+def test_ctrl_c_ends_an_async_handler_and_gives_its_job_back(shop: Shop, box: Sandbox) -> None:
+    @shop.jobs.task(name="shop.long")
+    async def long() -> None:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(3600)
+
+    job = long.enqueue()
+    with pytest.raises(KeyboardInterrupt):
+        box.run()
+    assert job.status().state == "queued"
+
+
 def test_sys_exit_is_the_jobs_failure(shop: Shop, box: Sandbox) -> None:
     @shop.jobs.task(name="shop.exits")
     def exits() -> None:
@@ -634,6 +670,18 @@ def test_a_worker_that_the_code_under_test_starts_finds_nothing_to_do(shop: Shop
     assert shop.did == [1]
 
 
+async def test_what_such_a_worker_sweeps_is_nothing(shop: Shop, box: Sandbox) -> None:
+    job = await asyncio.to_thread(shop.send.enqueue, 1)
+    idle = parts_of(shop.jobs).link.place.twin().twin()
+    await idle.register(worker := uuid4(), None, {})
+    assert (await idle.claim(worker, 1, None, 10)).jobs == []
+    assert not await idle.wait(None, 0)
+    await asyncio.to_thread(box.advance, "30d")
+    assert await idle.prune(10) == 0
+    assert await idle.reclaim(worker, 10) == []
+    assert (await job.astatus()).state == "succeeded"
+
+
 async def test_a_worker_in_a_lifespan_finds_nothing_to_do(shop: Shop) -> None:
     async with Sandbox(shop.jobs) as box, shop.jobs.worker():
         await shop.asend.aenqueue(1)
@@ -661,3 +709,66 @@ async def test_any_connection_is_taken_from_async_code(shop: Shop) -> None:
         await shop.asend.using(connection=object()).aenqueue(1)
         await shop.jobs.aenqueue_many([shop.asend.bind(2)], connection=object())
         assert len(await box.arun()) == 2
+
+
+def test_a_resource_that_cannot_be_opened_leaves_run_and_its_job_waits(shop: Shop, box: Sandbox) -> None:
+    broken = [True]
+
+    @shop.jobs.resource
+    def disk() -> Iterator[str]:
+        if broken:
+            raise OSError("no disk")
+        yield "disk"
+
+    job = shop.send.enqueue(1)
+    with pytest.raises(ResourceError, match="disk"):
+        box.run()
+    assert (job.status().state, job.status().attempt, shop.did) == ("queued", 0, [])
+    broken.clear()
+    assert states(box.run()) == ["succeeded"]
+
+
+async def test_a_worker_of_the_code_under_test_may_hold_the_same_resources(shop: Shop) -> None:
+    @shop.jobs.resource
+    async def client() -> AsyncIterator[str]:
+        shop.did.append("opens")
+        yield "client"
+        shop.did.append("closes")
+
+    @shop.jobs.task(name="shop.uses")
+    async def uses() -> str:
+        return client()
+
+    async with Sandbox(shop.jobs) as box:
+        async with shop.jobs.worker():
+            job = await uses.aenqueue()
+            await box.arun()
+            assert await job.aresult() == "client"
+        job = await uses.aenqueue()
+        await box.arun()
+        assert await job.aresult() == "client"
+    assert shop.did.count("opens") == shop.did.count("closes")
+    assert shop.did[-1] == "closes"
+
+
+def test_bounds_are_declared_in_every_sandbox_and_in_the_real_store(tmp_path: Path) -> None:
+    shop = Shop(f"sqlite:///{tmp_path}/shop.db")
+    shop.jobs.queue("default", max_size=1)
+
+    def is_bounded() -> None:
+        shop.send.enqueue(1)
+        with pytest.raises(QueueFull):
+            shop.send.enqueue(2)
+
+    with Sandbox(shop.jobs):
+        is_bounded()
+        with Sandbox(shop.jobs):
+            is_bounded()
+        with pytest.raises(QueueFull):
+            shop.send.enqueue(2)
+    with Sandbox(shop.jobs):
+        is_bounded()
+    with shop.jobs:
+        is_bounded()
+        with Sandbox(shop.jobs):
+            is_bounded()

@@ -4,11 +4,14 @@ Nothing here runs. `make check` fails on a suppression that suppresses nothing, 
 test_contract.py strips them all and compares.
 """
 
+from contextvars import ContextVar
 from typing import assert_type
 
-from holdfast import Holdfast, Job, JobStatus, NewJob, Retry, Task
+from holdfast import Holdfast, Job, JobStatus, NewJob, QueueFull, Retry, Task, Unique, UniqueConflict
 
-jobs = Holdfast("memory://")
+tenant: ContextVar[str] = ContextVar("tenant")
+jobs = Holdfast("memory://", carry=[tenant])
+jobs.queue("q", max_size=100, when_full="block", block_timeout="5s")
 
 
 @jobs.task
@@ -31,6 +34,20 @@ async def areport(region: str = "eu") -> None:
     print(region)
 
 
+def by_order(order: int, mail: bool = False) -> str:
+    return f"invoice:{order}"
+
+
+@jobs.task(queue="q", unique=by_order)
+def invoice(order: int, mail: bool = False) -> str:
+    return f"{order} {mail}"
+
+
+@jobs.task(unique=Unique(hold="5m", on_clash="raise"))
+async def report(day: str) -> int:
+    return len(day)
+
+
 async def good() -> None:
     assert_type(await send("a", html=True), str)
     assert_type(resize("a"), int)
@@ -46,6 +63,21 @@ async def good() -> None:
     assert_type(await areport.aenqueue("us"), Job[None])
     mixed = jobs.enqueue_many([opt.bind(1), send.using(delay=5).bind("a")])
     print(mixed[-1].id)
+    assert_type(invoice.using(unique="thumb:42", headers={"trace": "4bf9"}).enqueue(1), Job[str])
+    assert_type(invoice.using(unique=Unique(by_order, until="started")).bind(1, mail=True), NewJob[str])
+    assert_type(await report.using(unique=None).aenqueue("today"), Job[int])
+    assert_type(resize.job("x").status().progress, float | None)
+    assert_type(resize.job("x").status().text, str | None)
+    assert_type(resize.enqueue("a").delete(), None)
+    assert_type(jobs.delete(state="dead", queue="q", dry_run=True), int)
+    assert_type(await jobs.adelete(task="shop.send"), int)
+    try:
+        invoice.enqueue(1)
+    except QueueFull as full:
+        assert_type(full.retry_after, float)
+        jobs.enqueue_many(full.refused)
+    except UniqueConflict as clash:
+        clash.job.cancel()
     either: list[Task[[int], bytes]] = [opt]
     either[0].enqueue(1)
     _loose: Task[..., int] = resize  # Task[[str], int] is refused by pyright: the parameters are invariant
@@ -58,6 +90,14 @@ async def bad() -> None:
     send.using(dely=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     send.using(priority="high")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     send.using(delay=1).bind()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    send.using(headers={"trace": 1})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    send.using(unique=42)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    jobs.task(unique="one key for all")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    Unique(until="done")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    jobs.queue("q", when_full="wait")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    jobs.queue("q", max_siz=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    jobs.delete(quue="q")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Holdfast(carry=["tenant"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     jobs.task(queu="q")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     send.aenqueue("a")  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
     _x: str = resize.enqueue("a").result()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]

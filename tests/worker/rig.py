@@ -214,7 +214,7 @@ class Shop:
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock
         self.jobs = Holdfast("memory://", clock=clock, keep="1h")
-        self.store = Flaky(self.jobs.place)
+        self.store = Flaky(parts_of(self.jobs).link.place)
         self.workers: list[Crew] = []
 
     def task(self, fn: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -224,7 +224,7 @@ class Shop:
         return self.jobs.task(**{"name": fn.__name__} | options)(fn)
 
     def worker(self, **options: Any) -> Crew:
-        tasks = self.jobs.tasks
+        tasks = parts_of(self.jobs).registry.names
         made = Crew(
             lambda: (self.store, tasks),
             clock=options.pop("clock", None) or parts_of(self.jobs).link.clock,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from holdfast import Cancel, ConfigError, CurrentJob, Holdfast, JobFailed, Permanent, Retry, Snooze, Stop, current_job
+from holdfast.app import parts_of
 from holdfast.job import State
 from tests.worker.rig import Shop, soon
 
@@ -32,7 +33,7 @@ class Circle:
         self.jobs = Holdfast("memory://", **options)
         self.seen: list[str] = []
         self.does: Callable[[], Any] = lambda: "done"
-        define = self.jobs.task(name="it", retry=Retry(max_attempts=2, base_delay=0.01))
+        define = self.jobs.task(name="it", retry=Retry(max_attempts=2, base_delay=0))
         if kind == "plain":
 
             def plain() -> Any:
@@ -276,7 +277,7 @@ async def test_a_hook_that_fails_after_the_handler_fails_the_attempt(kind: str) 
 
 @BOTH
 async def test_what_a_hook_raises_before_the_handler_means_what_it_means_in_a_handler(kind: str) -> None:
-    it, raised = Circle(kind), iter([Snooze(0.01), Snooze(0.01), Cancel("closed")])
+    it, raised = Circle(kind), iter([Snooze(0), Snooze(0), Cancel("closed")])
     it.hook("outer")
 
     def hook(job: CurrentJob) -> Iterator[None]:
@@ -477,7 +478,7 @@ async def test_a_header_of_anothers_making_is_a_failure_that_names_the_variable(
     async with it.jobs.worker():
         stranger: Any = other.task(name="it")(lambda: None)
         draft = stranger.using(headers={"tenant": "no json"}).bind().draft
-        await it.jobs.place.enqueue([draft])
+        await parts_of(it.jobs).link.place.enqueue([draft])
         with pytest.raises(JobFailed) as failed:
             await soon(it.jobs.job(draft.id).aresult(), "the job does not end")
     assert failed.value.error.type == "PayloadError"

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from holdfast import ConfigError, Holdfast, Job, JobFailed, Worker
+from holdfast.app import parts_of
 from holdfast.worker import deaths
 from holdfast.worker.channel import Channel
 from holdfast.worker.processes import executor as processes
@@ -82,7 +83,7 @@ async def test_jobs_at_the_same_time_have_a_process_each(worker: Worker) -> None
 
 
 async def test_whatever_ends_a_handler_means_the_same_as_in_a_thread(worker: Worker) -> None:
-    tasks = crew.jobs.tasks
+    tasks = parts_of(crew.jobs).registry.names
     kinds = {
         kind: {name: await tasks[f"{name}.{kind}"].aenqueue() for name in crew.BOTH} for kind in ("thread", "process")
     }

@@ -63,7 +63,7 @@ def _end_if_orphaned(supervisor: int, serving: threading.Event) -> None:
 
 
 async def _serve(app: Holdfast, end: socket.socket, options: dict[str, Any], serving: threading.Event) -> int:
-    place = app.place
+    place = parts_of(app).link.place
     if not place.shared:
         raise ConfigError(
             f"{place.url} lives in one process: `holdfast worker` would see none of its jobs; "
@@ -72,8 +72,8 @@ async def _serve(app: Holdfast, end: socket.socket, options: dict[str, Any], ser
     parts_of(app).registry.load()
     worker = parts_of(app).staffing.supervised(options, UUID(options["supervisor"]), BlackBox(options["box"]))
     facts: dict[str, object] = {
-        "tasks": sorted(app.tasks),
-        "codes": {code_of(task.fn): (name, then(task)) for name, task in app.tasks.items()},
+        "tasks": sorted(parts_of(app).registry.names),
+        "codes": {code_of(task.fn): (name, then(task)) for name, task in parts_of(app).registry.names.items()},
         "pid": os.getpid(),
         "store": place.url,
     }
@@ -97,10 +97,10 @@ def _left(code: int, jobs: str = "all jobs are settled") -> int:
 
 def _resolved(app: Holdfast) -> str:
     """The store's URL as another process must write it, whose working directory may be another."""
-    url = urlsplit(app.url)
+    url = urlsplit(parts_of(app).link.url)
     if url.netloc:
-        return app.url
-    scheme, _, path = app.place.url.partition("://")
+        return parts_of(app).link.url
+    scheme, _, path = parts_of(app).link.place.url.partition("://")
     return f"{scheme}://{quote(path)}" + (f"?{url.query}" if url.query else "")
 
 

@@ -117,8 +117,8 @@ def _died(record: Record) -> Instant:
 
 def _nothing(app: Holdfast, where: Where) -> None:
     if where != Where():
-        raise NothingMatched(f"no dead job in {app.place.url} matches all of this")
-    show.note(f"no dead jobs in {app.place.url}; they would be kept until someone retries or deletes them")
+        raise NothingMatched(f"no dead job in {parts_of(app).link.place.url} matches all of this")
+    show.note(f"no dead jobs in {parts_of(app).link.place.url}; they would be kept until someone retries or deletes them")
 
 
 # --- for people

@@ -84,7 +84,7 @@ def _options(
 
 
 def _task(app: Holdfast, name: str) -> Task[..., Any]:
-    tasks = app.tasks
+    tasks = parts_of(app).registry.names
     if name in tasks:
         return tasks[name]
     if not tasks:
@@ -97,5 +97,5 @@ def _task(app: Holdfast, name: str) -> Task[..., Any]:
 
 
 def _must_last(app: Holdfast) -> None:
-    if not app.place.shared:
-        raise ConfigError(f"{app.place.url} lives in one process: the job would end with this command")
+    if not parts_of(app).link.place.shared:
+        raise ConfigError(f"{parts_of(app).link.place.url} lives in one process: the job would end with this command")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+from holdfast.app import parts_of
 from holdfast.cli import show
 from holdfast.cli.options import operated, url_option
 from holdfast.store import Store
@@ -17,7 +18,7 @@ from holdfast.store import Store
 @url_option
 def migrate(sql: bool, url: str | None) -> None:
     """Bring the store's schema to this version. Doing it twice is harmless."""
-    place = operated(url).place
+    place = parts_of(operated(url)).link.place
     statements = asyncio.run(_migrated(place, dry_run=sql))
     if sql:
         for statement in statements:

@@ -38,9 +38,9 @@ def operated(url: str | None) -> Holdfast:
 
 
 def _shared(app: Holdfast) -> Holdfast:
-    if not app.place.shared:
+    if not parts_of(app).link.place.shared:
         raise ConfigError(
-            f"{app.place.url} lives and ends with the process that has it, and no command can see its jobs; "
+            f"{parts_of(app).link.place.url} lives and ends with the process that has it, and no command can see its jobs; "
             "a store such as sqlite:///jobs.db can be seen"
         )
     return app

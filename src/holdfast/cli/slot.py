@@ -63,9 +63,9 @@ def _loaded(launch: dict[str, Any]) -> Holdfast:
 
 
 def _task(app: Holdfast, name: str, module: str, launch: dict[str, Any]) -> Task[..., Any] | None:
-    if name not in app.tasks and module and module not in sys.modules:
+    if name not in parts_of(app).registry.names and module and module not in sys.modules:
         if module == launch["main"]:
             load_main(module, launch["file"])
         else:
             importlib.import_module(module)
-    return app.tasks.get(name)
+    return parts_of(app).registry.names.get(name)

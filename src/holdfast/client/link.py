@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
@@ -20,6 +19,7 @@ from holdfast.job import Draft, Record
 from holdfast.store import Receipt, Store
 from holdfast.stores import open_store
 from holdfast.worker.batcher import Batcher
+from holdfast.worker.processes.beginning import loading
 
 T = TypeVar("T")
 
@@ -197,10 +197,9 @@ class Link:
 
 def not_while_loading() -> None:
     """ConfigError while a slot process imports the script that its worker was started by."""
-    loading = importing()
-    if loading is not None:
+    if script := loading():
         raise ConfigError(
-            f"{loading} enqueues jobs or starts a worker while it is imported, as a process of its own does for "
+            f"{script} enqueues jobs or starts a worker while it is imported, as a process of its own does for "
             "run_in='process': it would start itself for ever; put that under `if __name__ == \"__main__\":`"
         )
 

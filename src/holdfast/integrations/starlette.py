@@ -1,7 +1,4 @@
-"""Starlette and FastAPI: a full queue as an answer that tells the caller to come back later.
-
-    app.add_exception_handler(QueueFull, queue_full)
-"""
+"""Starlette and FastAPI: a full queue as 503: `exception_handlers={QueueFull: queue_full}`."""
 
 from __future__ import annotations
 

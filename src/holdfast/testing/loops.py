@@ -73,6 +73,17 @@ def loop_here() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+async def awaitable() -> None:
+    """RuntimeError where a blocking call drives this on a running loop, which can run no handler meanwhile."""
+    try:
+        await asyncio.sleep(0)
+    except GeneratorExit:
+        raise RuntimeError(
+            "inline=True: this enqueue() blocks the event loop that the job needs for its async handler or resources: "
+            "use `await ….aenqueue()`"
+        ) from None
+
+
 @contextmanager
 def off_loop() -> Generator[None]:
     """Steps off the running loop, so that a plain function finds none, as in a worker's thread."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.resource import Opening, PlainOpening, Resources
-from holdfast.testing.loops import Loops
+from holdfast.testing.loops import Loops, awaitable
 
 
 class Openings:
@@ -23,6 +23,7 @@ class Openings:
     async def aopen(self) -> None:
         """All, on this loop."""
         if self._on_loop is None:
+            await awaitable()
             self._on_loop = await self._resources.aopen()
 
     async def aclose(self) -> None:

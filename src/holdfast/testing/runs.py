@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import copy
-import functools
 import logging
-import threading
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
 from holdfast.app import Parts
 from holdfast.bridge import run_here
-from holdfast.clock import SECOND, FakeClock, Span
-from holdfast.context import current
-from holdfast.errors import Stop
+from holdfast.clock import FakeClock, Span
 from holdfast.job import Claim, Failed, Note, Outcome, Record, Released, State, Succeeded, Verdict
 from holdfast.policy import decide
 from holdfast.store import Store, Where
 from holdfast.task import Task
-from holdfast.testing.loops import Loops, fresh, loop_here, off_loop
+from holdfast.testing.attempts import Attempts, watched
+from holdfast.testing.loops import Loops
 from holdfast.testing.openings import Openings
 from holdfast.worker.report import tell_failed, tell_of
-from holdfast.worker.runner import Run, begun, run_async, run_plain, timed_out
+from holdfast.worker.runner import Run, begun
 
-MOST = 1000  # attempts at one moment
+MOST = 1000  # attempts of one call of run(), and of one job at one moment
+ENDLESS = 20_000  # attempts at one moment, beyond those of the jobs that were due when it came
 DEPTH = 20  # inline enqueues within each other's jobs
 
 
@@ -37,23 +35,25 @@ class Runs:
         self._parts = parts
         self._store = store
         self._clock = clock
-        self._loops = loops
         self._notes = Notes(store)
         self._under_way: dict[UUID, Run] = {}
         self.openings = Openings(parts.resources, loops)
+        self._attempts = Attempts(loops, self.openings)
 
     async def due(self, limit: int) -> list[Record]:
         """Runs what is due now, until nothing is, at most `limit` attempts; each row as its attempt left it."""
         ran = list[Record]()
         while len(ran) < limit and (record := await self._next()) is not None:
             ran.append(record)
+        if len(ran) == limit >= MOST and await self._more():
+            warnings.warn(f"{limit:,} attempts ran, and more is due: give run() a larger limit", RuntimeWarning, 2)
         return ran
 
     async def walk(self, by: Span) -> list[Record]:
         """Moves the clock on by `by`, from due moment to due moment, and runs what is due at each."""
         end = self._clock.now() + by
         ran = await self._all_due()
-        while (wait := (await self._store.promote(MOST)).next_in) is not None and self._clock.now() + wait <= end:
+        while (wait := await self._promoted()) is not None and self._clock.now() + wait <= end:
             self._clock.advance(wait)
             ran += await self._all_due()
         self._clock.advance(end - self._clock.now())
@@ -63,7 +63,7 @@ class Runs:
         """Runs what is due until none of these is."""
         if len(self._under_way) > DEPTH:
             raise RuntimeError(f"inline=True: {DEPTH} jobs enqueue each other without an end; use box.run() instead")
-        while await self._store.find(Where(ids=ids, states=(State.QUEUED,)), None, 1):
+        while await self._more(ids):
             await self._next()
 
     def asked_to_end(self, id: UUID) -> None:
@@ -72,16 +72,32 @@ class Runs:
             self._under_way[id].stop("cancelled")
 
     async def _all_due(self) -> list[Record]:
-        ran = await self.due(MOST)
-        if len(ran) == MOST and (left := await self._store.find(Where(states=(State.QUEUED,)), None, 1)):
-            raise RuntimeError(
-                f"{MOST} attempts ran at one moment and there is no end: job {left[0].id} of {left[0].task} "
-                "is due again at once; does it snooze or enqueue without a delay?"
-            )
+        """Runs what is due at this moment; RuntimeError if that has no end."""
+        ran, times = list[Record](), Counter[UUID]()
+        await self._promoted()
+        most = ENDLESS + sum(queue.counts.get(State.QUEUED, 0) for queue in (await self._store.stats()).queues)
+        while (record := await self._next()) is not None:
+            ran.append(record)
+            times[record.id] += 1
+            if times[record.id] > MOST or len(ran) > most:
+                raise RuntimeError(
+                    f"{len(ran):,} attempts ran at one moment and there is no end, the last of job {record.id} of "
+                    f"{record.task}; do jobs snooze, retry or enqueue each other without a delay?"
+                )
         return ran
 
+    async def _promoted(self) -> Span | None:
+        """Makes due what is due; how long until the next job is."""
+        while (promoted := await self._store.promote(MOST)).next_in == 0:
+            pass
+        return promoted.next_in
+
+    async def _more(self, ids: Sequence[UUID] | None = None) -> bool:
+        """Whether any of these is due, or any job at all."""
+        return bool(await self._store.find(Where(ids=ids, states=(State.QUEUED,)), None, 1))
+
     async def _next(self) -> Record | None:
-        await self._store.promote(MOST)
+        await self._promoted()
         claim = await self._claimed()
         if claim is None:
             return None
@@ -104,46 +120,17 @@ class Runs:
     # --- one attempt
 
     async def _attempt(self, claim: Claim, task: Task[..., Any]) -> None:
-        watched, escaped = _watched(task)
-        run = begun(claim, watched, None, time.monotonic(), None, notes=self._notes, around=self._parts.around or None)
+        watching, escaped = watched(task)
+        run = begun(claim, watching, None, time.monotonic(), None, notes=self._notes, around=self._parts.around or None)
         self._under_way[claim.id] = run
         verdict: Verdict | None = Released("interrupted")
         try:
-            verdict = await self._carried_out(run)
+            verdict = await self._attempts.carried_out(run)
         finally:
             del self._under_way[claim.id]
             await self._settle(claim, verdict)
         if escaped:
             raise escaped[0]
-
-    async def _carried_out(self, run: Run) -> Verdict | None:
-        here = loop_here()
-        if run.task.is_async:
-            return self._loops.run(lambda: self._on_loop(run)) if here is None else await self._on_loop(run)
-        if self._loops.at_home:
-            await self.openings.aopen()
-        with off_loop():
-            self.openings.open()
-            return _plain(run)
-
-    async def _on_loop(self, run: Run) -> Verdict | None:
-        await _awaitable()
-        if self._loops.at_home:
-            await self.openings.aopen()
-        loop = asyncio.get_running_loop()
-        ended: list[Verdict | None] = []
-        run.handle = handle = loop.create_task(_alone(run, ended), context=fresh())
-        if run.claim.terms.timeout is not None:
-            run.timer = loop.call_later(run.claim.terms.timeout / SECOND, timed_out, run)
-        try:
-            await asyncio.wait({handle})
-        except asyncio.CancelledError:  # the test gives up, or Ctrl-C
-            run.stop("shutdown")
-            await asyncio.wait({handle})
-            raise
-        finally:
-            run.settled()
-        return ended[0]
 
     async def _settle(self, claim: Claim, verdict: Verdict | None) -> None:
         if verdict is None:
@@ -167,74 +154,6 @@ class Notes:
 
     async def asave(self, note: Note) -> bool:
         return (await self._store.note([note]))[0]
-
-
-async def _awaitable() -> None:
-    """RuntimeError where a blocking call drives this on a running loop, which can run no handler meanwhile."""
-    try:
-        await asyncio.sleep(0)
-    except GeneratorExit:
-        raise RuntimeError(
-            "inline=True: this enqueue() blocks the event loop that the job's async handler would run on: "
-            "use `await ….aenqueue()`"
-        ) from None
-
-
-async def _alone(run: Run, ended: list[Verdict | None]) -> None:
-    current.set(run.job)
-    ended.append(await run_async(run))
-
-
-def _plain(run: Run) -> Verdict | None:
-    """Runs it in this thread; a timer flags it when its time is over, as a worker does."""
-    timeout = run.claim.terms.timeout
-    if timeout is None:
-        return fresh().run(run_plain, run)
-    timer = threading.Timer(timeout / SECOND, timed_out, [run])
-    timer.daemon = True
-    timer.start()
-    try:
-        return fresh().run(run_plain, run)
-    finally:
-        timer.cancel()
-        timer.join()
-
-
-def _watched(task: Task[..., Any]) -> tuple[Task[..., Any], list[BaseException]]:
-    """The task, and what leaves its handler that is the test's and not the job's: Ctrl-C, pytest.fail()."""
-    escaped = list[BaseException]()
-
-    def note(error: BaseException) -> None:
-        if not isinstance(error, (Exception, Stop, asyncio.CancelledError, SystemExit)):
-            escaped.append(error)
-
-    twin = copy.copy(task)
-    twin.fn = _noting_async(task.fn, note) if task.is_async else _noting(task.fn, note)
-    return twin, escaped
-
-
-def _noting(fn: Callable[..., Any], note: Callable[[BaseException], None]) -> Callable[..., Any]:
-    @functools.wraps(fn)
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return fn(*args, **kwargs)
-        except BaseException as error:
-            note(error)
-            raise
-
-    return watched
-
-
-def _noting_async(fn: Callable[..., Any], note: Callable[[BaseException], None]) -> Callable[..., Any]:
-    @functools.wraps(fn)
-    async def watched(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return await fn(*args, **kwargs)
-        except BaseException as error:
-            note(error)
-            raise
-
-    return watched
 
 
 def _tell(claim: Claim, verdict: Verdict, outcome: Outcome) -> None:

@@ -111,7 +111,8 @@ class Sandbox:
     # --- running
 
     def run(self, limit: int = MOST) -> list[JobStatus[Any]]:
-        """Runs what is due now, and what that enqueues, until nothing is due; at most `limit` attempts.
+        """Runs what is due now, and what that enqueues, until nothing is due; at most `limit` attempts, and if that is
+        1000 or more and more is due, a RuntimeWarning says so.
 
         Returns one status for each attempt, in order, as the attempt left its job. Raises what is the test's own, such
         as KeyboardInterrupt or pytest.fail() in a handler; errors are the job's.

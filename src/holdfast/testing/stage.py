@@ -1,4 +1,4 @@
-"""The store of a sandbox, as the app sees it: in memory, takes any connection, and never makes anybody wait."""
+"""The store of a sandbox, as the app sees it: in memory; it takes any connection, and its workers find nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from holdfast.job import Draft
-from holdfast.store import Cancelling, Claims, Promoted, Receipt, Store
+from holdfast.store import Cancelling, Claims, Receipt, Store
 
 Stored = Callable[[Sequence[UUID]], Awaitable[None]]
 
@@ -28,7 +28,7 @@ class Stage:
 
     async def enqueue(self, jobs: Sequence[Draft], connection: object = None, *more: object) -> Sequence[Receipt]:
         del connection, more  # recorded at once, whatever becomes of its transaction
-        receipts = [_without_waiting(receipt) for receipt in await self._store.enqueue(jobs)]
+        receipts = await self._store.enqueue(jobs)
         created = [receipt.id for receipt in receipts if receipt.created]
         if created and self.stored is not None:
             await self.stored(created)
@@ -66,18 +66,8 @@ class Idle:
         await asyncio.sleep(timeout)
         return False
 
-    async def promote(self, _: int) -> Promoted:
-        return Promoted(0, None)
-
     async def reclaim(self, *_: object) -> Sequence[object]:
         return []
 
     async def prune(self, _: int) -> int:
         return 0
-
-
-def _without_waiting(receipt: Receipt) -> Receipt:
-    """A producer that waits for a place would wait for ever: nothing runs by itself."""
-    if receipt.room is None or receipt.room.when_full != "block":
-        return receipt
-    return receipt._replace(room=receipt.room._replace(when_full="reject"))

@@ -161,9 +161,13 @@ class Notes:
         if not self._pages:
             self.written.poke()
             await self._arrived.wait(IDLE)
-            if not self._due:
-                await self._hurry.wait(EVERY)
-            return 0
+        if self._pages and not self._due:
+            await self._hurry.wait(EVERY)
+        if self._pages:
+            await self._write_all()
+        return 0
+
+    async def _write_all(self) -> None:
         with self._lock:
             taken, self._pages = self._pages, {}
         self._due, self._writing = False, True
@@ -171,9 +175,6 @@ class Notes:
             await self._write(taken)
         finally:
             self._writing = False
-        if self._pages and not self._due:
-            await self._hurry.wait(EVERY)
-        return 0
 
     async def _write(self, taken: dict[Word, Page]) -> None:
         words = list(taken)

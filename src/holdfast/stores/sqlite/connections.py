@@ -172,6 +172,8 @@ def _refuse(name: str, connection: object, path: str) -> NoReturn:
             "two copies of SQLite in one process undo each other's file locks, so the whole program must use "
             'one: sys.modules["sqlite3"] = pysqlite3 before anything else is imported'
         )
+    if _name(connection).startswith("aiosqlite."):
+        why = f"aiosqlite runs no code of others in its thread; use it through SQLAlchemy: {why}"
     raise ConfigError(f"connection={name}: {why}")
 
 

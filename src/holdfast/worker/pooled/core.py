@@ -337,9 +337,9 @@ class Core:
         return total
 
     def running(self) -> tuple[int, int]:
-        """How many jobs run, and how many of these were given up (see `settle.overdue`)."""
+        """How many jobs run, and how many more were given up while their code goes on (see `settle.overdue`)."""
         runs = [*self.threads.runs(), *self.tasks.runs()]
-        return len(runs), sum(run.job.done for run in runs)
+        return sum(not run.job.done for run in runs), sum(run.given_up for run in runs)
 
     # --- being over
 

@@ -26,7 +26,7 @@ _making = threading.Lock()
 class Inside(CurrentJob):
     """The attempt under way. Most functions never look at their job, so the CurrentJob is made at the first look."""
 
-    __slots__ = ("began", "end", "handle", "job", "look_at", "only", "task_", "why")
+    __slots__ = ("began", "end", "given_up", "handle", "job", "look_at", "only", "task_", "why")
 
     def __init__(self, job: PoolJob[Any], began: float) -> None:
         # Not CurrentJob's own: that costs as much as the rest of a job. `__getattr__` makes up for it.
@@ -35,6 +35,7 @@ class Inside(CurrentJob):
         self.why: StopReason | None = None
         self.handle: asyncio.Task[None] | None = None  # of an async function, once it has begun
         self.task_: asyncio.Task[None] | None = None
+        self.given_up = False  # its job has failed, and its code goes on
         self.only: deque[None] | None = None  # whoever takes it out says how the attempt ended
 
     def __getattr__(self, name: str) -> Any:

@@ -17,7 +17,6 @@ from holdfast.policy import decide, failure, verdict_of
 from holdfast.worker.pooled.inside import POOL, Inside
 from holdfast.worker.pooled.kinds import PROCESS
 from holdfast.worker.report import tell_failed, tell_of
-from holdfast.worker.runner import GRACE
 
 if TYPE_CHECKING:
     from holdfast.worker.pooled.core import Core
@@ -91,6 +90,7 @@ def overdue(core: Core, run: Inside) -> None:
     """A plain function goes on although its time and a grace are over: its job has failed, and waits for it no more."""
     if not _first(run):
         return
+    run.given_up = True
     error = TimeoutError(f"{_overran(run)}, {STAYS}")
     claim = claim_of(run)
     outcome = decide(claim, Failed(failure(error), final=True))

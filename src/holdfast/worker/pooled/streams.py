@@ -64,8 +64,9 @@ class Stream:
         arrivals = _Arrivals()
         try:
             while self._more or self._ahead:
-                if self._more and not self._ahead and not self._core.take_place():
-                    await self._entry.await_(None)
+                if self._more and not self._ahead:
+                    if not self._core.take_place():
+                        await self._entry.await_(None)
                     self._put(arrivals.add)
                 self._pull(lambda: bool(arrivals), arrivals.add)
                 if self._ahead:
@@ -134,7 +135,7 @@ class _Arrivals:
             self._waiter.set_result(None)
 
     async def next(self) -> PoolJob[Any]:
-        if not self._jobs:
+        while not self._jobs:  # a ring may come late, for what was taken already
             self._waiter = self._loop.create_future()
             try:
                 if not self._jobs:

@@ -40,7 +40,7 @@ class Tasks:
         self._thread_id = 0  # of the thread that the loop runs in
         self._thread: threading.Thread | None = None  # with a loop of our own
         self._running: set[Inside] = set()
-        self._ended = False
+        self._ended = self._tidying = False
         self.left: deque[threading.Thread] = deque(maxlen=1)
         self.tally = Tally()
 
@@ -180,7 +180,7 @@ class Tasks:
             self._end_if_idle()
 
     def _end_if_idle(self) -> None:
-        if self._running or self._inbox:
+        if self._running or self._inbox or self._tidying:
             return
         if self._thread is not None and self._loop is not None:
             self._loop.stop()
@@ -198,6 +198,7 @@ class Tasks:
         try:
             while not self._ended or self._running or self._inbox:  # a function may stop the loop that it runs on
                 loop.run_forever()
+            self._tidying = True
             with suppress(Exception):
                 loop.run_until_complete(_tidy())
         finally:

@@ -47,7 +47,7 @@ class Pad:
 
     def end(self) -> Note | None:
         """The attempt has ended: what it said and was not sent yet."""
-        with self._lock:
+        with self._sending, self._lock:
             word, self._word = self._word, None
             page, self._page = self._page, None
         return None if word is None or page is None else page.note(word, time.monotonic())
@@ -117,11 +117,16 @@ class Pad:
                 self._say_save(*save)
 
     def _say_page(self) -> None:
-        with self._sending, self._lock:
-            page, self._page = self._page, None
-            if page is not None and self._word is not None:
-                note = page.note(self._word, time.monotonic())
-                self._say(to_json({"word": "note", "number": self._number, "note": note}))
+        with self._sending:
+            with self._lock:
+                word, page, self._page = self._word, self._page, None
+            if word is None or page is None:
+                return
+            note = page.note(word, time.monotonic())
+            if not self._say(to_json({"word": "note", "number": self._number, "note": note})):
+                with self._lock:  # it goes with the verdict, by another way
+                    self._page = self._page or Page()
+                    self._page.put_back(page)
 
     def _say_save(self, number: int, key: int, note: Note) -> None:
         with self._sending:

@@ -1,0 +1,246 @@
+"""run_in="process": pickles, errors, timeouts and deaths."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast import JobCancelled, JobFailed, Pool, Retry, State, current_job
+from holdfast.errors import PayloadError
+from tests.pool.rig import PATIENCE, until
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes of their own need POSIX")
+
+
+@dataclass
+class Point:
+    x: int
+    y: int
+
+
+class Fussy(Exception):  # noqa: N818
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__("fussy")
+        self.both = one, two
+
+
+def mirrored(point: Point, *, factor: int = 1) -> Point:
+    return Point(point.y * factor, point.x * factor)
+
+
+async def amirrored(point: Point) -> Point:
+    return mirrored(point)
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def about() -> tuple[str, int, str, str]:
+    job = current_job()
+    job.check()
+    job.progress(0.5)
+    return str(job.id), job.attempt, job.task, job.queue
+
+
+def fail() -> None:
+    raise KeyError("no such key")
+
+
+def fail_fussily() -> None:
+    raise Fussy(1, 2)
+
+
+def die(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def leave() -> None:
+    os._exit(7)
+
+
+def unpicklable() -> Any:
+    return threading.Lock()
+
+
+def spin(path: str) -> None:
+    Path(path).write_text(str(os.getpid()))
+    while True:
+        pass
+
+
+def stubborn(path: str) -> None:
+    Path(path).write_text(str(os.getpid()))
+    while True:
+        try:
+            time.sleep(1)
+        except BaseException:  # noqa: BLE001, S110
+            pass
+
+
+def with_a_child(path: str) -> None:
+    child = subprocess.Popen(["sleep", "1000"])
+    Path(path).write_text(str(child.pid))
+    child.wait()
+
+
+def lives(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_any_object_goes_there_and_back() -> None:
+    with Pool(2, run_in="process") as pool:
+        assert pool.submit(mirrored, Point(1, 2), factor=2).result(PATIENCE) == Point(4, 2)
+        assert pool.submit(amirrored, Point(1, 2)).result(PATIENCE) == Point(2, 1)
+        assert list(pool.map(abs, range(-5, 5))) == [5, 4, 3, 2, 1, 0, 1, 2, 3, 4]
+
+
+def test_it_is_another_process_and_kept_for_the_next_job() -> None:
+    with Pool(1) as pool:
+        there = pool.using(run_in="process")
+        first, second = there.submit(pid).result(PATIENCE), there.submit(pid).result(PATIENCE)
+        assert pool.submit(pid).result(PATIENCE) == os.getpid()
+    assert first == second != os.getpid()
+    assert not lives(first)
+
+
+def test_current_job_works_there() -> None:
+    with Pool(1, run_in="process") as pool:
+        job = pool.submit(about)
+        assert job.result(PATIENCE)[:2] == (str(job.id), 1)
+
+
+def test_what_it_raises_is_raised_here_with_its_traceback() -> None:
+    with Pool(1, run_in="process") as pool:
+        error = pool.submit(fail).exception(PATIENCE)
+    assert isinstance(error, KeyError)
+    assert 'raise KeyError("no such key")' in str(error.__cause__)
+
+
+def test_an_error_that_cannot_be_pickled_is_told_by_its_text() -> None:
+    with Pool(1, run_in="process") as pool:
+        error = pool.submit(fail_fussily).exception(PATIENCE)
+    assert isinstance(error, JobFailed)
+    assert (error.error.type, error.error.message) == ("Fussy", "fussy")
+    assert "raise Fussy(1, 2)" in error.error.traceback
+
+
+def test_what_cannot_be_pickled_is_named() -> None:
+    lock = threading.Lock()
+    cases: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
+        ((lambda: 1,), {}, r"^fn=.*<lambda> cannot be pickled, as run_in='process' needs"),
+        ((mirrored, Point(1, 2), lock), {}, r"^argument 1 of .*mirrored \(a lock\) cannot be pickled"),
+        ((mirrored, Point(1, 2)), {"factor": lock}, r"^argument factor= of .*mirrored \(a lock\) cannot be pickled"),
+        ((unpicklable,), {}, r"^the result of .*unpicklable \(a lock\) cannot be pickled"),
+    ]
+    with Pool(1, run_in="process", retry=Retry(max_attempts=3, base_delay=0)) as pool:
+        for args, kwargs, text in cases:
+            with pytest.raises(PayloadError, match=text):
+                pool.submit(*args, **kwargs).result(PATIENCE)
+        assert pool.stats().retried == 0
+        assert pool.submit(abs, -1).result(PATIENCE) == 1
+
+
+def test_a_death_is_a_failure_that_names_the_signal() -> None:
+    with Pool(1, run_in="process") as pool:
+        with pytest.raises(JobFailed, match=r"its process \(pid \d+\) ended: killed by signal 11 \(SIGSEGV\)"):
+            pool.submit(die, signal.SIGSEGV).result(PATIENCE)
+        with pytest.raises(JobFailed, match="exit code 7"):
+            pool.submit(leave).result(PATIENCE)
+        assert pool.submit(abs, -1).result(PATIENCE) == 1
+        assert (pool.stats().failed, pool.stats().succeeded) == (2, 1)
+
+
+def test_a_death_is_retried_as_any_failure() -> None:
+    with Pool(1, run_in="process", retry=Retry(max_attempts=2, base_delay=0)) as pool:
+        with pytest.raises(JobFailed, match="SIGKILL"):
+            pool.submit(die, signal.SIGKILL).result(PATIENCE)
+        assert pool.stats().retried == 1
+
+
+@pytest.mark.parametrize("fn", [spin, stubborn, with_a_child])
+def test_a_timeout_ends_the_process(fn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.worker.processes.caller.GRACE", 0.2)
+    note = tmp_path / "pid"
+    with Pool(1, run_in="process") as pool:
+        pool.submit(abs, 1).result(PATIENCE)
+        with pytest.raises(TimeoutError, match="ran longer than its timeout of 400 ms"):
+            pool.using(timeout=0.4).submit(fn, str(note)).result(PATIENCE)
+        until(lambda: not lives(int(note.read_text())), "it has ended")
+        assert pool.submit(abs, -1).result(PATIENCE) == 1
+
+
+def test_the_start_of_the_process_is_not_the_jobs_time() -> None:
+    with Pool(1, run_in="process", timeout=0.05) as pool:
+        assert pool.submit(abs, -1).result(PATIENCE) == 1
+
+
+@pytest.mark.parametrize("fn", [spin, stubborn])
+def test_a_cancel_ends_the_process(fn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.worker.processes.caller.GRACE", 0.2)
+    note = tmp_path / "pid"
+    with Pool(1, run_in="process") as pool:
+        job = pool.submit(fn, str(note))
+        until(lambda: note.exists() and note.read_text() != "", "it runs")
+        assert job.cancel()
+        with pytest.raises(JobCancelled):
+            job.result(PATIENCE)
+        assert job.state == State.CANCELLED
+        until(lambda: not lives(int(note.read_text())), "it has ended")
+
+
+def test_leaving_by_an_exception_ends_them(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    with pytest.raises(LookupError), Pool(1, run_in="process") as pool:  # noqa: PT012
+        pool.submit(spin, str(note))
+        until(lambda: note.exists() and note.read_text() != "", "it runs")
+        raise LookupError
+    assert not lives(int(note.read_text()))
+
+
+def test_a_script_finds_its_own_functions_and_classes(tmp_path: Path) -> None:
+    script = tmp_path / "shop.py"
+    script.write_text(
+        """
+from holdfast import Pool
+
+class Order:
+    def __init__(self, number): self.number = number
+
+def work(order): return Order(order.number + 1)
+
+if __name__ == "__main__":
+    with Pool(1, run_in="process") as pool:
+        done = pool.submit(work, Order(1)).result(30)
+        print(type(done) is Order, done.number)
+"""
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.stdout == "True 2\n", done.stderr
+
+
+def test_a_script_without_a_main_guard_is_told(tmp_path: Path) -> None:
+    script = tmp_path / "shop.py"
+    script.write_text(
+        """
+from holdfast import Pool
+
+def work(): return 1
+
+with Pool(1, run_in="process") as pool:
+    print(pool.submit(work).exception(30))
+"""
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert "if __name__ == '__main__':" in done.stdout + done.stderr
+    assert done.returncode == 0
