@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.measure import cpu_seconds, family, percentile, rss_mib, say, until, worker
+from bench.bounds import bounds
+from bench.measure import cpu_seconds, drained, family, percentile, rss_mib, say, until, worker
 from bench.recovery import recovery
 from bench.scheduled import scheduled
 
@@ -67,29 +68,10 @@ def enqueue(folder: Path) -> None:
 def drain(folder: Path) -> None:
     """Jobs that wait already, drained by one worker process; from the first start to the last recorded end."""
     for durability, aim in (("full", "[>= 20,000/s]"), ("normal", "")):
-        path = folder / f"drain-{durability}.db"
-        url = f"sqlite:///{path}?durability={durability}"
-        os.environ["HOLDFAST_URL"] = url
-        _fill(url)
-        with worker(url, folder, "--concurrency", "100") as process, sqlite3.connect(path) as reader:
-            until(lambda: not _unfinished(reader), "drain", every=0.2)
-            used = sum(cpu_seconds(pid) for pid in family(process.pid))
-        first, last = reader.execute("SELECT min(started_at), max(finished_at) FROM holdfast_jobs").fetchone()
-        seconds = (last - first) / 1000
-        say(f"drain, 1 process, {durability.upper()}, {JOBS:,} no-op jobs", f"{JOBS / seconds:,.0f}/s", aim)
-        say("  of it CPU, supervisor and worker", f"{used / JOBS * 1e6:.0f} us/job")
-
-
-def _fill(url: str) -> None:
-    code = f"from bench.app import jobs, noop\nwith jobs: jobs.enqueue_many(noop.bind(n) for n in range({JOBS}))"
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "HOLDFAST_URL": url})
-
-
-def _unfinished(reader: sqlite3.Connection) -> bool:
-    """Looked up in the partial indexes: counting rows would cost what is being measured."""
-    queued = reader.execute("SELECT 1 FROM holdfast_jobs WHERE state = 'queued' AND queue = 'default' LIMIT 1")
-    running = reader.execute("SELECT 1 FROM holdfast_jobs WHERE state = 'running' LIMIT 1")
-    return bool(queued.fetchone() or running.fetchone())
+        used: list[float] = []
+        rate = drained(f"sqlite:///{folder}/drain-{durability}.db?durability={durability}", folder, JOBS, used)
+        say(f"drain, 1 process, {durability.upper()}, {JOBS:,} no-op jobs", f"{rate:,.0f}/s", aim)
+        say("  of it CPU, supervisor and worker", f"{sum(used) / JOBS * 1e6:.0f} us/job")
 
 
 def latency(folder: Path) -> None:
@@ -155,6 +137,7 @@ PARTS: dict[str, Callable[[Path], None]] = {
     "imports": imports,
     "enqueue": enqueue,
     "drain": drain,
+    "bounds": bounds,
     "latency": latency,
     "slots": slots,
     "scheduled": scheduled,

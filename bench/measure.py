@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -30,6 +31,32 @@ def worker(url: str, folder: Path, *options: str, **environment: str) -> Iterato
         finally:
             process.terminate()
             process.wait(30)
+
+
+def drained(url: str, folder: Path, jobs: int, used: list[float] | None = None) -> float:
+    """Jobs per second of one worker process on so many that wait already, in a SQLite file of their own.
+
+    `used` gets the CPU seconds of its processes.
+    """
+    fill = f"from bench.app import jobs, noop\nwith jobs: jobs.enqueue_many(noop.bind(n) for n in range({jobs}))"
+    subprocess.run([sys.executable, "-c", fill], check=True, env={**os.environ, "HOLDFAST_URL": url})
+    path = url.removeprefix("sqlite:///").partition("?")[0]
+    with (
+        worker(url, folder, "--concurrency", "100") as process,
+        contextlib.closing(sqlite3.connect(path)) as reader,
+    ):
+        until(lambda: not _unfinished(reader), "drain", every=0.2)
+        if used is not None:
+            used += [cpu_seconds(pid) for pid in family(process.pid)]
+        first, last = reader.execute("SELECT min(started_at), max(finished_at) FROM holdfast_jobs").fetchone()
+    return jobs / ((last - first) / 1000)
+
+
+def _unfinished(reader: sqlite3.Connection) -> bool:
+    """Looked up in the partial indexes: counting rows would cost what is being measured."""
+    queued = reader.execute("SELECT 1 FROM holdfast_jobs WHERE state = 'queued' AND queue = 'default' LIMIT 1")
+    running = reader.execute("SELECT 1 FROM holdfast_jobs WHERE state = 'running' LIMIT 1")
+    return bool(queued.fetchone() or running.fetchone())
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 120, every: float = 0.02) -> None:

@@ -8,11 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import (
-    ConfigError,
-    Holdfast,
-    StoreError,
-)
+from holdfast import ConfigError, Holdfast, Job, StoreError
 from holdfast.app import parts_of
 
 PATIENCE = 30
@@ -163,3 +159,25 @@ def test_a_shared_store_without_a_worker_does_not_warn(tmp_path: Path, caplog: p
     with caplog.at_level(logging.WARNING, "holdfast"), jobs:
         task.enqueue()
     assert "lonely" not in events(caplog)
+
+
+# --- what users see of it
+
+ONCE = {"around", "close", "configure", "find", "job", "queue", "resource", "stand_in", "task", "worker"}
+TWICE = {"cancel", "delete", "enqueue_many", "retry"}
+
+
+def seen(it: object) -> set[str]:
+    return {name for name in dir(it) if not name.startswith("_")}
+
+
+def twins(names: set[str]) -> set[str]:
+    return names | {f"a{name}" for name in names}
+
+
+def test_an_app_its_tasks_and_handles_show_what_users_call_and_nothing_else() -> None:
+    app = Holdfast("memory://")
+    assert seen(app) == ONCE | {"afind"} | twins(TWICE)
+    facts = {"name", "queue", "aliases", "fn", "in_process", "is_async", "plan", "retry", "signature"}  # for workers
+    assert seen(app.task(name="shop.send")(lambda: None)) == facts | {"bind", "job", "using"} | twins({"enqueue"})
+    assert seen(Job) == {"id", "created"} | twins({"status", "result", "cancel", "retry", "delete"})

@@ -216,6 +216,8 @@ def test_what_a_default_factory_made_is_kept() -> None:
 def test_a_patch_says_in_the_handler_what_was_set() -> None:
     assert there_and_back(Patch, Patch(name=None)).model_dump(exclude_unset=True) == {"name": None}
     assert there_and_back(list[Patch], [Patch(), Patch(email="a")])[0].model_fields_set == set()
+    beside_a_factory = there_and_back(tuple[Order, Patch], (Order(), Patch(name=None)))
+    assert beside_a_factory[1].model_fields_set == {"name"}
 
 
 def test_a_result_without_an_annotation_has_every_field() -> None:

@@ -4,7 +4,10 @@ import csv
 import io
 import json
 import re
+import signal
 import smtplib
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Generator
 from datetime import date
@@ -23,7 +26,7 @@ from examples.invoices.audit import Findings, audit, read_csv, read_log
 from examples.invoices.evening import COUNT, orders_of_the_evening
 from examples.invoices.invoice import render
 from examples.invoices.orders import Line, Order, read_orders
-from examples.invoices.processes import Crew, address, listening
+from examples.invoices.processes import ROOT, Crew, address, listening
 
 REFUSED = frozenset({make_orders.REFUSED})
 
@@ -359,6 +362,24 @@ def test_a_full_queue_of_mails_is_told_and_nothing_is_paid(tmp_path: Path) -> No
         assert (page.status_code, int(page.headers["Retry-After"]) >= 1) == (503, True)
         assert "Please try again in" in page.text
         assert client.get("/status").json() == {"orders": 2, "paid": 1, "waiting": 1, "dead": 0}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(180)
+def test_after_the_day_the_shop_stays_open_until_ctrl_c() -> None:
+    command = [sys.executable, "-m", "examples.invoices.demo", "--serve"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout
+        lines = iter(demo.stdout.readline, "")
+        opened = next((line for line in lines if "stays open" in line), "the demo ended by itself")
+        found = re.search(r"http://127\.0\.0\.1:\d+", opened)
+        assert found, opened
+        page = httpx.get(found[0]).text
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(30) == 0
+    assert page.count(">Pay</button>") == COUNT
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(found[0])
 
 
 def test_the_orders_of_the_evening_are_unpaid_and_new() -> None:

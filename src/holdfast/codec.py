@@ -76,7 +76,7 @@ class Signature:
         try:
             self._refuse_changed(payload, args, kwargs)
         except PayloadError:
-            raise
+            whole = self._payload(_ENCODER, args, kwargs)
             if whole == payload:
                 raise
             self._refuse_changed(whole, args, kwargs)  # a model's default may be what tells it from others in a union

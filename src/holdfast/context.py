@@ -74,14 +74,13 @@ class CurrentJob:
         "task",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # one per attempt: keywords cost a tenth of a microsecond
         self,
         id: UUID,  # the public name of the attribute
         task: str,
         queue: str,
         attempt: int,
         fence: int,
-        *,
         deadline: float | None = None,
         held: Callable[[], bool] | None = None,
         headers: str = "",

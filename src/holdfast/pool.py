@@ -107,10 +107,10 @@ class Pool:
     def using(self, **options: Unpack[PoolOptions]) -> Self:
         """The same pool, with other options for the jobs that are submitted through what this returns."""
         face = object.__new__(type(self))
-        face._core = self._core  # noqa: SLF001  # another face of the same pool
-        face._entry = self._entry  # noqa: SLF001
-        face._anchor = self._anchor  # noqa: SLF001
-        face._plan = _changed(self._core, self._plan, options, "using")  # noqa: SLF001
+        face._core = self._core  # another face of the same pool
+        face._entry = self._entry
+        face._anchor = self._anchor
+        face._plan = _changed(self._core, self._plan, options, "using")
         return face
 
     # --- jobs
@@ -257,7 +257,7 @@ class Pool:
         finally:
             if kind is not None:
                 _drop(self._core)
-                _told_stuck(self._core, gone=self._core.wait(lambda: self._core.gone, LEAVE))
+                _told_stuck(self._core, gone=self._core.wait(self._core.is_gone, LEAVE))
 
     async def __aenter__(self) -> Self:
         self._enter()
@@ -279,7 +279,7 @@ class Pool:
         finally:
             if kind is not None:
                 _drop(self._core)
-                _told_stuck(self._core, gone=await self._core.await_(lambda: self._core.gone, LEAVE))
+                _told_stuck(self._core, gone=await self._core.await_(self._core.is_gone, LEAVE))
 
     def _enter(self) -> None:
         if self._core.closed:
@@ -361,13 +361,12 @@ def _told_stuck(core: Core, *, gone: bool) -> None:
 
 def _leave_at_exit() -> None:
     """A pool that nobody stopped does not keep the interpreter: what it still had is told."""
-    left = [core for core in list(cores) if not core.gone and core.used]
+    left = [core for core in list(cores) if core.used]
     for core in left:
         _drop(core)
     end = time.monotonic() + GRACE
     for core in left:
-        _told_stuck(core, gone=core.wait(lambda core=core: core.gone, end - time.monotonic()))
+        _told_stuck(core, gone=core.wait(core.is_gone, end - time.monotonic()))
 
 
 atexit.register(_leave_at_exit)
-

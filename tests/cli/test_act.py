@@ -200,6 +200,17 @@ def test_a_retry_whose_key_is_taken_is_left_and_names_the_holder(
     assert shop.record(made[0].id).state == "cancelled"
 
 
+def test_a_retry_for_which_there_is_no_place_is_left(run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    made = shop.send.enqueue(1)
+    made.cancel()
+    shop.send.enqueue(2)
+    run("queues", "set", "mail", "--max-size", "1", "--when-full", "drop_oldest")
+    assert "left as it is: " in refused_by("retry", str(made.id))
+    assert shop.record(made.id).state == "cancelled"
+    assert len(shop.states()) == 2
+
+
 def refused_by(*arguments: str) -> str:
     """What is said on stderr by a command that changed nothing."""
     result = CliRunner().invoke(shell, arguments)

@@ -68,6 +68,17 @@ def test_people_get_a_table_and_the_next_commands(
     ]
 
 
+@pytest.mark.usefixtures("graves")
+def test_of_very_many_kinds_people_see_the_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead, "SHOWN", 1)
+    assert len(run("dead").stdout.splitlines()) == 3
+    monkeypatch.setattr(show, "on_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "110")
+    lines = run("dead").stdout.splitlines()
+    assert "KeyError" not in "".join(lines)
+    assert lines[2] == "… and 2 more kinds: holdfast dead --json has all"
+
+
 def test_what_it_says_to_run_runs(run: Run, shop: Shop, graves: dict[str, list[UUID]]) -> None:
     groups = [json.loads(line) for line in run("dead", "--queue", "mail", "--json").stdout.splitlines()]
     assert [group["count"] for group in groups] == [3, 2, 1]

@@ -4,15 +4,12 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from holdfast import (
-    ConfigError,
-    Holdfast,
-)
-
-PATIENCE = 30
+from holdfast import ConfigError, Holdfast
+from holdfast.app import parts_of
 
 
 def program(text: str, *arguments: str, cwd: Path | None = None) -> str:
@@ -42,6 +39,7 @@ def test_modules_are_imported_by_workers_packages_with_all_that_is_in_them(tmp_p
     (shop / "mail" / "deep" / "er.py").write_text(task.format("three"), "utf-8")
     (shop / "reports.py").write_text(task.format("four"), "utf-8")
     (shop / "unasked.py").write_text(task.format("five"), "utf-8")
+    (shop / "mail" / "__main__.py").write_text("raise SystemExit('the program runs')\n", "utf-8")
     out = program(
         """
         import sys
@@ -64,3 +62,30 @@ def test_a_module_that_cannot_be_imported_is_named() -> None:
     jobs = Holdfast("memory://", modules=["no_such_module_of_ours"])
     with pytest.raises(ConfigError, match=r"modules: 'no_such_module_of_ours' cannot be imported"), jobs.worker():
         pass
+
+
+@pytest.mark.parametrize("name", ["shop mail", "", ".mail", "shop.", "shop/mail.py", 5, None])
+def test_what_is_no_modules_name_is_refused_at_once(name: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^modules: .* is no module's name, such as 'shop\.mail'"):
+        Holdfast("memory://", modules=["shop", name])
+
+
+def test_modules_are_a_list() -> None:
+    with pytest.raises(ConfigError, match=r"^modules='shop\.mail': a list of module names"):
+        Holdfast("memory://", modules="shop.mail")
+
+
+def test_an_error_of_the_modules_own_passes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_shop.py").write_text("1 / 0\n", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ZeroDivisionError), Holdfast("memory://", modules=["broken_shop"]).worker():
+        pass
+
+
+def test_a_task_that_is_renamed_still_runs_its_old_jobs(app: Holdfast) -> None:
+    old = app.task(name="shop.old")(lambda to: to)
+    job = old.enqueue("ann")
+    parts_of(app).registry.names.clear()  # the next version of the program
+    app.task(name="shop.new", aliases=("shop.old",))(lambda to: f"new {to}")
+    with app.worker():
+        assert job.result(30) == "new ann"

@@ -66,7 +66,8 @@ def check(pool: Pool, recount: Recount, jobs: list[PoolJob[int]], refused: int) 
     assert (stats.dropped, stats.cancelled) == (dropped, states["cancelled"] - dropped)
     assert (stats.running, stats.queued) == (0, 0)
     assert recount.ran["succeeded"] == stats.succeeded
-    assert recount.ran["failed"] == stats.failed + stats.retried
+    cancelled = sum(str(job.exception()) == "cancelled while running" for job in jobs)  # some of them failed, too
+    assert 0 <= recount.ran["failed"] - stats.failed - stats.retried <= cancelled
     assert recount.most <= SLOTS
 
 
@@ -82,8 +83,7 @@ def submitter(pool: Pool, recount: Recount, seed: int) -> tuple[list[PoolJob[int
         try:
             fn: Any = recount.awork if dice.random() < 0.5 else recount.work
             jobs.append(pool.using(**options).submit(fn, number))
-        except QueueFull as full:
-            assert full.bound == SIZE
+        except QueueFull:
             refused += 1
         most = max(most, pool._core.depth)  # noqa: SLF001
         if dice.random() < 0.1 and jobs:
@@ -106,7 +106,7 @@ def test_64_threads(mode: WhenFull) -> None:
     jobs = [job for mine, _, _ in results for job in mine]
     assert max(most for _, _, most in results) <= SIZE
     check(pool, recount, jobs, sum(refused for _, refused, _ in results))
-    assert (sum(refused for _, refused, _ in results) > 0) == (mode in {"reject"}) or mode == "drop_oldest"
+    assert mode in {"reject", "drop_oldest"} or not any(refused for _, refused, _ in results)
     assert threads_of_pools() == set()
 
 
@@ -131,7 +131,7 @@ async def test_64_tasks(mode: WhenFull) -> None:
             if dice.random() < 0.1 and jobs:
                 dice.choice(jobs).cancel()
             if dice.random() < 0.2 and jobs:
-                await asyncio.wait([asyncio.ensure_future(jobs[-1].aresult())], timeout=PATIENCE)
+                await asyncio.gather(jobs[-1].aresult(PATIENCE), return_exceptions=True)
 
     async with Pool(SLOTS, max_size=SIZE, when_full=mode) as pool:
         done = await asyncio.wait_for(
@@ -192,5 +192,5 @@ def test_resizing_and_stopping_under_way() -> None:
         assert pool.join(PATIENCE)
     stats = pool.stats()
     assert recount.most <= SLOTS
-    assert (stats.succeeded, stats.dropped) == (recount.ran["succeeded"], len(dropped) + stats.dropped - len(dropped))
+    assert (stats.succeeded, stats.dropped) == (recount.ran["succeeded"], len(dropped))
     assert stats.submitted == stats.succeeded + stats.dropped

@@ -409,7 +409,7 @@ def test_nonsense_is_refused_by_its_name(options: dict[str, Any], text: str) -> 
 def test_an_async_function_cannot_be_run_in_a_thread() -> None:
     with Pool(1, run_in="thread") as pool:
         assert pool.submit(double, 4).result(PATIENCE) == 8
-        with pytest.raises(ConfigError, match="run_in='thread', but .*adouble is async"):
+        with pytest.raises(ConfigError, match=r"run_in='thread', but .*adouble is async"):
             pool.submit(adouble, 4)
 
 

@@ -5,90 +5,31 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from holdfast import JobCancelled, JobFailed, Pool, Retry, State, current_job
+from holdfast import JobCancelled, JobFailed, Pool, Retry, State
 from holdfast.errors import PayloadError
+from tests.pool.errands import (
+    Point,
+    about,
+    amirrored,
+    die,
+    fail,
+    fail_fussily,
+    leave,
+    mirrored,
+    pid,
+    spin,
+    stubborn,
+    unpicklable,
+    with_a_child,
+)
 from tests.pool.rig import PATIENCE, until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes of their own need POSIX")
-
-
-@dataclass
-class Point:
-    x: int
-    y: int
-
-
-class Fussy(Exception):  # noqa: N818
-    def __init__(self, one: int, two: int) -> None:
-        super().__init__("fussy")
-        self.both = one, two
-
-
-def mirrored(point: Point, *, factor: int = 1) -> Point:
-    return Point(point.y * factor, point.x * factor)
-
-
-async def amirrored(point: Point) -> Point:
-    return mirrored(point)
-
-
-def pid() -> int:
-    return os.getpid()
-
-
-def about() -> tuple[str, int, str, str]:
-    job = current_job()
-    job.check()
-    job.progress(0.5)
-    return str(job.id), job.attempt, job.task, job.queue
-
-
-def fail() -> None:
-    raise KeyError("no such key")
-
-
-def fail_fussily() -> None:
-    raise Fussy(1, 2)
-
-
-def die(number: int) -> None:
-    os.kill(os.getpid(), number)
-
-
-def leave() -> None:
-    os._exit(7)
-
-
-def unpicklable() -> Any:
-    return threading.Lock()
-
-
-def spin(path: str) -> None:
-    Path(path).write_text(str(os.getpid()))
-    while True:
-        pass
-
-
-def stubborn(path: str) -> None:
-    Path(path).write_text(str(os.getpid()))
-    while True:
-        try:
-            time.sleep(1)
-        except BaseException:  # noqa: BLE001, S110
-            pass
-
-
-def with_a_child(path: str) -> None:
-    child = subprocess.Popen(["sleep", "1000"])
-    Path(path).write_text(str(child.pid))
-    child.wait()
 
 
 def lives(process: int) -> bool:

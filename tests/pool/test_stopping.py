@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import signal
 import subprocess
 import sys
@@ -209,10 +208,10 @@ def test_leaving_by_an_exception_drops_and_cancels() -> None:
 
 async def test_leaving_async_with_by_an_exception_drops_and_cancels() -> None:
     before = asyncio.all_tasks()
-    with pytest.raises(LookupError, match="of the block"):
+    with pytest.raises(LookupError, match="of the block"):  # noqa: PT012
         async with Pool(1) as pool:
             running = pool.submit(endless)
-            while running.state != State.RUNNING:
+            while running.state != State.RUNNING:  # noqa: ASYNC110  # a job has no event for it
                 await asyncio.sleep(0)
             waiting = pool.submit(double, 1)
             raise LookupError("of the block")
@@ -436,7 +435,8 @@ if os.fork() == 0:
             job.result(20)
         except JobCancelled as error:
             print(error)
-    print([job.result(20) for job in (pool.submit(abs, -4), pool.submit(asyncio.sleep, 0, "y"))], pool.stats().submitted)
+    jobs = [pool.submit(abs, -4), pool.submit(asyncio.sleep, 0, "y")]
+    print([job.result(20) for job in jobs], pool.stats().submitted)
     pool.stop()
     print(pool.join(20), flush=True)
     os._exit(0)
@@ -473,7 +473,7 @@ with Pool(1) as pool:
 
 def test_no_descriptor_is_left_open() -> None:
     def count() -> int:
-        return len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+        return len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
 
     with Pool(1) as pool:
         pool.submit(asyncio.sleep, 0).result(PATIENCE)

@@ -185,7 +185,7 @@ def test_stop_is_no_exception_that_is_caught_by_chance() -> None:
         while True:
             try:
                 looking()
-            except Exception:  # noqa: BLE001, S112
+            except Exception:  # noqa: BLE001
                 continue
 
     with Pool(1) as pool:

@@ -169,6 +169,31 @@ async def test_a_rollback_of_the_callers_takes_places_and_declarations_back(stor
     assert await exact(store) == 2
 
 
+async def test_keys_and_bounds_are_met_on_a_connection_with_settings_of_its_owners(
+    store: SqliteStore, file: Path
+) -> None:
+    def upper(value: bytes) -> str:
+        return value.decode().upper()
+
+    first, key, late = draft(), draft(unique=KEY), draft(unique=KEY._replace(on_clash="replace"), payload=b"[43]")
+    with database(file, detect_types=sqlite3.PARSE_DECLTYPES) as shop:
+        shop.row_factory, shop.text_factory = sqlite3.Row, upper
+        terms = {"mail": QueueTerms(2, "drop_oldest")}
+        receipts = run_here(store.enqueue([first, key, draft(unique=KEY), late, draft()], shop, terms))
+        told = [(receipt.answer, receipt.holder, receipt.dropped) for receipt in receipts]
+        assert told == [
+            ("accepted", None, None),
+            ("accepted", None, None),
+            ("duplicate", key.id, None),
+            ("replaced", key.id, None),
+            ("accepted", None, first.id),
+        ]
+        shop.commit()
+    [found] = await store.find(Where(ids=[key.id]))
+    assert found.payload == b"[43]"
+    assert await exact(store) == 2
+
+
 # --- changes made by hand
 
 CHANGES = {

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from holdfast import Holdfast, JobFailed, Retry
+from holdfast import Holdfast, JobFailed, Retry, Unique
 from holdfast.testing import Sandbox
 
 jobs = Holdfast()
@@ -77,6 +77,15 @@ def test_the_same_bound_job_again_does_not_run_again(box: Sandbox) -> None:
     jobs.enqueue_many([bound])
     jobs.enqueue_many([bound])
     assert did == [1]
+
+
+def test_a_job_that_is_replaced_and_due_now_has_run(box: Sandbox) -> None:
+    unique = Unique("one", on_clash="replace")
+    job = send.using(unique=unique, delay="1h").enqueue(1)
+    again = send.using(unique=unique).enqueue(2)
+    assert (again, again.created) == (job, False)
+    assert job.result() == 2
+    assert did == [2]
 
 
 def test_what_is_due_later_waits_for_its_time(box: Sandbox) -> None:

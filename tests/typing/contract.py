@@ -5,9 +5,23 @@ test_contract.py strips them all and compares.
 """
 
 from contextvars import ContextVar
-from typing import assert_type
+from typing import Any, assert_type
 
-from holdfast import Holdfast, Job, JobStatus, NewJob, QueueFull, Retry, Task, Unique, UniqueConflict
+from holdfast import (
+    Holdfast,
+    Job,
+    JobStatus,
+    NewJob,
+    Pool,
+    PoolJob,
+    PoolStats,
+    QueueFull,
+    Retry,
+    Task,
+    Unique,
+    UniqueConflict,
+)
+from holdfast.testing import Sandbox
 
 tenant: ContextVar[str] = ContextVar("tenant")
 jobs = Holdfast("memory://", carry=[tenant])
@@ -117,3 +131,41 @@ class Mailer:
 def methods() -> None:
     Mailer.static.enqueue(1)
     Mailer().method.enqueue(1)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+
+
+async def tests() -> None:
+    with Sandbox(jobs, now="2026-11-22T09:00:00Z", inline=True) as box:
+        assert_type(box.assert_enqueued(send, "a", html=True), Job[str])
+        assert_type(box.enqueued(resize), list[Job[int]])
+        assert_type(box.advance("2h"), list[JobStatus[Any]])
+        box.assert_enqueued(resize, 3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        box.assert_enqueued(send, "a", htlm=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    async with Sandbox(jobs) as box:
+        assert_type(await box.arun(), list[JobStatus[Any]])
+        box.arun()  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+
+
+def pow2(n: int) -> int:
+    return n * n
+
+
+async def asleep(n: int) -> int:
+    return n
+
+
+async def pools() -> None:
+    with Pool(4) as pool:
+        assert_type(pool.submit(pow2, 3), PoolJob[int])
+        assert_type(pool.using(timeout=5).submit(asleep, 3), PoolJob[int])
+        assert_type(pool.submit(resize, "a", width=1), PoolJob[int])
+        assert_type(pool.submit(send, "a", html=True), PoolJob[str])
+        assert_type(await pool.asubmit(asleep, 3), PoolJob[int])
+        assert_type([j.result() for j in pool.each(asleep, [1, 2])], list[int])
+        assert_type(list(pool.map(pow2, [1, 2])), list[int])
+        assert_type([await j.aresult() async for j in pool.aeach(asleep, [1, 2])], list[int])
+        assert_type(pool.stop(drain=False), list[PoolJob[Any]])
+        assert_type(pool.stats(), PoolStats)
+        pool.submit(pow2, "3")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+        pool.submit(pow2, 3, timeout=5)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue]
+        pool.using(tiemout=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        pool.asubmit(pow2, 3)  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]

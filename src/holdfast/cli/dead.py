@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
@@ -24,6 +24,7 @@ from holdfast.observe.visible import visible
 from holdfast.store import Where
 
 COUNTED = 10_000  # dead jobs that are looked at, the newest
+SHOWN = 50  # groups on a terminal
 
 
 @dataclass
@@ -78,20 +79,21 @@ def dead(as_json: bool, quiet: bool, url: str | None, **flags: Any) -> None:
         raise Wrong("--json and --quiet exclude each other")
     with operated(url) as app:
         where = which(wanted(flags))
-        records = list(islice(parts_of(app).operating.records(replace(where, states=(State.DEAD,))), COUNTED + 1))
-        if not records:
+        found = parts_of(app).operating.records(replace(where, states=(State.DEAD,)))
+        groups = grouped(islice(found, COUNTED))  # one by one: their histories together may be large
+        more = next(found, None) is not None
+        if not groups:
             _nothing(app, where)
             return
-    groups = grouped(records[:COUNTED])
     if as_json or quiet or not show.on_terminal():
         _lines(groups, _form(flags, as_json=as_json, quiet=quiet))
     else:
         _page(groups, flags)
-    if len(records) > COUNTED:
+    if more:
         show.note(f"the newest {COUNTED:,} dead jobs were looked at; there are more: narrow by --since or --queue")
 
 
-def grouped(records: Sequence[Record]) -> list[Group]:
+def grouped(records: Iterable[Record]) -> list[Group]:
     """The groups of these records, the largest first."""
     groups: dict[tuple[str, str], Group] = {}
     for record in records:
@@ -116,9 +118,10 @@ def _died(record: Record) -> Instant:
 
 
 def _nothing(app: Holdfast, where: Where) -> None:
+    place = parts_of(app).link.place.url
     if where != Where():
-        raise NothingMatched(f"no dead job in {parts_of(app).link.place.url} matches all of this")
-    show.note(f"no dead jobs in {parts_of(app).link.place.url}; they would be kept until someone retries or deletes them")
+        raise NothingMatched(f"no dead job in {place} matches all of this")
+    show.note(f"no dead jobs in {place}; they would be kept until someone retries or deletes them")
 
 
 # --- for people
@@ -137,12 +140,14 @@ def _page(groups: Sequence[Group], flags: dict[str, Any]) -> None:
             visible(group.error),
             ids.short(group.newest.id),
         )
-        for group in groups
+        for group in groups[:SHOWN]
     ]
     cuts = (show.Cut(6, 20), show.Cut(5, 10, front=True), show.Cut(6, 8))
     heads = ("ALL", "24H", "1H", "NEWEST", "OLDEST", "TASKS", "ERROR", "E.G.")
     for line in show.table(show.Table(heads, rows, cuts)):
         show.out(line)
+    if len(groups) > SHOWN:
+        show.out(f"… and {_many(len(groups) - SHOWN, 'more kind')}: holdfast dead --json has all")
     show.out("")
     for line in _next(groups, flags):
         show.out(line)

@@ -38,9 +38,10 @@ def operated(url: str | None) -> Holdfast:
 
 
 def _shared(app: Holdfast) -> Holdfast:
-    if not parts_of(app).link.place.shared:
+    place = parts_of(app).link.place
+    if not place.shared:
         raise ConfigError(
-            f"{parts_of(app).link.place.url} lives and ends with the process that has it, and no command can see its jobs; "
+            f"{place.url} lives and ends with the process that has it, and no command can see its jobs; "
             "a store such as sqlite:///jobs.db can be seen"
         )
     return app

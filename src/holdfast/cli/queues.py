@@ -43,9 +43,8 @@ def queues(context: click.Context, as_json: bool, quiet: bool, url: str | None) 
     with operated(url) as app:
         stats = parts_of(app).operating.stats()
         if not stats.queues:
-            show.note(
-                f"no queue in {parts_of(app).link.place.url} yet; one appears with its first job, or with a worker that declares it"
-            )
+            place = parts_of(app).link.place.url
+            show.note(f"no queue in {place} yet; one appears with its first job, or with a worker that declares it")
     if as_json or quiet or not show.on_terminal():
         _lines(stats, _form(as_json=as_json, quiet=quiet))
     elif stats.queues:
@@ -195,7 +194,8 @@ def reset(context: click.Context, name: str, url: str | None) -> None:
     with operated(_url(context, url)) as app:
         before = _seen(app, name)
         if before is None:
-            raise NothingMatched(f"no queue {name} in {parts_of(app).link.place.url}: nobody has declared it and it has no job")
+            place = parts_of(app).link.place.url
+            raise NothingMatched(f"no queue {name} in {place}: nobody has declared it and it has no job")
         if not before.edited:
             raise Refused(f"nothing to reset: the bound of queue {name} is not an operator's")
         parts_of(app).operating.set_queue(name, None)

@@ -305,8 +305,7 @@ def arguments(record: Record) -> tuple[list[Any], dict[str, Any]]:
 
 def headers(record: Record) -> dict[str, Any]:
     """What travels with the job beside its arguments, by name."""
-    found = content(record.headers.encode()) if record.headers else {}
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {"?": found}
+    return cast("dict[str, Any]", content(record.headers.encode() or b"{}"))
 
 
 def content(data: bytes) -> Any:

@@ -14,8 +14,8 @@ Stored = Callable[[Sequence[UUID]], Awaitable[None]]
 
 
 class Stage:
-    """A memory store. `stored`, if set, is awaited with the ids of what an enqueue has stored, before the enqueue
-    returns; `asked` is called with the id of each running job that is asked to end.
+    """A memory store. `stored`, if set, is awaited with the ids of what an enqueue has stored or changed, before the
+    enqueue returns; `asked` is called with the id of each running job that is asked to end.
     """
 
     def __init__(self, store: Store, asked: Callable[[UUID], None]) -> None:
@@ -29,9 +29,9 @@ class Stage:
     async def enqueue(self, jobs: Sequence[Draft], connection: object = None, *more: object) -> Sequence[Receipt]:
         del connection, more  # recorded at once, whatever becomes of its transaction
         receipts = await self._store.enqueue(jobs)
-        created = [receipt.id for receipt in receipts if receipt.created]
-        if created and self.stored is not None:
-            await self.stored(created)
+        due = [receipt.holder or receipt.id for receipt in receipts if receipt.created or receipt.answer == "replaced"]
+        if due and self.stored is not None:
+            await self.stored(due)
         return receipts
 
     async def cancel(self, ids: Sequence[UUID], reason: str = "") -> Sequence[Cancelling]:

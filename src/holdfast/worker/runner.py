@@ -243,13 +243,13 @@ def begun(
         claim.queue,
         claim.attempt,
         claim.fence,
-        deadline=deadline,
-        held=held,
-        headers=claim.headers,
-        saved=claim.saved,
-        worker=claim.worker,
-        notes=notes,
-        on_loop=task.is_async,
+        deadline,
+        held,
+        claim.headers,
+        claim.saved,
+        claim.worker,
+        notes,
+        task.is_async,
     )
     return Run(claim, task, job, now, deadline, box, around)
 

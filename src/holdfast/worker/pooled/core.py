@@ -247,6 +247,7 @@ class Core:
         run = job.run
         if run is not None:
             self.interrupt(run)
+            return True
         return not job.done
 
     def again(self, job: PoolJob[Any]) -> None:
@@ -371,14 +372,13 @@ class Core:
         self.threads.end()
         self.tasks.end()
 
-    @property
-    def gone(self) -> bool:
+    def is_gone(self) -> bool:
         """Whether no thread and no task is left."""
         return self.ended and self.threads.gone and self.tasks.gone and self.timer.gone
 
     def finished(self) -> bool:
         """Whether nothing is left to wait for: of a pool that was stopped, its threads neither."""
-        return self.gone if self.closed else self.depth == 0
+        return self.is_gone() if self.closed else self.depth == 0
 
     def may_wait(self, what: str, instead: str) -> None:
         """ConfigError where waiting for this pool would be waiting for oneself."""

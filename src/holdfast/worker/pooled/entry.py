@@ -154,5 +154,3 @@ def _left(end: float | None, most: float) -> float:
 def _ring(bell: asyncio.Future[None]) -> None:
     with suppress(asyncio.InvalidStateError):
         bell.set_result(None)
-
-

@@ -48,9 +48,7 @@ class Inside(CurrentJob):
             except AttributeError:
                 job = self.job
                 end = self.end if self.only is not None else None
-                CurrentJob.__init__(
-                    self, job.id, job.task, POOL, job.attempt, job.runs, deadline=end, saved=job.saved
-                )
+                CurrentJob.__init__(self, job.id, job.task, POOL, job.attempt, job.runs, deadline=end, saved=job.saved)
         return object.__getattribute__(self, name)
 
     def stop(self, why: StopReason) -> bool:

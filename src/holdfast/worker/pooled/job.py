@@ -13,7 +13,6 @@ from uuid import UUID
 
 from holdfast.clock import SECOND, Duration, Span, span
 from holdfast.context import current
-from holdfast.errors import HoldfastError
 from holdfast.job import State, Terms, new_id
 from holdfast.policy import Retry
 from holdfast.worker.pooled.kinds import Kind, name_of
@@ -67,6 +66,8 @@ class PoolJob(Generic[R_co]):
         "value",
         "waiters",
     )
+
+    _id: UUID
 
     def __init__(
         self, core: Core, plan: Plan, fn: Callable[..., Any], kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any]

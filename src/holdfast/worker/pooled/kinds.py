@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
 from enum import IntEnum
 from types import FunctionType
 from typing import Any, Literal
@@ -29,7 +28,7 @@ class Kind(IntEnum):
 THREAD, LOOP, PROCESS = Kind.THREAD, Kind.LOOP, Kind.PROCESS
 
 
-def kind_of(fn: Callable[..., Any], run_in: Literal["thread", "process"] | None) -> Kind:
+def kind_of(fn: Any, run_in: Literal["thread", "process"] | None) -> Kind:
     """ConfigError for what is no function, and for an async one with `run_in="thread"`."""
     if type(fn) is FunctionType and run_in is None and _MARK not in fn.__dict__:  # nearly always, and cheaply
         odd = fn.__code__.co_flags & _ODD
@@ -51,7 +50,7 @@ def kind_of(fn: Callable[..., Any], run_in: Literal["thread", "process"] | None)
 
 def _innermost(fn: Any) -> Any:
     while isinstance(fn, functools.partial):
-        fn = fn.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        fn = fn.func
     if callable(fn) and not inspect.isroutine(fn) and not inspect.isclass(fn):
         return type(fn).__call__
     return fn
@@ -77,7 +76,7 @@ def name_of(fn: Any) -> str:
     if isinstance(fn, Task):
         return fn.name
     while isinstance(fn, functools.partial):
-        fn = fn.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    named = fn if hasattr(fn, "__qualname__") else type(fn)
+        fn = fn.func
+    named: Any = fn if hasattr(fn, "__qualname__") else type(fn)
     module = getattr(named, "__module__", None)
     return f"{module}.{named.__qualname__}" if isinstance(module, str) else str(named.__qualname__)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -41,8 +40,7 @@ def returned(core: Core, tally: Tally, job: PoolJob[Any], value: object) -> None
     tally.succeeded += 1
     took = now - job.submitted
     tally.latency += took
-    if took > tally.longest:
-        tally.longest = took
+    tally.longest = max(tally.longest, took)
     run = job.run
     core.over(job, _succeeded, value, None)
     if run is not None and jobs.isEnabledFor(logging.INFO):
@@ -59,7 +57,7 @@ def returned_in_time(core: Core, tally: Tally, run: Inside, value: object) -> No
         _tell_late(run)
 
 
-def never_awaited(core: Core, run: Inside, coroutine: CoroutineType[Any, Any, Any]) -> None:
+def never_awaited(core: Core, run: Inside, coroutine: Any) -> None:
     """A plain function that gave back a coroutine."""
     coroutine.close()
     text = f"{run.job.task} returned a coroutine, which nobody awaits: submit the async function itself"
@@ -116,7 +114,7 @@ def claim_of(run: Inside) -> Claim:
         0,
         0,
         0,
-        False,  # noqa: FBT003  # alone
+        False,  # alone
         submitted,
         submitted,
         began,
@@ -188,5 +186,3 @@ def _settle(core: Core, run: Inside, outcome: Outcome, error: BaseException) -> 
 def _tell_late(run: Inside) -> None:
     message = "it ended after its job had failed with a TimeoutError; what it returned or raised is lost"
     tell_of(claim_of(run), logging.WARNING, "late", ran=time.monotonic() - run.began, message=message)
-
-

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from holdfast.errors import ConfigError
 from holdfast.worker.pooled.job import Plan, PoolJob, Told
 from holdfast.worker.pooled.kinds import kind_of
 
@@ -29,6 +30,7 @@ class Stream:
         self._kind = kind_of(fn, plan.run_in)
         self._items = iter(items)
         self._more = True
+        self._refusal: ConfigError | None = None  # the pool was stopped meanwhile
         self._ahead: dict[PoolJob[Any], None] = {}  # what is in, and not out yet; in order
         if core.closed:
             raise core.refusal()
@@ -43,6 +45,7 @@ class Stream:
                     result = job.result()
                     del self._ahead[job], job
                     yield result
+            self._complete()
         finally:
             self._cancel()
 
@@ -56,6 +59,7 @@ class Stream:
                     job = ended.get()
                     del self._ahead[job]
                     yield job
+            self._complete()
         finally:
             self._cancel()
 
@@ -65,14 +69,16 @@ class Stream:
         try:
             while self._more or self._ahead:
                 if self._more and not self._ahead:
-                    if not self._core.take_place():
-                        await self._entry.await_(None)
-                    self._put(arrivals.add)
+                    with self._until_stopped():
+                        if not self._core.take_place():
+                            await self._entry.await_(None)
+                        self._put(arrivals.add)
                 self._pull(lambda: bool(arrivals), arrivals.add)
                 if self._ahead:
                     job = await arrivals.next()
                     del self._ahead[job]
                     yield job
+            self._complete()
         finally:
             self._cancel()
 
@@ -82,8 +88,24 @@ class Stream:
             if not self._core.take_place():
                 if self._ahead:
                     return
-                self._entry.wait(None)
-            self._put(told)
+                with self._until_stopped():
+                    self._entry.wait(None)
+            if self._more:
+                self._put(told)
+
+    @contextmanager
+    def _until_stopped(self) -> Generator[None]:
+        """What is in still comes out, and then the error."""
+        try:
+            yield
+        except ConfigError as error:
+            if not self._core.closed:
+                raise
+            self._more, self._refusal = False, error
+
+    def _complete(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
 
     def _put(self, told: Told | None) -> None:
         """Takes in the next item, with the place that it has."""
@@ -99,8 +121,9 @@ class Stream:
         job: PoolJob[Any] = PoolJob(self._core, self._plan, self._fn, self._kind, (item,), {})
         if told is not None:
             job.waiters = [told]
-        self._core.enter(job)
-        self._ahead[job] = None
+        with self._until_stopped():
+            self._core.enter(job)
+            self._ahead[job] = None
 
     def _cancel(self) -> None:
         self._more = False

@@ -171,7 +171,7 @@ class Threads:
         try:
             if job.asked:
                 raise Stop("cancelled")
-            value = job.fn(*job.args, **job.kwargs) if job.kind is THREAD else self._apart(seat, run)
+            value: Any = job.fn(*job.args, **job.kwargs) if job.kind is THREAD else self._apart(seat, run)
         except BaseException as error:  # noqa: BLE001  # whatever leaves a function is its verdict
             if core.threads is not self:
                 end_if_copy(-1, error)

@@ -32,7 +32,7 @@ _START = (
 )
 
 
-class TracebackThere(Exception):  # noqa: N818  # it is no error, but shown as the cause of one
+class TracebackThere(Exception):  # it is no error, but shown as the cause of one
     """The traceback of an exception in the process that raised it, as text."""
 
     def __init__(self, text: str) -> None:
@@ -175,4 +175,3 @@ class Caller:
 
 def _error(run: Inside, type_: str, message: str, traceback: str) -> JobError:
     return JobError(run.job.attempt, datetime.now(UTC), type_, message, traceback)
-

@@ -1,4 +1,4 @@
-"""What a pool and its processes say to each other: pickles, each after its length. `__main__` has its real name there."""
+"""What a pool and its processes say to each other: pickles, each after its length; `__main__` has its real name."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
 -- The payload of a job. Parameter: seq
-SELECT payload FROM holdfast_jobs WHERE seq = ?;
+SELECT CAST(payload AS BLOB) FROM holdfast_jobs WHERE seq = ?;
