@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bench.bounds import bounds
 from bench.measure import cpu_seconds, drained, family, percentile, rss_mib, say, until, worker
+from bench.pool import pool
 from bench.recovery import recovery
 from bench.scheduled import scheduled
 
@@ -142,6 +143,7 @@ PARTS: dict[str, Callable[[Path], None]] = {
     "slots": slots,
     "scheduled": scheduled,
     "recovery": recovery,
+    "pool": pool,
 }
 
 

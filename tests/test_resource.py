@@ -15,7 +15,7 @@ from holdfast import ConfigError, Holdfast
 from holdfast.app import parts_of
 from holdfast.errors import ResourceError
 from holdfast.resource import Resource
-from tests.worker.rig import events, fields, soon
+from tests.worker.rig import events, fields, soon, until
 
 jobs = Holdfast("memory://")
 
@@ -273,7 +273,12 @@ async def test_one_that_never_closes_holds_up_its_worker_for_a_while_only(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(resources, "CLOSE_MOST", 0.05)
-    app, ended = Holdfast("memory://"), asyncio.Event()
+    app, ended, others = Holdfast("memory://"), asyncio.Event(), list[str]()
+
+    @app.resource
+    async def other() -> AsyncIterator[int]:
+        yield 1
+        others.append("closed")
 
     @app.resource
     async def stuck() -> AsyncIterator[int]:
@@ -286,6 +291,7 @@ async def test_one_that_never_closes_holds_up_its_worker_for_a_while_only(
     async with app:
         pass
     await soon(ended.wait(), "it was not cut")
+    await until(lambda: others == ["closed"], "the others are not closed")
     assert events(caplog, "not-closed") == ["not-closed"]
     async with app:
         assert stuck() == 1

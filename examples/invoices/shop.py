@@ -80,7 +80,10 @@ def home(request: Request) -> Response:
     asked = request.query_params
     below = asked.get("below", "")
     view = page.View(
-        "unpaid" in asked, int(below) if below.isdecimal() else None, "still" in asked, asked.get("note", "")
+        "unpaid" in asked,
+        int(below) if below.isdecimal() and len(below) < 19 else None,
+        "still" in asked,
+        asked.get("note", ""),
     )
     found = database.listed(view.below, SHOWN + 1, unpaid=view.unpaid)
     rows = [(order, _invoice(order.number, job)) for order, job in found[:SHOWN]]

@@ -167,7 +167,7 @@ class Pool:
         Lazy: takes at most `max_size` items ahead. It waits for places whatever `when_full` is.
         """
         self._core.may_wait("map()", "async for job in pool.aeach(...)")
-        return Stream(self._core, self._entry, self._plan, fn, items).in_order()
+        return Stream(self, self._core, self._entry, self._plan, fn, items).in_order()
 
     @overload
     def each(self, fn: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], /) -> Iterator[PoolJob[R]]: ...
@@ -179,7 +179,7 @@ class Pool:
         Lazy as `map`. What is left when it is given up is cancelled.
         """
         self._core.may_wait("each()", "async for job in pool.aeach(...)")
-        return Stream(self._core, self._entry, self._plan, fn, items).as_they_end()
+        return Stream(self, self._core, self._entry, self._plan, fn, items).as_they_end()
 
     @overload
     def aeach(self, fn: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], /) -> AsyncIterator[PoolJob[R]]: ...
@@ -187,7 +187,7 @@ class Pool:
     def aeach(self, fn: Callable[[T], R], items: Iterable[T], /) -> AsyncIterator[PoolJob[R]]: ...
     def aeach(self, fn: Callable[[Any], Any], items: Iterable[Any], /) -> AsyncIterator[PoolJob[Any]]:
         """As `each`, for `async for`."""
-        return Stream(self._core, self._entry, self._plan, fn, items).as_they_end_async()
+        return Stream(self, self._core, self._entry, self._plan, fn, items).as_they_end_async()
 
     # --- the pool itself
 

@@ -14,7 +14,7 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Generic, TypeVar, cast
 
 from holdfast.errors import ConfigError, ResourceError
@@ -54,9 +54,12 @@ class Resource(Generic[R_co]):
             value = _CLOSED if loop is None else self.on_loops.get(loop, _CLOSED)
         return cast("R_co", value if value is not _CLOSED else self._resources.missing(self))
 
-    @contextmanager
-    def override(self: Resource[T], value: T) -> Generator[None]:
+    def override(self: Resource[T], value: T) -> AbstractContextManager[None]:
         """For tests and scripts: while it is entered, this is the value, in the whole process, open or not."""
+        return self._overridden(value)
+
+    @contextmanager
+    def _overridden(self, value: object) -> Generator[None]:
         self._overrides = [*self._overrides, value]
         try:
             yield
@@ -230,7 +233,11 @@ class Opening:
         self._ready: asyncio.Future[None] = loop.create_future()
         self._over = asyncio.Event()
         self._pid = os.getpid()
-        self._task = loop.create_task(self._hold(), name="holdfast-resources")
+        self._task: asyncio.Task[None] | None = None
+        if resources.wanted():
+            self._task = loop.create_task(self._hold(), name="holdfast-resources")
+        else:
+            self._ready.set_result(None)
 
     async def join(self) -> None:
         """One opener more. Raises ResourceError if one of them cannot be opened."""
@@ -248,12 +255,15 @@ class Opening:
             return
         self.leaving = True
         self._over.set()
-        if not self._ready.done():
+        if self._task is not None and not self._ready.done():
             self._task.cancel()
         await self.gone()
 
     async def gone(self) -> None:
         """Waits until they are closed, at most CLOSE_MOST seconds."""
+        if self._task is None:
+            self._resources.left(self)
+            return
         _, late = await asyncio.wait({self._task}, timeout=CLOSE_MOST)
         if late and self._resources.left(self):
             self._task.cancel()
@@ -272,7 +282,8 @@ class Opening:
         finally:
             self.leaving = True
             for resource, generator in reversed(opened):
-                await self._close(resource, generator)
+                with suppress(asyncio.CancelledError):  # it takes too long: the others are closed all the same
+                    await self._close(resource, generator)
             self._resources.left(self)
 
     async def _open(self, resource: Resource[Any]) -> AsyncGenerator[Any] | None:

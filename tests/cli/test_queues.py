@@ -81,7 +81,7 @@ def test_set_is_in_effect_at_once_and_prints_before_and_after(run: Run, at: Shop
     assert lines[0] == "mail  before  10 places, when full reject (as code declares)"
     assert lines[1] == "      now     2 places, when full drop_newest (edited)"
     assert "an enqueue that finds no place drops its job" in lines[2]
-    assert "Of its 2 places 1 are taken" in lines[3]
+    assert "1 of 2 places taken." in lines[3]
     assert "stays until `holdfast queues reset mail`" in lines[-1]
     assert result.stderr == ""
     at.send.enqueue(2)
@@ -107,7 +107,7 @@ def test_a_lower_bound_says_how_many_must_end(run: Run, at: Shop) -> None:
     for number in range(5):
         at.send.enqueue(number)
     text = run("queues", "set", "mail", "--max-size", "3").stdout
-    assert "5 jobs have a place and keep it; 3 must end before a new one fits" in text
+    assert "It is full: 5 unfinished jobs, all keep their place; 3 must end before a new one fits" in text
     with pytest.raises(QueueFull):
         at.send.enqueue(6)
     assert "every enqueue is taken" in run("queues", "set", "mail", "--max-size", "none").stdout

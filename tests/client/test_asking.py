@@ -246,3 +246,18 @@ def test_only_dead_and_cancelled_jobs_can_be_retried(app: Holdfast, send: SyncTa
         job.result(PATIENCE)
     with pytest.raises(StoreError, match=rf"{job.id} has succeeded; only dead and cancelled"):
         job.retry()
+
+
+def test_a_status_says_how_far_the_last_attempt_came(app: Holdfast) -> None:
+    @app.task(name="shop.render")
+    def render() -> None:
+        current_job().progress(3, 4, text="three of four pages")
+
+    with working(app):
+        job = render.enqueue()
+        before = app.job(job.id)
+        job.result(PATIENCE)
+    status = before.status()  # a worker that has left has written all that was said
+    assert (status.progress, status.text) == (0.75, "three of four pages")
+    queued = render.enqueue().status()
+    assert (queued.progress, queued.text) == (None, None)

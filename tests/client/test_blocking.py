@@ -1,8 +1,13 @@
 """Producers who wait for a place in a full queue, and those who must not."""
 
 import asyncio
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,7 +15,7 @@ import pytest
 from holdfast import Holdfast, QueueFull, SyncTask
 from holdfast.app import parts_of
 from holdfast.client import patience
-from holdfast.job import QueueTerms
+from holdfast.job import Draft, QueueTerms
 from holdfast.store import Receipt
 from tests.client.acts import fill, terms_of
 
@@ -164,3 +169,51 @@ def test_with_a_connection_nobody_waits(tmp_path: Path) -> None:
         connection.close()
         assert [status.queue for status in app.find(task="shop.send")] == ["mail"]
         assert terms_of(app, "mail") == QueueTerms(1, "block")
+
+
+def test_a_long_call_that_waits_asks_for_no_more_than_the_queue_holds(app: Holdfast, send: SyncTask[..., str]) -> None:
+    app.queue("mail", max_size=2, when_full="block")
+    place = parts_of(app).link.place
+    enqueue, asked = place.enqueue, list[int]()
+
+    async def counted(jobs: Sequence[Draft], *rest: Any) -> Sequence[Receipt]:
+        asked.append(len(jobs))
+        return await enqueue(jobs, *rest)
+
+    place.enqueue = counted  # type: ignore[method-assign]
+    with app.worker():
+        assert len(fill(app, send, 20)) == 20
+    assert asked[0] == 20
+    assert set(asked[1:]) <= {1, 2}
+    assert len(asked) > 2
+
+
+def test_a_producer_in_a_process_of_its_own_does_not_wait_for_its_own_place_either(tmp_path: Path) -> None:
+    program = tmp_path / "shop.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            from holdfast import Holdfast, QueueFull
+
+            jobs = Holdfast("sqlite:///jobs.db?durability=normal")
+            jobs.queue("mail", max_size=1, when_full="block")
+
+            @jobs.task(queue="mail", run_in="process")
+            def more() -> str:
+                try:
+                    more.enqueue()
+                except QueueFull as error:
+                    return str(error)
+                return "it was stored"
+
+            if __name__ == "__main__":
+                with jobs, jobs.worker():
+                    print(more.enqueue().result(30))
+            """
+        ),
+        "utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, program.name], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "a job does not wait for a place in its own queue" in done.stdout, done.stderr

@@ -4,6 +4,7 @@ import os
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,8 @@ def spin(path: str) -> None:
 def stubborn(path: str) -> None:
     Path(path).write_text(str(os.getpid()))
     while True:
-        try:
+        with suppress(BaseException):
             time.sleep(1)
-        except BaseException:  # noqa: BLE001, SIM105
-            pass
 
 
 def with_a_child(path: str) -> None:

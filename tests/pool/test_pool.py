@@ -24,6 +24,7 @@ from holdfast import (
     State,
     current_job,
 )
+from holdfast.observe.logging import Human
 from tests.pool.rig import PATIENCE, Gate, held, threads_of_pools, until
 
 app = Holdfast("memory://")
@@ -488,3 +489,15 @@ def test_nothing_is_told_of_what_goes_well_below_info(caplog: pytest.LogCaptureF
     with Pool(1) as pool:
         pool.submit(double, 1).result(PATIENCE)
     assert caplog.records == []
+
+
+def test_a_dead_job_of_a_pool_is_not_said_to_be_retried_by_a_command(caplog: pytest.LogCaptureFixture) -> None:
+    with Pool(1) as pool:
+        job = pool.submit(lambda: 1 / 0)
+        assert isinstance(job.exception(PATIENCE), ZeroDivisionError)
+        until(lambda: "event=dead" in caplog.text, "its end is told")
+    (record,) = [record for record in caplog.records if "event=dead" in str(record.msg)]
+    text = Human().format(record)
+    assert "attempt 1 of 1 failed" in text
+    assert str(job.id) in text
+    assert "holdfast retry" not in text

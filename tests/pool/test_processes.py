@@ -140,13 +140,15 @@ def test_a_cancel_ends_the_process(fn: Any, tmp_path: Path, monkeypatch: pytest.
         until(lambda: not lives(int(note.read_text())), "it has ended")
 
 
-def test_leaving_by_an_exception_ends_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fn", [spin, stubborn])
+def test_leaving_by_an_exception_ends_them(fn: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     note = tmp_path / "pid"
     with pytest.raises(LookupError), Pool(1, run_in="process") as pool:  # noqa: PT012
-        pool.submit(spin, str(note))
+        pool.submit(fn, str(note))
         until(lambda: note.exists() and note.read_text() != "", "it runs")
         raise LookupError
     assert not lives(int(note.read_text()))
+    assert "event=stuck" not in caplog.text
 
 
 def test_a_script_finds_its_own_functions_and_classes(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """map, each and aeach: order, laziness, errors, and what is left when they are given up."""
 
 import asyncio
+import gc
 import itertools
 import threading
 from collections.abc import Iterator
@@ -96,19 +97,33 @@ def test_others_may_have_all_other_places() -> None:
 
 
 def test_map_raises_the_first_error_and_cancels_what_is_left() -> None:
-    gate = Gate()
+    gate, pulled = Gate(), threading.Event()
+
+    def items() -> Iterator[int]:
+        yield from range(6)
+        pulled.set()
+        yield from range(6, 100)
 
     def work(number: int) -> int:
         if number == 0:
+            assert pulled.wait(PATIENCE)
             raise ValueError("the first")
         return int(gate(number))
 
     with Pool(2, max_size=10) as pool:
         with pytest.raises(ValueError, match="the first"):
-            list(pool.map(work, range(100)))
+            list(pool.map(work, items()))
         assert pool.stats().queued == 0
         gate.open()
-    assert pool.stats().cancelled > 0
+    assert pool.stats().cancelled >= 4
+
+
+def test_a_stream_holds_its_pool() -> None:
+    results = Pool(2, max_size=3).map(double, range(50))
+    gc.collect()
+    assert list(results) == [2 * number for number in range(50)]
+    del results
+    gc.collect()
 
 
 def test_each_given_up_cancels_what_is_left() -> None:

@@ -25,6 +25,7 @@ async def endless() -> None:
 @pytest.fixture
 def little_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holdfast.worker.pooled.timer.GRACE", 0.05)
+    monkeypatch.setattr("holdfast.worker.pooled.tasks.GRACE", 0.05)
 
 
 @pytest.mark.parametrize("fn", [looking, endless])
@@ -86,9 +87,31 @@ def test_a_thread_that_never_looks_fails_its_job_and_keeps_its_slot(caplog: pyte
         gate.open()
         assert waiting.result(PATIENCE) == 1
         until(lambda: "event=late" in caplog.text, "the late end is told")
+    events = [str(record.msg).split()[0] for record in caplog.records if str(job.id) in str(record.msg)]
+    assert events == ["event=started", "event=timeout", "event=dead", "event=late"]
     assert pool.stats().failed == 1
     assert gate.begun.acquire(blocking=False)
     assert not gate.begun.acquire(blocking=False)
+
+
+@pytest.mark.usefixtures("little_grace")
+def test_an_async_function_that_swallows_its_cancel_fails_its_job_and_keeps_its_slot() -> None:
+    let_go = threading.Event()
+
+    async def work() -> None:
+        while not let_go.is_set():
+            try:
+                await asyncio.sleep(0.002)
+            except asyncio.CancelledError:
+                continue
+
+    with Pool(1) as pool:
+        job = pool.using(timeout=SHORT).submit(work)
+        with pytest.raises(TimeoutError, match="although it was cancelled"):
+            job.result(PATIENCE)
+        assert pool.stats().running == 1
+        let_go.set()
+        assert pool.submit(lambda: 1).result(PATIENCE) == 1
 
 
 @pytest.mark.usefixtures("little_grace")

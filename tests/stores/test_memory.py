@@ -7,7 +7,7 @@ import pytest
 
 from holdfast.clock import FakeClock
 from holdfast.errors import ConfigError
-from holdfast.job import Draft, Terms, new_id
+from holdfast.job import Draft, QueueTerms, Terms, new_id
 from holdfast.store import Where
 from holdfast.stores.memory import MemoryStore
 
@@ -50,4 +50,23 @@ async def _quickest_claim(size: int) -> float:
         claims = await store.claim(worker, ticket, None, 300)
         took.append(time.perf_counter() - begin)
         assert len(claims.jobs) == 300
+    return min(took)
+
+
+async def test_a_drop_does_not_look_at_all_that_is_queued() -> None:
+    """To drop the oldest of 50,000 jobs must cost about what it costs among 500."""
+    took = {size: await _quickest_drop(size) for size in (500, 50_000)}
+    assert took[50_000] < 20 * took[500], took
+
+
+async def _quickest_drop(size: int) -> float:
+    store = MemoryStore(FakeClock())
+    await store.configure({"mail": QueueTerms(size, "drop_oldest")}, by="worker")
+    await store.enqueue([_draft() for _ in range(size + 1)])  # the first drop may look at all
+    took = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        receipts = await store.enqueue([_draft() for _ in range(100)])
+        took.append(time.perf_counter() - begin)
+        assert all(receipt.dropped for receipt in receipts)
     return min(took)

@@ -15,7 +15,7 @@ from holdfast.clock import HOUR, FakeClock
 from holdfast.errors import StoreAway
 from holdfast.job import Claim, Draft, Failed, Failure, Note, QueueTerms, Succeeded, Terms, UniqueKey, new_id
 from holdfast.policy import decide
-from holdfast.store import QueueStats, Where
+from holdfast.store import QueueStats, Retried, Room, Where
 from holdfast.stores.sqlite import SqliteStore
 from holdfast.stores.sqlite import store as store_module
 from holdfast.stores.sqlite.enqueue import enqueue
@@ -169,29 +169,51 @@ async def test_a_rollback_of_the_callers_takes_places_and_declarations_back(stor
     assert await exact(store) == 2
 
 
+def _five() -> list[Draft]:
+    first, key = draft(), draft(unique=KEY)
+    replacing = draft(unique=KEY._replace(on_clash="replace"), payload=b"[43]")
+    return [first, key, draft(unique=KEY), replacing, draft()]
+
+
+async def _check_five(store: SqliteStore, jobs: list[Draft], receipts: Any) -> None:
+    first, key, *_ = jobs
+    assert [(receipt.answer, receipt.holder, receipt.dropped) for receipt in receipts] == [
+        ("accepted", None, None),
+        ("accepted", None, None),
+        ("duplicate", key.id, None),
+        ("replaced", key.id, None),
+        ("accepted", None, first.id),
+    ]
+    [found] = await store.find(Where(ids=[key.id]))
+    assert found.payload == b"[43]"
+    assert await exact(store) == 2
+
+
 async def test_keys_and_bounds_are_met_on_a_connection_with_settings_of_its_owners(
     store: SqliteStore, file: Path
 ) -> None:
     def upper(value: bytes) -> str:
         return value.decode().upper()
 
-    first, key, late = draft(), draft(unique=KEY), draft(unique=KEY._replace(on_clash="replace"), payload=b"[43]")
     with database(file, detect_types=sqlite3.PARSE_DECLTYPES) as shop:
         shop.row_factory, shop.text_factory = sqlite3.Row, upper
-        terms = {"mail": QueueTerms(2, "drop_oldest")}
-        receipts = run_here(store.enqueue([first, key, draft(unique=KEY), late, draft()], shop, terms))
-        told = [(receipt.answer, receipt.holder, receipt.dropped) for receipt in receipts]
-        assert told == [
-            ("accepted", None, None),
-            ("accepted", None, None),
-            ("duplicate", key.id, None),
-            ("replaced", key.id, None),
-            ("accepted", None, first.id),
-        ]
+        receipts = run_here(store.enqueue(jobs := _five(), shop, {"mail": QueueTerms(2, "drop_oldest")}))
         shop.commit()
-    [found] = await store.find(Where(ids=[key.id]))
-    assert found.payload == b"[43]"
-    assert await exact(store) == 2
+    await _check_five(store, jobs, receipts)
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+async def test_keys_and_bounds_are_met_in_a_database_of_another_encoding(file: Path, encoding: str) -> None:
+    with database(file) as shop:
+        shop.execute(f"PRAGMA encoding = '{encoding}'")
+        shop.execute("CREATE TABLE orders (id)")
+    store = SqliteStore(str(file), durability="normal", clock=FakeClock())
+    await store.open()
+    await store.configure({"mail": QueueTerms(2, "drop_oldest")}, "worker")
+    await _check_five(store, jobs := _five(), await store.enqueue(jobs))
+    await store.configure({"mail": QueueTerms(2, "drop_oldest")}, "worker")
+    assert await store.retry([jobs[0].id]) == [Retried("full", room=Room(2, 2, "drop_oldest", None))]
+    await store.close()
 
 
 # --- changes made by hand

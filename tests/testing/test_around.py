@@ -1,6 +1,7 @@
 """What handlers find around them in a sandbox: their job, hooks, carried variables, resources; bounds and keys."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -203,6 +204,33 @@ async def test_on_the_callers_loop_both_kinds_of_handlers_have_them(app: App) ->
         await box.arun()
         assert [await job.aresult() for job in jobs] == ["plain", ["plain", "client"]]
     assert app.did[-2:] == ["client closes", "plain closes"]
+
+
+async def test_jobs_that_run_at_once_open_them_once(app: App) -> None:
+    @app.jobs.task(name="uses")
+    async def uses() -> list[str]:
+        return [app.plain(), app.client()]
+
+    async with Sandbox(app.jobs, inline=True):
+        jobs = await asyncio.gather(*(uses.aenqueue() for _ in range(5)))
+        assert [await job.aresult() for job in jobs] == [["plain", "client"]] * 5
+    for what in ("plain opens", "client opens", "client closes", "plain closes"):
+        assert app.did.count(what) == 1
+
+
+def test_threads_open_them_once(app: App) -> None:
+    @app.jobs.task(name="uses")
+    def uses() -> str:
+        return app.plain()
+
+    with Sandbox(app.jobs, inline=True):
+        threads = [threading.Thread(target=uses.enqueue) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert {str(status.state) for status in app.jobs.find()} == {"succeeded"}
+    assert (app.did.count("plain opens"), app.did.count("plain closes")) == (1, 1)
 
 
 def test_they_close_when_the_block_raises(app: App) -> None:

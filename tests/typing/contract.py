@@ -4,10 +4,15 @@ Nothing here runs. `make check` fails on a suppression that suppresses nothing, 
 test_contract.py strips them all and compares.
 """
 
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, assert_type
 
 from holdfast import (
+    CurrentJob,
     Holdfast,
     Job,
     JobStatus,
@@ -16,10 +21,12 @@ from holdfast import (
     PoolJob,
     PoolStats,
     QueueFull,
+    Resource,
     Retry,
     Task,
     Unique,
     UniqueConflict,
+    current_job,
 )
 from holdfast.testing import Sandbox
 
@@ -169,3 +176,65 @@ async def pools() -> None:
         pool.submit(pow2, 3, timeout=5)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue]
         pool.using(tiemout=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         pool.asubmit(pow2, 3)  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+
+
+class Client:
+    async def send(self, text: str) -> int:
+        return len(text)
+
+
+@dataclass
+class Mark:
+    page: int
+
+
+@jobs.resource
+async def client() -> AsyncIterator[Client]:
+    yield Client()
+
+
+@jobs.resource
+def words() -> Iterator[list[str]]:
+    yield ["a"]
+
+
+@jobs.around
+def timed(job: CurrentJob) -> Iterator[None]:
+    print(job.id)
+    yield
+
+
+async def inside() -> None:
+    assert_type(client, Resource[Client])
+    assert_type(words(), list[str])
+    assert_type(await client().send("a"), int)
+    assert_type(words.override(["b"]), AbstractContextManager[None])
+    assert_type(timed, Callable[[CurrentJob], Iterator[None]])
+    job = current_job()
+    assert_type(job.saved(int, 0), int)
+    assert_type(job.saved(Mark, Mark(0)), Mark)
+    assert_type(job.saved(list[str], []), list[str])
+    assert_type(job.time_left, float | None)
+    assert_type(job.headers, Mapping[str, str])
+    assert_type(job.scheduled_for, datetime | None)
+    job.progress(1, 3, text="a")
+    job.save(Mark(1))
+    await job.asave(1)
+    words.override(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    job.progress(0.5, "rendered")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    job.progress(0.5, 1, "rendered")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    job.log(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    job.asave(1)  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+    _x: str = words()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+def no_resource() -> int:
+    return 5
+
+
+def two_parameters(job: CurrentJob, other: int) -> Iterator[None]:
+    yield
+
+
+jobs.resource(no_resource)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+jobs.around(two_parameters)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -147,7 +147,7 @@ def _page(groups: Sequence[Group], flags: dict[str, Any]) -> None:
     for line in show.table(show.Table(heads, rows, cuts)):
         show.out(line)
     if len(groups) > SHOWN:
-        show.out(f"… and {_many(len(groups) - SHOWN, 'more kind')}: holdfast dead --json has all")
+        show.out(f"… and {show.many(len(groups) - SHOWN, 'more kind')}: holdfast dead --json has all")
     show.out("")
     for line in _next(groups, flags):
         show.out(line)
@@ -155,16 +155,12 @@ def _page(groups: Sequence[Group], flags: dict[str, Any]) -> None:
 
 def _next(groups: Sequence[Group], flags: dict[str, Any]) -> Iterator[str]:
     count, kinds = sum(group.count for group in groups), len(groups)
-    yield f"{_many(count, 'dead job')}, {_many(kinds, 'kind')} of error. For the first:"
+    yield f"{show.many(count, 'dead job')}, {show.many(kinds, 'kind')} of error. For the first:"
     commands = commands_for(groups[0], flags)
     yield f"  look at one    {visible(commands['look'])}"
     yield f"  retry one      {visible(commands['retry_one'])}"
     if groups[0].count > 1:
         yield f"  then the rest  {visible(commands['retry_all'])}"
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def commands_for(group: Group, flags: dict[str, Any]) -> dict[str, str]:

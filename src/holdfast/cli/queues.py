@@ -246,7 +246,7 @@ def _words(queue: QueueStats | None) -> str:
     whose = "edited" if queue.edited else "as code declares"
     if queue.terms.max_size is None:
         return "no bound (edited)" if queue.edited else "no bound"
-    return f"{queue.terms.max_size:,} places, when full {_when_full(queue.terms)} ({whose})"
+    return f"{show.many(queue.terms.max_size, 'place')}, when full {_when_full(queue.terms)} ({whose})"
 
 
 _MEETS = {
@@ -273,10 +273,10 @@ def _effects(queue: QueueStats) -> Sequence[str]:
     after = f" for {exact(terms.block_timeout)}, then raises QueueFull" if terms.block_timeout is not None else ""
     taken = queue.admitted or 0
     if taken < terms.max_size:
-        room = f"Of its {terms.max_size:,} places {taken:,} are taken."
+        room = f"{taken:,} of {show.many(terms.max_size, 'place')} taken."
     else:
-        over = taken - terms.max_size + 1
-        room = f"It is full: {taken:,} jobs have a place and keep it; {over:,} must end before a new one fits."
+        over, jobs = taken - terms.max_size + 1, show.many(taken, "unfinished job")
+        room = f"It is full: {jobs}, all keep their place; {over:,} must end before a new one fits."
     return (
         f"Producers: from the next enqueue on, {_MEETS[terms.when_full]}{after}.",
         room,

@@ -86,6 +86,11 @@ def coarse(length: Span) -> str:
     return f"{length // DAY} d"
 
 
+def many(count: int, what: str) -> str:
+    """1 job, 2 jobs, 1,204 jobs."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def utc(instant: Instant) -> str:
     """An instant for people: 2026-11-22 14:03:22 UTC."""
     return f"{moment(instant):%Y-%m-%d %H:%M:%S} UTC"

@@ -59,6 +59,7 @@ class Link:
         self._queues = queues
         self._fullness = Fullness()
         self._stand_ins: list[StandIn] = []
+        self.stood_in: StandIn | None = None
         self._lock = threading.RLock()
         self._place: Store | None = None
         self._bridge = Bridge(self._forget, self._close_here)
@@ -140,14 +141,12 @@ class Link:
         opened = Opened(place, place.enqueue, Told(self._queues, place))
         it = StandIn(opened, clock, unfinished, Fullness())
         self._stand_ins.append(it)
+        self.stood_in = it
         try:
             yield
         finally:
             self._stand_ins.remove(it)
-
-    @property
-    def stood_in(self) -> StandIn | None:
-        return self._stand_ins[-1] if self._stand_ins else None
+            self.stood_in = self._stand_ins[-1] if self._stand_ins else None
 
     @property
     def fullness(self) -> Fullness:

@@ -80,26 +80,35 @@ class Producing:
 
     # --- on the bridge's loop
 
-    async def _put(self, drafts: list[Draft], patience: Patience) -> list[Receipt]:
+    async def _put(self, drafts: list[Draft], patience: Patience) -> Sequence[Receipt]:
         self._link.may_enqueue()
         opened = await self._link.opened()
         self._warn_if_lonely(opened)
-        await opened.told.before(drafts)
-        receipts = await self._try(opened, drafts)
+        if self._queues.terms:
+            await opened.told.before(drafts)
+        receipts = await opened.put(drafts)
+        if self._link.fullness.no_news(receipts):
+            return receipts
+        return await self._until_there_is_room(opened, drafts, receipts, patience)
+
+    async def _until_there_is_room(
+        self, opened: Opened, drafts: list[Draft], met: Sequence[Receipt], patience: Patience
+    ) -> list[Receipt]:
+        receipts = self._seen(drafts, met)
         while waiting := [n for n, receipt in enumerate(receipts) if patience.waits(drafts[n], receipt)]:
             await asyncio.sleep(patience.pause(drafts[waiting[0]].queue, receipts[waiting[0]]))
             some = _that_could_fit(waiting, drafts, receipts)
-            for n, receipt in zip(some, await self._try(opened, [drafts[n] for n in some]), strict=True):
+            again = [drafts[n] for n in some]
+            for n, receipt in zip(some, self._seen(again, await opened.put(again)), strict=True):
                 receipts[n] = receipt
                 if receipt.answer != "full":
                     patience.progress(drafts[n].queue)
         return receipts
 
-    async def _try(self, opened: Opened, drafts: list[Draft]) -> list[Receipt]:
-        receipts = list(await opened.put(drafts))
+    def _seen(self, drafts: Sequence[Draft], receipts: Sequence[Receipt]) -> list[Receipt]:
         for draft, receipt in zip(drafts, receipts, strict=True):
             self._link.fullness.seen(draft, receipt)
-        return receipts
+        return list(receipts)
 
     def _warn_if_lonely(self, opened: Opened) -> None:
         alone = not (self._link.workers or self._link.stood_in or opened.place.shared)
@@ -128,8 +137,7 @@ class Producing:
 
     def _all_or_nothing(self, jobs: list[NewJob[Any]], receipts: Sequence[Receipt]) -> list[Job[Any]]:
         answers, patience = self._answers(), Patience("with connection= nobody waits for a place: it keeps its locks")
-        for job, receipt in zip(jobs, receipts, strict=True):
-            self._link.fullness.seen(job.draft, receipt)
+        for job, receipt in zip(jobs, self._seen(_drafts(jobs), receipts), strict=True):
             patience.waits(job.draft, receipt)
         answers.take(jobs, receipts)
         return answers.all_accepted(patience.why, all_or_nothing=True)

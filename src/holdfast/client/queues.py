@@ -65,6 +65,10 @@ class Fullness:
         self._dropped: dict[str, int] = {}
         self._quiet_until: dict[str, float] = {}
 
+    def no_news(self, receipts: Sequence[Receipt]) -> bool:
+        """Whether all was simply accepted, and no queue was known to be full: what nearly every call comes to."""
+        return not self._since and all(it.answer == "accepted" and it.dropped is None for it in receipts)
+
     def seen(self, draft: Draft, receipt: Receipt) -> None:
         """Takes in what became of one draft."""
         if receipt.answer == "full":

@@ -48,9 +48,11 @@ class Answers:
         raise AssertionError(f"a store refused jobs for no reason that there is: {self._refused}")
 
     def _handle(self, job: NewJob[Any], receipt: Receipt) -> Job[Any]:
+        if receipt.answer == "accepted":
+            return Job(self._asked, receipt.id, created=receipt.created)
         if receipt.answer == "dropped":
             return Job(_NeverStored(job, receipt.room), receipt.id, created=False)
-        return Job(self._asked, receipt.holder or receipt.id, created=receipt.created and receipt.holder is None)
+        return Job(self._asked, receipt.holder or receipt.id, created=False)
 
     def _conflict(self, met: list[Refusal], rest: str, why: str) -> Refused:
         del why

@@ -21,6 +21,7 @@ WARNING = logging.WARNING
 LINE_LIMIT, VALUE_LIMIT = 4_000, 2_000  # characters
 MESSAGE_LINES = 12  # of one message on a terminal
 MESSAGE = "message"  # the event of a plain log record
+POOL = "(pool)"  # what stands for a queue where a Pool's job is told of; no queue can be called so
 
 Style: TypeAlias = Literal["human", "kv"]
 LEVELS = ("debug", "info", "warning", "error")
@@ -262,7 +263,7 @@ def _next_steps(told: Told) -> list[str]:
     if fields.get("hint"):
         steps.append(visible(str(fields["hint"])))
     if told.event == "dead":
-        return [*steps, f"holdfast retry {fields['job']}"]
+        return [*steps, str(fields["job"]) if fields.get("queue") == POOL else f"holdfast retry {fields['job']}"]
     if fields.get("retry_in") is not None:
         steps.append(f"retries in {_shown(fields['retry_in'])}")
     return [*steps, str(fields["job"])]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 from holdfast.resource import Opening, PlainOpening, Resources
 from holdfast.testing.loops import Loops, awaitable
 
@@ -12,25 +15,35 @@ class Openings:
     def __init__(self, resources: Resources, loops: Loops) -> None:
         self._resources = resources
         self._loops = loops
+        self._lock = threading.Lock()
         self._plain: PlainOpening | None = None
-        self._on_loop: Opening | None = None
+        self._on_loop: asyncio.Task[Opening] | None = None
 
     def open(self) -> None:
-        """The plain ones."""
-        if self._plain is None and self._on_loop is None:
-            self._plain = self._resources.open()
+        """The plain ones, from any thread. Raises ResourceError; the next job tries again."""
+        with self._lock:
+            if self._plain is None:
+                self._plain = self._resources.open()
 
     async def aopen(self) -> None:
-        """All, on this loop."""
+        """All, on this loop, once. Raises ResourceError; the next job tries again."""
         if self._on_loop is None:
             await awaitable()
-            self._on_loop = await self._resources.aopen()
+        if self._on_loop is None:
+            self._on_loop = asyncio.create_task(self._resources.aopen())
+        opening = self._on_loop
+        try:
+            await asyncio.shield(opening)
+        except Exception:
+            if self._on_loop is opening:
+                self._on_loop = None
+            raise
 
     async def aclose(self) -> None:
-        """On the caller's loop."""
+        """On the loop of the handlers."""
         opening, self._on_loop = self._on_loop, None
         if opening is not None:
-            await opening.aclose()
+            await (await opening).aclose()
         self._close_plain()
 
     def close(self) -> None:

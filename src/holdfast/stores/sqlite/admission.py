@@ -9,7 +9,7 @@ from uuid import UUID
 from holdfast.clock import Instant
 from holdfast.job import TOMBSTONE, Draft
 from holdfast.store import Receipt, Room
-from holdfast.stores.sqlite.rows import due_of, uuid_of, whole_row_of
+from holdfast.stores.sqlite.rows import due_of, plain_of, uuid_of, whole_row_of
 from holdfast.stores.sqlite.statements import Sql
 
 
@@ -33,7 +33,8 @@ def admit(sql: Sql, draft: Draft) -> Receipt:
     if receipt.answer == "accepted":
         if holder is not None:
             sql.write("lose_key", holder.seq)
-        sql.spread("enqueue_whole", [whole_row_of(draft, sql.now())])
+        if sql.spread("enqueue_whole", [whole_row_of(draft, sql.now())]) != 1:
+            raise AssertionError(f"job {draft.id} was not stored, though its id and its key are free")
         sql.write("take_places", 1, draft.queue)
     return receipt
 
@@ -41,13 +42,13 @@ def admit(sql: Sql, draft: Draft) -> Receipt:
 def holder_of(sql: Sql, queue: str, key: str, task: str = "") -> Holder | None:
     """`open` is of a holder of this task only."""
     row = sql.row("holder", sql.now(), task, queue, key)
-    return None if row is None else Holder(row[0], _id_of(row[1]), bool(row[2]), bool(row[3]))
+    return None if row is None else Holder(row[0], uuid_of(plain_of(row[1])), bool(row[2]), bool(row[3]))
 
 
 def room_of(sql: Sql, queue: str) -> Room | None:
     """The queue as it is met; None if it has no bound."""
     row = sql.row("room", queue)
-    return None if row is None else Room(row[0], row[1], bytes(row[2]).decode(), row[3])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    return None if row is None else Room(row[0], row[1], plain_of(row[2]), row[3])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def _recognised(sql: Sql, draft: Draft) -> Receipt | None:
@@ -95,9 +96,4 @@ def _drop_oldest(sql: Sql, queue: str, now: Instant) -> UUID | None:
         return None
     seq, job, keep = row
     sql.spread("cancel", [(seq, now + max(keep, TOMBSTONE))], now, "dropped", now)
-    return _id_of(job)
-
-
-def _id_of(written: bytes) -> UUID:
-    """Of an id that was read as bytes: a caller's text_factory does not see them."""
-    return uuid_of(bytes(written).decode())
+    return uuid_of(plain_of(job))

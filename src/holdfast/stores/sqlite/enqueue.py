@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from holdfast.job import Draft
 from holdfast.store import Receipt
@@ -13,19 +13,25 @@ from holdfast.stores.sqlite.statements import Sql
 
 
 def enqueue(sql: Sql, jobs: Sequence[Draft]) -> list[Receipt]:
-    """Receipts in the order of the jobs. What a key or a bound has a say in goes one by one, if it does not all fit."""
+    """Receipts in the order of the jobs. Where no key and no bound has a say, it is one look and one statement."""
     [[newest, any_bound]] = sql.rows("moment")
     if not any_bound and not any(draft.unique for draft in jobs):
         return _together(sql, jobs, newest)
     wanted = Counter(draft.queue for draft in jobs) if any_bound else Counter[str]()
     rooms = {queue: room for queue in wanted if (room := room_of(sql, queue)) is not None}
-    if all(room.depth + wanted[queue] <= room.bound for queue, room in rooms.items()) and _all_new(sql, jobs):
-        for queue in rooms:
-            sql.write("take_places", wanted[queue], queue)
-        return [Receipt(draft.id, "accepted") for draft in jobs]
+    fit = all(room.depth + wanted[queue] <= room.bound for queue, room in rooms.items())
+    if not fit or not _all_new(sql, jobs):
+        return _apart(sql, jobs, rooms, newest)
+    for queue in rooms:
+        sql.write("take_places", wanted[queue], queue)
+    return [Receipt(draft.id, "accepted") for draft in jobs]
+
+
+def _apart(sql: Sql, jobs: Sequence[Draft], bounded: Container[str], newest: int) -> list[Receipt]:
+    """What a key or a bound may refuse is met job by job."""
     if len({draft.id.int for draft in jobs}) < len(jobs):  # the first of each id is stored, whatever the others are
         return [admit(sql, draft) for draft in jobs]
-    alone = [draft.unique is not None or draft.queue in rooms for draft in jobs]
+    alone = [draft.unique is not None or draft.queue in bounded for draft in jobs]
     others = [draft for draft, so in zip(jobs, alone, strict=True) if not so]
     receipts = iter(_together(sql, others, newest))
     return [admit(sql, draft) if so else next(receipts) for draft, so in zip(jobs, alone, strict=True)]

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 from holdfast.clock import Instant
 from holdfast.job import QueueTerms, State
 from holdfast.store import Authority, QueueStats, Stats
+from holdfast.stores.sqlite.rows import plain_of
 from holdfast.stores.sqlite.statements import Sql
 
 _NO_TERMS = QueueTerms()
@@ -76,7 +77,7 @@ def _changes(sql: Sql, queues: Mapping[str, QueueTerms | None], by: Authority) -
 
 
 def _terms_of(written: bytes | None) -> QueueTerms | None:
-    return None if written is None else QueueTerms._make(json.loads(bytes(written)))
+    return None if written is None else QueueTerms._make(json.loads(plain_of(written)))
 
 
 def _write(sql: Sql, name: str, said: _Said) -> None:

@@ -31,6 +31,13 @@ def id_of(text: str) -> UUID:
     return job
 
 
+def plain_of(written: bytes) -> str:
+    """A text of ASCII that was read as bytes, so that a caller's text_factory does not see it. In a database of
+    UTF-16 every other byte is 0.
+    """
+    return bytes(written).replace(b"\0", b"").decode("ascii")
+
+
 def texts_of(ids: Iterable[UUID]) -> str:
     """Ids as one parameter: a JSON array."""
     return json.dumps(list(map(str, ids)))

@@ -262,7 +262,11 @@ class Core:
         if seconds <= 0:
             self.again(job)
             return
-        self.timer.later(seconds, job)
+        try:
+            self.timer.later(seconds, job)
+        except RuntimeError:  # no thread for the timer just now: rather too soon than never
+            self.again(job)
+            return
         self.still_wanted(job)
 
     def still_wanted(self, job: PoolJob[Any]) -> None:

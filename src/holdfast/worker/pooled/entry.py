@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.clock import SECOND, Span
 from holdfast.errors import QueueFull
 from holdfast.job import WhenFull
+from holdfast.observe.logging import POOL
 
 if TYPE_CHECKING:
     from holdfast.worker.pooled.core import Core
@@ -137,7 +138,7 @@ class Entry:
         """The error, with how full the pool is."""
         core = self._core
         depth, bound = core.depth, core.bound
-        return QueueFull(f"the pool is full ({depth} of {bound} jobs): {what}", "(pool)", depth, bound, self._soon())
+        return QueueFull(f"the pool is full ({depth} of {bound} jobs): {what}", POOL, depth, bound, self._soon())
 
     def _soon(self) -> float:
         """Seconds until a place is likely to be free."""

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from holdfast.clock import SECOND
 from holdfast.context import CurrentJob
 from holdfast.errors import StopReason
+from holdfast.observe.logging import POOL
 
 if TYPE_CHECKING:
     import asyncio
 
     from holdfast.worker.pooled.core import Core
     from holdfast.worker.pooled.job import PoolJob
-
-POOL = "(pool)"  # what stands for a queue in log lines; no queue can be called so
 
 _making = threading.Lock()
 

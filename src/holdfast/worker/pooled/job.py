@@ -189,7 +189,8 @@ class PoolJob(Generic[R_co]):
 
     def _wait(self, timeout: Duration | None) -> None:
         seconds = -1 if timeout is None else span(timeout, "timeout") / SECOND
-        self.core.may_wait(f"result() of {self!r}", "await job.aresult()")
+        if self.core.tasks.runs_here():
+            self.core.may_wait(f"result() of {self!r}", "await job.aresult()")
         bell = threading.Lock()
         bell.acquire()
 

@@ -11,10 +11,10 @@ from uuid import UUID
 from holdfast.clock import SECOND, short
 from holdfast.errors import PayloadError, Stop
 from holdfast.job import Cancelled, Claim, Failed, Failure, Outcome, State, Verdict
-from holdfast.observe.logging import jobs
+from holdfast.observe.logging import POOL, jobs
 from holdfast.policy import decide, failure, verdict_of
-from holdfast.worker.pooled.inside import POOL, Inside
-from holdfast.worker.pooled.kinds import PROCESS
+from holdfast.worker.pooled.inside import Inside
+from holdfast.worker.pooled.kinds import LOOP, PROCESS, THREAD
 from holdfast.worker.report import tell_failed, tell_of
 
 if TYPE_CHECKING:
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from holdfast.worker.pooled.tallies import Tally
 
 NOBODY = UUID(int=0)
-STAYS = (
-    "and goes on: a plain function ends only where it looks, at current_job().check();"
-    " until it does, it keeps its thread and its slot"
-)
+LOOKS = "a plain function ends only where it looks, at current_job().check()"
+STAYS = {
+    THREAD: f"and goes on: {LOOKS}; until it does, it keeps its thread and its slot",
+    LOOP: "and goes on, although it was cancelled; until it ends, it keeps its slot",
+}
 _succeeded = State.SUCCEEDED
 
 
@@ -85,15 +86,21 @@ def raised(core: Core, run: Inside, error: BaseException) -> None:
 
 
 def overdue(core: Core, run: Inside) -> None:
-    """A plain function goes on although its time and a grace are over: its job has failed, and waits for it no more."""
+    """A function goes on although its time and a grace are over: its job has failed, and waits for it no more."""
     if not _first(run):
         return
     run.given_up = True
-    error = TimeoutError(f"{_overran(run)}, {STAYS}")
+    error = TimeoutError(f"{_overran(run)}, {STAYS[run.job.kind]}")
     claim = claim_of(run)
     outcome = decide(claim, Failed(failure(error), final=True))
     _settle(core, run, outcome, error)
     tell_failed(claim, outcome, ran=time.monotonic() - run.began, final=True)
+
+
+def tell_flagged(run: Inside) -> None:
+    """The time of a plain function is over: it is told, and so is the reader."""
+    after = (run.job.plan.timeout or 0) / SECOND
+    tell_of(claim_of(run), logging.WARNING, "timeout", after=after, message=f"still running: {LOOKS}")
 
 
 def claim_of(run: Inside) -> Claim:

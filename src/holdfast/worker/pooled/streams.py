@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 class Stream:
     """One call of map or each. What is left when it is given up is cancelled: nobody could have its results."""
 
-    def __init__(self, core: Core, entry: Entry, plan: Plan, fn: Callable[..., Any], items: Iterable[Any]) -> None:
+    def __init__(
+        self, pool: object, core: Core, entry: Entry, plan: Plan, fn: Callable[..., Any], items: Iterable[Any]
+    ) -> None:
+        self._pool = pool  # held: a pool that nobody holds is stopped
         self._core = core
         self._entry = entry
         self._plan = plan

@@ -152,6 +152,11 @@ class Tasks:
     def _time_is_over(self, run: Inside) -> None:
         if run.stop("timeout"):
             self._cancel(run)
+            asyncio.get_running_loop().call_later(GRACE, self._is_overdue, run)
+
+    def _is_overdue(self, run: Inside) -> None:
+        if run.handle is not None:
+            settle.overdue(self._core, run)
 
     def _cancel(self, run: Inside) -> None:
         if run.handle is not None:

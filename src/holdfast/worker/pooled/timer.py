@@ -38,28 +38,31 @@ class Timer:
         self.left: deque[threading.Thread] = deque(maxlen=1)
 
     def later(self, seconds: float, what: PoolJob[Any] | Callable[[], object]) -> None:
-        """Has a job tried again, or something called, after so long."""
+        """Has a job tried again, or something called, after so long. RuntimeError if there is no thread for that."""
         entry = (time.monotonic() + seconds, next(self._order), what)
         with self._changed:
+            self._start()
             heapq.heappush(self._heap, entry)
             if self._heap[0] is entry:
-                self._wake()
+                self._changed.notify()
 
     def look_at(self, moment: float) -> None:
         """A run's time is over then."""
         if moment < self._look_at:
             with self._changed:
                 if moment < self._look_at:
+                    self._start()
                     self._look_at = moment
-                    self._wake()
+                    self._changed.notify()
 
-    def take_out(self, job: PoolJob[Any]) -> bool:
+    def take_out(self, what: PoolJob[Any] | Callable[[], object]) -> bool:
         """Whether the job waited here; it does no more."""
         with self._changed:
             for place, entry in enumerate(self._heap):
-                if entry[2] is job:
+                if entry[2] is what:
                     del self._heap[place]
                     heapq.heapify(self._heap)
+                    self._changed.notify()
                     return True
         return False
 
@@ -75,6 +78,7 @@ class Timer:
         return [entry[2] for entry in self._heap if not callable(entry[2])]
 
     def end(self) -> None:
+        """Its thread ends when nothing waits here any more; only ends of processes still may."""
         with self._changed:
             self._ended = True
             self._changed.notify()
@@ -83,16 +87,16 @@ class Timer:
     def gone(self) -> bool:
         return self._thread is None
 
-    def _wake(self) -> None:
-        if self._thread is None and not self._ended:
-            self._thread = threading.Thread(target=self._serve, name="holdfast-pool-timer", daemon=True)
-            self._thread.start()
-        self._changed.notify()
+    def _start(self) -> None:
+        if self._thread is None:
+            thread = threading.Thread(target=self._serve, name="holdfast-pool-timer", daemon=True)
+            thread.start()
+            self._thread = thread
 
     # --- in its thread
 
     def _serve(self) -> None:
-        while not self._ended:
+        while not self._done():
             due, look = self._next()
             try:
                 for what in due:
@@ -102,15 +106,21 @@ class Timer:
             except Exception as error:  # noqa: BLE001  # a bug must not stop all timers
                 workers.error("a bug in the pool's timer; please report it", exc_info=error)
             del due
-        self.left.append(threading.current_thread())
-        self._thread = None
         self._core.look()
+
+    def _done(self) -> bool:
+        with self._changed:
+            if self._heap or not self._ended:
+                return False
+            self.left.append(threading.current_thread())
+            self._thread = None
+            return True
 
     def _next(self) -> tuple[list[PoolJob[Any] | Callable[[], object]], bool]:
         with self._changed:
             moment = min(self._look_at, self._heap[0][0] if self._heap else math.inf)
             wait = moment - time.monotonic()
-            if wait > 0 and not self._ended:
+            if wait > 0 and (self._heap or not self._ended):
                 self._changed.wait(None if moment == math.inf else min(wait, threading.TIMEOUT_MAX))
             now = time.monotonic()
             due: list[PoolJob[Any] | Callable[[], object]] = []
@@ -134,6 +144,10 @@ class Timer:
             settle.overdue(self._core, run)
             return
         run.look_at += GRACE
-        if run.stop("timeout") and run.job.kind is PROCESS:
+        if not run.stop("timeout"):
+            return
+        if run.job.kind is PROCESS:
             run.look_at = math.inf  # its process is ended, and then its thread knows
             self._core.threads.interrupt(run)
+        else:
+            settle.tell_flagged(run)

@@ -18,9 +18,9 @@ from typing import Any
 
 from holdfast.context import CurrentJob, current
 from holdfast.errors import Stop, StopReason
+from holdfast.observe.logging import POOL
 from holdfast.observe.tracebacks import text_of
 from holdfast.worker.forked import end_if_copy
-from holdfast.worker.pooled.inside import POOL
 from holdfast.worker.processes.beginning import end_with, load_main
 from holdfast.worker.processes.pickles import BEGUN, About, Answer, pickled, receive, send, unpickled
 

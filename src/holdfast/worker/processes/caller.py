@@ -10,8 +10,10 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.clock import SECOND
@@ -52,6 +54,7 @@ class Caller:
         self._process: subprocess.Popen[bytes] | None = None
         self._end: socket.socket | None = None
         self._run: Inside | None = None
+        self._killing: Callable[[], None] | None = None  # what will end the call's process by force
 
     @property
     def alive(self) -> bool:
@@ -72,7 +75,9 @@ class Caller:
             return self._unpacked(run, answer)
         finally:
             with self._lock:
-                self._run = None
+                self._run, killing, self._killing = None, self._killing, None
+            if killing is not None:
+                job.core.timer.take_out(killing)
             if run.why is not None:  # what it was doing may go on in it
                 self.close()
 
@@ -83,7 +88,11 @@ class Caller:
                 return
             with suppress(OSError):
                 self._process.send_signal(signal.SIGTERM)
-        run.job.core.timer.later(GRACE, lambda: self._kill(run))
+            self._killing = partial(self._kill, run)
+            try:
+                run.job.core.timer.later(GRACE, self._killing)
+            except RuntimeError:  # the interpreter is ending, and starts no thread any more
+                end_family(self._process.pid)
 
     def close(self) -> None:
         """Ends the process, and all that it started."""
