@@ -420,7 +420,7 @@ def test_a_forked_child_neither_uses_nor_closes_what_its_parent_opened(shelf: Sh
         os.waitpid(pid, 0)
         assert (one(), shelf.seen) == ("one", ["+one"])
     assert lines[0].startswith("resource tests.test_resource.one: it is not open in this process")
-    assert lines[1:] == ["['+one']", "['+one', '+one', '-one']"], "left alone; then its own, opened and closed"
+    assert lines[1:] == ["['+one', '+one'] one", "['+one', '+one', '-one']"], "its own, opened and closed by itself"
 
 
 def _child(shelf: Shelf, one: Resource[Any], writing: int) -> None:
@@ -430,10 +430,9 @@ def _child(shelf: Shelf, one: Resource[Any], writing: int) -> None:
             one()
         except ResourceError as error:
             lines.append(str(error))
-        shelf.jobs.__exit__(None, None, None)
-        lines.append(repr(shelf.seen))
         opening = parts_of(shelf.jobs).resources.open()
-        one()
+        shelf.jobs.__exit__(None, None, None)  # what its parent entered
+        lines.append(f"{shelf.seen} {one()}")
         opening.close()
         lines.append(repr(shelf.seen))
     except BaseException as error:  # noqa: BLE001

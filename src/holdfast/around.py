@@ -25,14 +25,16 @@ class Around:
     def __init__(self, carry: Carry) -> None:
         self._carry = carry
         self._hooks: list[Hook] = []
+        self.used = bool(carry.variables)  # read once for each attempt
 
     def __bool__(self) -> bool:
-        return bool(self._hooks or self._carry.variables)
+        return self.used
 
     def define(self, fn: Hook) -> Hook:
         """Adds a hook. ConfigError for what is no generator function of one parameter, the job."""
         _check(fn)
         self._hooks.append(fn)
+        self.used = True
         return fn
 
     def enter(self, job: CurrentJob) -> Round:

@@ -16,7 +16,7 @@ from holdfast import Holdfast, QueueFull, SyncTask
 from holdfast.app import parts_of
 from holdfast.client import patience
 from holdfast.job import Draft, QueueTerms
-from holdfast.store import Receipt
+from holdfast.store import Receipt, Room
 from tests.client.acts import fill, terms_of
 
 PATIENCE = 30
@@ -73,6 +73,25 @@ def test_the_wait_ends_at_its_timeout(app: Holdfast, send: SyncTask[..., str]) -
     with pytest.raises(QueueFull, match=r"3 of 5 jobs are not stored; .*; waited 50 ms for a place; 2 are st") as full:
         fill(app, send, 5)
     assert (len(full.value.accepted), len(full.value.refused)) == (2, 3)
+
+
+def test_the_timeout_is_for_a_place_and_not_for_the_whole_call(
+    send: SyncTask[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(patience.time, "monotonic", lambda: now[0])
+    draft = send.bind("late").draft
+    full = Receipt(draft.id, "full", created=False, room=Room(1, 1, "block", 5_000))
+    it = patience.Patience()
+    assert it.waits(draft, full)
+    for _ in range(5):
+        now[0] += 4
+        assert it.waits(draft, full)
+        it.progress(draft.queue)
+        assert it.waits(draft, full), "there was a place meanwhile: the next wait is a new one"
+    now[0] += 5
+    assert not it.waits(draft, full)
+    assert it.why == "; waited 5.0 s for a place"
 
 
 def test_a_call_that_waited_in_vain_does_not_wait_once_more_for_each_chunk(

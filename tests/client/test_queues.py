@@ -1,5 +1,6 @@
 """The declaration of queues: when stores are told, by whose word, and what makes no sense."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from holdfast import ConfigError, Holdfast, QueueFull, SyncTask
 from holdfast.app import parts_of
 from holdfast.job import QueueTerms
+from holdfast.store import Authority
 from tests.client.acts import fill, terms_of
 
 
@@ -18,6 +20,26 @@ def test_the_first_enqueue_into_a_queue_lays_down_what_is_declared(app: Holdfast
     assert terms_of(app, "mail") is None
     send.enqueue("ann")
     assert terms_of(app, "mail") == QueueTerms(7, "block", 5_000)
+
+
+def test_a_store_is_told_of_a_declaration_once(app: Holdfast, send: SyncTask[..., str]) -> None:
+    place = parts_of(app).link.place
+    configure, told = place.configure, list[set[str]]()
+
+    async def counted(declared: Mapping[str, QueueTerms | None], by: Authority) -> None:
+        told.append(set(declared))
+        await configure(declared, by)
+
+    place.configure = counted  # type: ignore[method-assign]
+    app.queue("mail", max_size=9)
+    for _ in range(3):
+        send.enqueue("ann")
+    app.queue("other", max_size=9)
+    app.queue("third", max_size=9)
+    for _ in range(3):
+        send.enqueue("ann")
+        send.using(queue="other").enqueue("ann")
+    assert told == [{"mail"}, {"other", "third"}]
 
 
 def test_a_queue_may_be_declared_after_others_were_used(app: Holdfast, send: SyncTask[..., str]) -> None:

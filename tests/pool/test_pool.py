@@ -1,10 +1,13 @@
 """What a pool runs, where, and what its handles answer."""
 
 import asyncio
+import contextlib
 import contextvars
 import functools
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -501,3 +504,28 @@ def test_a_dead_job_of_a_pool_is_not_said_to_be_retried_by_a_command(caplog: pyt
     assert "attempt 1 of 1 failed" in text
     assert str(job.id) in text
     assert "holdfast retry" not in text
+
+
+async def _afail(thing: object) -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("fn", [lambda thing: None, lambda thing: 1 / 0, _afail])
+def test_what_is_over_is_kept_by_its_handle_alone(fn: Any) -> None:
+    class Thing:
+        pass
+
+    with Pool(1) as pool:
+        pool.submit(double, 1).result(PATIENCE)
+        gc.disable()  # it must not need a search for cycles
+        try:
+            thing = Thing()
+            gone = weakref.ref(thing)
+            job = pool.submit(fn, thing)
+            with contextlib.suppress(ZeroDivisionError):
+                job.result(PATIENCE)
+            del job, thing
+            pool.submit(double, 1).result(PATIENCE)
+            until(lambda: gone() is None, "it is let go")
+        finally:
+            gc.enable()

@@ -178,13 +178,16 @@ def test_cancel_of_what_waits_is_at_once() -> None:
 
 
 def test_what_returns_although_cancelled_has_succeeded() -> None:
+    begun = threading.Event()
+
     def work() -> str:
+        begun.set()
         until(lambda: current_job().cancelled, "the cancel is seen")
         return "done all the same"
 
     with Pool(1) as pool:
         job = pool.submit(work)
-        until(lambda: job.state == State.RUNNING, "it runs")
+        assert begun.wait(PATIENCE)
         assert job.cancel()
         assert job.result(PATIENCE) == "done all the same"
 

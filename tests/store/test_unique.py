@@ -407,7 +407,8 @@ async def test_a_hold_keeps_the_key_for_its_time_after_every_end(store: Store, e
     clash = keyed(on_clash="raise")
     assert list(await store.enqueue([clash])) == [_receipt(clash, "taken", job)]
     store.shift += 1
-    assert (await record(store, job.id)).holds is False
+    found = await record(store, job.id)
+    assert (found.holds, found.holds_until) == (False, None)
     assert await answers(store, [clash, keyed()]) == ["accepted", "duplicate"]
     assert await _holds(store, clash)
 
@@ -456,6 +457,16 @@ async def test_what_was_pruned_after_its_hold_takes_nothing_along(store: Store) 
     await stored(store, second)
     assert await store.prune(10) == 1
     assert await _holds(store, second)
+
+
+async def test_what_was_pruned_holds_no_key_though_the_clock_steps_back_into_its_hold(store: Store) -> None:
+    job = keyed(hold=MINUTE, terms=Terms(keep=0))
+    await stored(store, job)
+    await ENDS["succeeds"](store, job.id)
+    store.shift += MINUTE
+    assert await store.prune(10) == 1
+    store.shift -= 1
+    assert await answer(store, keyed()) == "accepted", "a key is held, and no record says why"
 
 
 async def test_a_hold_that_is_over_is_lost_for_good_once_another_has_the_key(store: Store) -> None:

@@ -289,6 +289,56 @@ async def test_nobody_can_write_a_second_holder(store: SqliteStore, file: Path) 
         by_hand(file, "UPDATE holdfast_jobs SET unique_key = 'invoice:42', unique_until = 'finished'")
 
 
+# --- holds
+
+
+async def _answer(store: SqliteStore) -> str:
+    """What a draft with the key meets; it is taken back if it is stored."""
+    [receipt] = await store.enqueue([draft(unique=KEY)])
+    if receipt.created:
+        await store.delete([receipt.id])
+    return receipt.answer
+
+
+async def test_a_key_that_was_lost_after_its_hold_is_held_again_in_the_next_life(store: SqliteStore) -> None:
+    job = draft(unique=KEY._replace(hold=HOUR))
+    await store.enqueue([job])
+    await end(store, *await claimed(store), dead=True)
+    assert await _answer(store) == "duplicate"
+    store.shift += HOUR
+    assert await _answer(store) == "accepted", "and with it the first loses the key for good"
+    assert [retried.answer for retried in await store.retry([job.id])] == ["retried"]
+    assert await _answer(store) == "duplicate"
+    await end(store, *await claimed(store), dead=True)
+    assert await _answer(store) == "duplicate", "the second end's hold is forgotten"
+    store.shift += HOUR
+    assert await _answer(store) == "accepted"
+
+
+async def test_a_job_that_was_replaced_twice_is_recognised_by_what_its_producer_wrote(store: SqliteStore) -> None:
+    job = draft(unique=KEY)
+    await store.enqueue([job])
+    for payload in (b"[43]", b"[44]"):
+        [receipt] = await store.enqueue([draft(unique=KEY._replace(on_clash="replace"), payload=payload)])
+        assert (receipt.answer, receipt.holder) == ("replaced", job.id)
+        assert [(again.answer, again.created) for again in await store.enqueue([job])] == [("accepted", False)]
+    [found] = await store.find(Where(ids=[job.id]))
+    assert found.payload == b"[44]"
+
+
+@pytest.mark.parametrize("started", [True, False])
+async def test_a_hold_counts_only_where_the_key_is_held_at_the_end(store: SqliteStore, started: bool) -> None:
+    job = draft(unique=UniqueKey("invoice:42", "started", HOUR), terms=TERMS._replace(max_attempts=9, keep=0))
+    await store.enqueue([job])
+    if started:
+        await store.finish([decide(claim, Failed(Failure("ValueError", "", ""))) for claim in await claimed(store)])
+    await store.cancel([job.id])
+    assert await _answer(store) == ("accepted" if started else "duplicate")
+    store.shift += HOUR - 1
+    await store.prune(10)
+    assert bool(await store.find(Where(ids=[job.id]))) is not started, "a holder was pruned, or kept as if it were one"
+
+
 # --- what it costs
 
 

@@ -23,14 +23,13 @@ class Patience:
         self._inside = inside.queue if inside is not None and inside.fence else None  # a detached one has no place
         self._refuses = refuses
         self._since: dict[str, float] = {}
-        self._over: set[str] = set()
         self._pause = FIRST
         self.why = ""
 
     def waits(self, draft: Draft, receipt: Receipt) -> bool:
         """Whether to try this draft again. If not although its queue has producers wait, `why` says so."""
         room, queue = receipt.room, draft.queue
-        if receipt.answer != "full" or room is None or room.when_full != "block" or queue in self._over:
+        if receipt.answer != "full" or room is None or room.when_full != "block":
             return False
         if self._refuses:
             self.why = f"; {self._refuses}"
@@ -40,7 +39,6 @@ class Patience:
             return True
         else:
             self.why = f"; waited {short(room.block_timeout)} for a place"
-        self._over.add(queue)
         return False
 
     def pause(self, queue: str, receipt: Receipt) -> float:

@@ -76,8 +76,9 @@ class Attempts:
             )
             self._finisher.add(decide(claim, Released(f"no task {claim.task!r} in this worker", unknown=True)))
             return None
-        now, held = self._clock.monotonic(), self._identity().held
-        run = begun(claim, task, held, now, self._box, self._notes, self._around or None)
+        around = self._around if self._around is not None and self._around.used else None
+        held = self._identity().held
+        run = begun(claim, task, held, self._clock.monotonic(), self._box, self._notes, around)
         if jobs.isEnabledFor(logging.INFO):
             tell_of(run.claim, logging.INFO, "started", waited=waited(claim) / SECOND)
         try:

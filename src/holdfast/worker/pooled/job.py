@@ -127,7 +127,7 @@ class PoolJob(Generic[R_co]):
         try:
             raise error
         finally:
-            del error  # or this frame, which the error's traceback names, would name the error
+            del error, self  # or this frame, which the error's traceback names, would name them
 
     async def aresult(self, timeout: Duration | None = None) -> R_co:
         """As `result`, for async code."""

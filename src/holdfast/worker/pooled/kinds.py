@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 from enum import IntEnum
-from types import FunctionType
-from typing import Any, Literal
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any, Literal, cast
 
 from holdfast.errors import ConfigError
 from holdfast.task import Task
@@ -30,12 +30,16 @@ THREAD, LOOP, PROCESS = Kind.THREAD, Kind.LOOP, Kind.PROCESS
 
 def kind_of(fn: Any, run_in: Literal["thread", "process"] | None) -> Kind:
     """ConfigError for what is no function, and for an async one with `run_in="thread"`."""
-    if type(fn) is FunctionType and run_in is None and _MARK not in fn.__dict__:  # nearly always, and cheaply
-        odd = fn.__code__.co_flags & _ODD
-        if not odd:
+    if run_in is None:  # nearly always, and cheaply
+        plain = fn.__func__ if type(fn) is MethodType else fn
+        if type(plain) is FunctionType and _MARK not in plain.__dict__:
+            odd = plain.__code__.co_flags & _ODD
+            if not odd:
+                return THREAD
+            if odd == _ASYNC:
+                return LOOP
+        elif type(plain) is BuiltinFunctionType:
             return THREAD
-        if odd == _ASYNC:
-            return LOOP
     if isinstance(fn, Task):
         fn = fn.fn
     inner = _innermost(fn)
@@ -77,6 +81,7 @@ def name_of(fn: Any) -> str:
         return fn.name
     while isinstance(fn, functools.partial):
         fn = fn.func
-    named: Any = fn if hasattr(fn, "__qualname__") else type(fn)
-    module = getattr(named, "__module__", None)
-    return f"{module}.{named.__qualname__}" if isinstance(module, str) else str(named.__qualname__)
+    if not hasattr(fn, "__qualname__"):
+        fn = cast("Any", type(fn))
+    module = getattr(fn, "__module__", None)
+    return f"{module}.{fn.__qualname__}" if isinstance(module, str) else str(fn.__qualname__)

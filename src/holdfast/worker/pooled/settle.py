@@ -179,7 +179,6 @@ def _settle(core: Core, run: Inside, outcome: Outcome, error: BaseException) -> 
             core.tally.retried += failed
         run.leave_saved()
         job.attempt, job.runs, job.run = outcome.attempt + 1, job.runs + 1, None
-        job.state_ = outcome.state
         core.put_off(job, (outcome.delay or 0) / SECOND)
     elif failed:
         with core.lock:

@@ -137,6 +137,7 @@ class Tasks:
         except BaseException as error:  # noqa: BLE001  # whatever leaves a function is its verdict
             self._left(run, timer)
             settle.raised(core, run, error)
+            del job, run, timer  # the error's traceback leads here, and they to the error
         else:
             self._left(run, timer)
             if run.only is None:

@@ -124,21 +124,20 @@ class Threads:
         try:
             while True:
                 seat.bell.acquire()
-                job, seat.job = seat.job, None
-                if job is None:
+                if seat.job is None:
                     return
                 self.rung.pop()
                 if core.slots and any(core.lanes):
                     core.fill()
-                self._work(seat, job)
-                job = None
+                self._work(seat)
                 if self._ended:
                     self.end()
         finally:
             self._leave(seat)
 
-    def _work(self, seat: Seat, job: PoolJob[Any] | None) -> None:
+    def _work(self, seat: Seat) -> None:
         """Runs one job after another; at the end the thread is parked, and its slot home or with another job."""
+        job, seat.job = seat.job, None
         core = self._core
         while job is not None:
             try:
@@ -176,6 +175,7 @@ class Threads:
             if core.threads is not self:
                 end_if_copy(-1, error)
             settle.raised(core, run, error)
+            del job, run  # the error's traceback leads here, and they to the error
             return
         if core.threads is not self:  # a process that the function forked came back from it
             end_if_copy(-1)

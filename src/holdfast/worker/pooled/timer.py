@@ -11,6 +11,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from holdfast.job import State
 from holdfast.observe.logging import workers
 from holdfast.worker.pooled import settle
 from holdfast.worker.pooled.inside import Inside
@@ -43,6 +44,8 @@ class Timer:
         with self._changed:
             self._start()
             heapq.heappush(self._heap, entry)
+            if not callable(what):
+                what.state_ = State.SCHEDULED  # seen only once it is here
             if self._heap[0] is entry:
                 self._changed.notify()
 
