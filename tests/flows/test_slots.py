@@ -99,7 +99,7 @@ def test_a_run_in_a_process_of_its_own_is_not_charged_with_the_death_of_its_work
     company: bool, ledger: Ledger, served: Start
 ) -> None:
     service = served("--concurrency", "3")
-    jobs = [press.fragile.enqueue(), *([press.fragile.enqueue(), press.neighbour.enqueue(1)] if company else [])]
+    jobs = [press.fragile.enqueue(), *([press.fragile.enqueue(), press.neighbour.enqueue(5)] if company else [])]
     until(lambda: ledger.count("begin") == len(jobs), "all running")
     os.kill(service.children()[0], signal.SIGKILL)
     assert all(job.result(timeout=40) for job in jobs)

@@ -134,6 +134,8 @@ async def test_a_database_in_another_encoding_serves(file: Path, encoding: str) 
         assert (found.id, found.payload) == (job.id, job.payload)
         [claim] = (await store.claim(await a_worker(store), 1, ["mail"], 5)).jobs
         assert (await store.finish([decide(claim, Succeeded(b"1"))]))[0].answer == "accepted"
+        with database(file) as shop:
+            assert (await store.enqueue([draft()], shop))[0].created, "in the caller's own transaction"
 
 
 async def test_many_may_open_a_fresh_file_at_once(file: Path) -> None:

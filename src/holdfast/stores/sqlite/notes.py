@@ -39,7 +39,6 @@ def _append(sql: Sql, spoken: Sequence[tuple[int, Note]]) -> None:
 def _numbered(spoken: Sequence[tuple[int, Note]], newest: dict[int, int], now: Instant) -> Iterator[Row]:
     """Rows for write_lines.sql; `newest` counts along."""
     for seq, said in spoken:
-        newest[seq] += max(0, len(said.lines) - LOG_MOST)
         for age, text in said.lines[-LOG_MOST:]:
             newest[seq] += 1
             yield seq, newest[seq], now - age, said.fence, storable(text)

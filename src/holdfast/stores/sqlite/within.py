@@ -67,10 +67,17 @@ def _trusted(lent: Lent, path: str, now: Callable[[], Instant]) -> Sql:
         if busy(error):
             raise
         raise ConfigError(f"connection={lent.name}: cannot be used here: {error}") from error
-    if os.path.realpath(os.fsdecode(place or b"")) != os.path.realpath(path):
-        file = os.fsdecode(place) if place else "a database in memory"
+    if os.path.realpath(named := _path_of(place)) != os.path.realpath(path):
+        file = named or "a database in memory"
         raise ConfigError(f"connection={lent.name} to {file}: the jobs are in another file; {accepted(path)}")
     return sql
+
+
+def _path_of(place: bytes | None) -> str:
+    """A path as place.sql gives it: in the encoding of the database, which may be UTF-16."""
+    if place and b"\0" in place:
+        return place.decode("utf-16-be" if place[:1] == b"\0" else "utf-16-le")
+    return os.fsdecode(place or b"")
 
 
 @contextmanager
