@@ -70,7 +70,7 @@ def _best(ways: dict[str, Callable[[], float]]) -> dict[str, float]:
 
 
 def _difference(best: dict[str, float], name: str, without: str) -> float:
-    return (best[name] - best[without]) / JOBS * 1e6
+    return max(0.0, best[name] - best[without]) / JOBS * 1e6  # what is below 0 is noise
 
 
 def _executor() -> float:

@@ -142,9 +142,6 @@ class Retried(NamedTuple):
     room: Room | None = None
 
 
-Retrying: TypeAlias = Retried  # goes when no store imports it any more
-
-
 class QueueStats(NamedTuple):
     """A queue now. `counts`: its jobs by state, of the states that are not final and of dead, without zeros. `edited`:
     its terms are an operator's. `admitted`: the places taken, None without a bound. `dropped`: jobs dropped since it

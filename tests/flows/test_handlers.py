@@ -45,8 +45,7 @@ def test_a_handler_has_its_context_its_resources_and_is_heard(
     seen = job.result(timeout=60)
     assert seen == {"tenant": "acme", "trace": "4bf9", "pool": "pool", "http": "http" if kind == "coro" else None}
     until(lambda: said(job.id) == ["first", "second"], "what it said")
-    status = job.status()
-    assert (status.progress, status.text) == (0.75, "three of four")
+    until(lambda: (job.status().progress, job.status().text) == (0.75, "three of four"), "how far it is")
     assert service.stop() == 0, service.text()[-3000:]
     hooks = [line["event"] for line in ledger.lines() if "hook" in line["event"]]
     assert hooks == ["+hook acme", "-hook"]
@@ -66,8 +65,7 @@ def test_what_is_saved_outlives_a_kill(kind: str, ledger: Ledger, served: Callab
     assert job.result(timeout=60) == 20
     counted = [ledger.count(f"step {number}", job.id) for number in range(20)]
     assert counted == [1] * 7 + [2] + [1] * 12, "only the step that was not saved is done again"
-    until(lambda: len(said(job.id)) >= 13, "what it said after the kill")
-    assert job.status().progress == 1
+    until(lambda: len(said(job.id)) >= 13 and job.status().progress == 1, "what it said after the kill")
     assert service.stop() == 0, service.text()[-3000:]
 
 
@@ -115,6 +113,5 @@ def test_notes_of_many_jobs_are_few_writes(ledger: Ledger, served: Callable[...,
     for job in jobs:
         assert job.result(timeout=60) == 200
     for job in jobs:
-        until(lambda job=job: len(said(job.id)) == 100, "its lines")  # type: ignore[misc]
-        assert job.status().progress == 1
+        until(lambda job=job: (len(said(job.id)), job.status().progress) == (100, 1), "what it said")  # type: ignore[misc]
     assert service.stop() == 0, service.text()[-3000:]

@@ -73,6 +73,18 @@ async def until_said(job: Job[Any], expected: list[str]) -> None:
         pytest.fail(f"it says {said}, not {expected}")
 
 
+async def until_at(job: Job[Any], share: float, text: str | None = None) -> None:
+    found: tuple[float | None, str | None] = (None, None)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while found != (share, text):
+                status = await job.astatus()
+                found = (status.progress, status.text)
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        pytest.fail(f"it is at {found}, not at {share}")
+
+
 async def begun(here: Path, name: str) -> None:
     await until((here / name).exists, f"{name} does not begin")
 
@@ -85,8 +97,7 @@ async def test_what_it_says_is_kept_and_what_travelled_is_there(here: Path, work
     job = await talkers.says.using(headers={"trace": "4bf9"}).aenqueue()
     assert await job.aresult(60) == {"tenant": "acme", "headers": {"trace": "4bf9", "tenant": '"acme"'}}
     await until_said(job, [f"line {number}" for number in range(5)])
-    status = await job.astatus()
-    assert (status.progress, status.text) == (0.75, "number 199")
+    await until_at(job, 0.75, "number 199")
     assert seen(here, mine=False) == ["+hook acme", "-hook"]
 
 
@@ -94,8 +105,8 @@ async def test_what_it_says_is_seen_while_it_runs(here: Path, worker: Worker, mo
     monkeypatch.setattr(notebooks, "EVERY", 0.01)
     job = await talkers.says_and_waits.aenqueue("it")
     await until_said(job, ["begun"])
-    status = await job.astatus()
-    assert (status.state, status.progress) == ("running", 0.25)
+    await until_at(job, 0.25)
+    assert (await job.astatus()).state == "running"
     await job.acancel()
     assert await over(job) == "cancelled"
 
@@ -130,7 +141,7 @@ async def test_what_it_said_before_it_closed_the_channel_and_after_comes_with_it
     job = await talkers.closes_everything.aenqueue()
     assert "the handler has closed the channel to its worker" in await job.aresult(60)
     await until_said(job, ["before", "after"])
-    assert (await job.astatus()).progress == 1
+    await until_at(job, 1)
 
 
 # --- reasons to stop
