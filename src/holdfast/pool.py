@@ -351,6 +351,7 @@ def _drop(core: Core) -> None:
 
 
 def _told_stuck(core: Core, *, gone: bool) -> None:
+    core.left = True
     stuck = [] if gone else core.stuck()
     if stuck:
         message = "they still run, and do not look at current_job().check()"
@@ -361,7 +362,7 @@ def _told_stuck(core: Core, *, gone: bool) -> None:
 
 def _leave_at_exit() -> None:
     """A pool that nobody stopped does not keep the interpreter: what it still had is told."""
-    left = [core for core in list(cores) if core.used]
+    left = [core for core in list(cores) if core.used and not core.left]
     for core in left:
         _drop(core)
     end = time.monotonic() + GRACE

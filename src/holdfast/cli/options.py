@@ -78,6 +78,12 @@ def length(context: click.Context, parameter: click.Parameter, text: str | None)
         raise _bad(context, parameter, f"{text!r}: {_reason(error)}") from None
 
 
+def duration(context: click.Context, parameter: click.Parameter, text: str | None) -> float | str | None:
+    """A callback for durations that something else will check: a number of seconds, or the text as it is."""
+    del context, parameter
+    return None if text is None else _number(text)
+
+
 def instant(context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
     """A callback for instants: ISO 8601 with a time zone."""
     if text is None:
@@ -116,6 +122,13 @@ def size(context: click.Context, parameter: click.Parameter, text: str | None) -
     return value
 
 
+def in_flags(text: str) -> str:
+    """An error about the parameters of a queue, as `max_size=0: …`, in the words of the command line."""
+    said = _PARAMETER.sub(lambda found: f"--{found[1].replace('_', '-')}{' ' if found[2].strip() else ''}{found[2]}", text)
+    return said.replace(" or a timedelta", "").replace("None", "none")
+
+
+_PARAMETER = re.compile(r"\b(max_size|when_full|block_timeout)=(.)")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKmMgG]i?[bB])")
 _UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, get_args
 
 import click
 
 from holdfast.app import Holdfast, parts_of
+from holdfast.bounds import SIZE_MOST, queue_terms
 from holdfast.cli import show
 from holdfast.cli.ends import NothingMatched, Refused, Wrong
-from holdfast.cli.options import length, operated, url_option
+from holdfast.cli.options import duration, in_flags, operated, url_option
 from holdfast.clock import SECOND, Instant
 from holdfast.clock import short as exact
+from holdfast.errors import ConfigError
 from holdfast.job import QueueTerms, State, WhenFull
 from holdfast.naming import named
 from holdfast.store import QueueStats, Stats
@@ -140,20 +143,14 @@ def _as_json(queue: QueueStats) -> str:
 
 
 def _bound(context: click.Context, parameter: click.Parameter, text: str | None) -> int | str | None:
-    """A callback: a whole number of 1 or more, or "none"."""
+    """A callback: a whole number, or "none"."""
     if text is None or text == NO_BOUND:
         return text
     plain = text.replace(",", "").replace("_", "")
-    if not (plain.isascii() and plain.isdigit()) or not 1 <= int(plain) < 2**31:
-        why = (
-            f"{text!r}: a whole number of 1 or more, or {NO_BOUND}; to take no new job, let its workers run dry instead"
-        )
-        raise click.BadParameter(why if text.strip("0") == "" else why.partition(";")[0], ctx=context, param=parameter)
+    if not (plain.isascii() and plain.isdigit()) or len(plain) > len(str(SIZE_MOST)):
+        why = f"{text!r}: a whole number from 1 to {SIZE_MOST:,}, or {NO_BOUND} for no bound"
+        raise click.BadParameter(why, ctx=context, param=parameter)
     return int(plain)
-
-
-def _patience(context: click.Context, parameter: click.Parameter, text: str | None) -> float | str | None:
-    return text if text == NO_BOUND else length(context, parameter, text)
 
 
 @queues.command("set", short_help="Set a queue's bound, whatever its code declares.")
@@ -161,13 +158,16 @@ def _patience(context: click.Context, parameter: click.Parameter, text: str | No
 @click.option("--max-size", metavar="N|none", callback=_bound, help="So many unfinished jobs at most; none: no bound.")
 @click.option("--when-full", type=click.Choice(MODES), help="What becomes of a job that finds no place.")
 @click.option(
-    "--block-timeout", metavar="DURATION|none", callback=_patience, help="How long a producer waits, with block."
+    "--block-timeout",
+    metavar="DURATION|none",
+    callback=duration,
+    help="How long a producer waits, with block; none: as long as it takes.",
 )
 @url_option
 @click.pass_context
 def set_(context: click.Context, /, name: str, url: str | None, **given: Any) -> None:
     """Set a queue's bound. It is in effect from the next enqueue on and stays, whatever code declares, until
-    `holdfast queues reset QUEUE`. What is not given stays as it is.
+    `holdfast queues reset QUEUE`. What is not given stays as it is; --max-size none takes the rest away, too.
 
     QUEUE full: reject refuses the new job, block has its producer wait, drop_oldest cancels the oldest job that was
     never started, drop_newest drops the new one.
@@ -212,22 +212,23 @@ def _seen(app: Holdfast, name: str) -> QueueStats | None:
     return next((queue for queue in parts_of(app).operating.stats().queues if queue.name == name), None)
 
 
-def _changed(terms: QueueTerms, given: dict[str, Any]) -> QueueTerms:
-    """`terms` with what is given over them. Wrong, where that makes no sense together."""
-    max_size, when_full, patience = (given[name] for name in ("max_size", "when_full", "block_timeout"))
-    if max_size is not None:
-        terms = terms._replace(max_size=None if max_size == NO_BOUND else max_size)
-    if when_full is not None:
-        terms = terms._replace(when_full=when_full)
-        if when_full != "block":
-            terms = terms._replace(block_timeout=None)
-    if patience is not None:
-        terms = terms._replace(block_timeout=None if patience == NO_BOUND else round(patience * SECOND))
-    if terms.max_size is None and max_size is None:
+def _changed(now: QueueTerms, given: dict[str, Any]) -> QueueTerms:
+    """What is given over what is in effect, of which a queue without a bound keeps nothing. Wrong, where that makes no
+    sense together.
+    """
+    if now.max_size is None and given["max_size"] is None:
         raise Wrong("the queue has no bound: give --max-size too")
-    if terms.block_timeout is not None and terms.when_full != "block":
-        raise Wrong(f"--block-timeout is for --when-full block; the queue would {terms.when_full}")
-    return terms
+    max_size = None if given["max_size"] == NO_BOUND else given["max_size"] or now.max_size
+    when_full = given["when_full"] or ("reject" if max_size is None else now.when_full)
+    patience = _kept(now) if given["block_timeout"] is None and when_full == "block" else given["block_timeout"]
+    try:
+        return queue_terms(max_size, when_full, None if patience == NO_BOUND else patience)
+    except ConfigError as error:
+        raise Wrong(in_flags(str(error))) from None
+
+
+def _kept(now: QueueTerms) -> timedelta | None:
+    return None if now.block_timeout is None else timedelta(milliseconds=now.block_timeout)
 
 
 def _told(name: str, before: QueueStats | None, now: QueueStats | None) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
-from typing import get_args
 
-from holdfast.clock import Duration, span
+from holdfast.bounds import queue_terms
+from holdfast.clock import Duration
 from holdfast.errors import ConfigError
 from holdfast.job import Draft, QueueTerms, WhenFull
 from holdfast.naming import named
 from holdfast.observe.logging import WARNING, jobs, tell
 from holdfast.store import Receipt, Store
 
-SIZE_MOST = 1_000_000_000
 QUIET = 1.0  # seconds between two lines about what one queue drops
 RETRY_LEAST, RETRY_MOST = 1.0, 60.0  # seconds
 
@@ -28,7 +27,7 @@ class Queues:
     def declare(self, name: str, max_size: int | None, when_full: WhenFull, block_timeout: Duration | None) -> None:
         """ConfigError naming the parameter that makes no sense, or both declarations where they differ."""
         name = named(name, "name")
-        terms = _terms(max_size, when_full, block_timeout)
+        terms = queue_terms(max_size, when_full, block_timeout)
         known = self.terms.setdefault(name, terms)
         if known != terms:
             raise ConfigError(f"queue {name!r} is declared twice: {_told(known)}, and {_told(terms)}; say it once")
@@ -100,21 +99,6 @@ class Fullness:
         """Tells what is not told yet."""
         for queue in list(self._dropped):
             self._tell(queue, None)
-
-
-def _terms(max_size: int | None, when_full: WhenFull, block_timeout: Duration | None) -> QueueTerms:
-    whole = isinstance(max_size, int) and not isinstance(max_size, bool)
-    if max_size is not None and not (whole and 1 <= max_size <= SIZE_MOST):
-        raise ConfigError(f"max_size={max_size!r}: a whole number from 1 to {SIZE_MOST:,}, or None for no bound")
-    if when_full not in get_args(WhenFull):
-        raise ConfigError(f"when_full={when_full!r}: {', '.join(map(repr, get_args(WhenFull)))}")
-    if max_size is None and when_full != "reject":
-        raise ConfigError(f"when_full={when_full!r}: a queue without max_size= is never full")
-    if block_timeout is None:
-        return QueueTerms(max_size, when_full)
-    if when_full != "block":
-        raise ConfigError(f"block_timeout={block_timeout!r}: only when_full='block' waits, and this is {when_full!r}")
-    return QueueTerms(max_size, when_full, span(block_timeout, "block_timeout", positive=True))
 
 
 def _told(terms: QueueTerms) -> str:

@@ -52,6 +52,7 @@ class Core:
         self.bound = bound
         self.closed = False
         self.entered = False
+        self.left = False  # at once, and what would not end was told
         self.dropping = False  # closed without draining: what fails is not tried again
         self.lock = threading.RLock()  # of a finalizer, too: for what is not on the way of a job that simply succeeds
         self.lanes: list[Lane] = []  # the highest priority first
