@@ -99,8 +99,21 @@ def test_what_is_not_given_stays(run: Run, at: Shop) -> None:
     run("queues", "set", "mail", "--block-timeout", "1m")
     run("queues", "set", "mail", "--when-full", "reject")
     assert at.queue("mail").terms == QueueTerms(20, "reject", None)
+
+
+def test_without_a_bound_nothing_is_left_of_the_rest(run: Run, at: Shop) -> None:
+    at.jobs.queue("mail", max_size=10, when_full="block", block_timeout=5)
+    at.send.enqueue(1)
     run("queues", "set", "mail", "--max-size", "none")
-    assert at.queue("mail").terms.max_size is None
+    assert at.queue("mail").terms == QueueTerms()
+    run("queues", "set", "mail", "--max-size", "2")
+    assert at.queue("mail").terms == QueueTerms(2)
+
+
+def test_a_patience_of_odd_milliseconds_stays_to_the_millisecond(run: Run, at: Shop) -> None:
+    run("queues", "set", "mail", "--max-size", "9", "--when-full", "block", "--block-timeout", "4035ms")
+    run("queues", "set", "mail", "--max-size", "8")
+    assert at.queue("mail").terms == QueueTerms(8, "block", 4_035)
 
 
 def test_a_lower_bound_says_how_many_must_end(run: Run, at: Shop) -> None:
@@ -121,18 +134,25 @@ def test_a_queue_that_nobody_knows_is_accepted_with_a_word(run: Run, at: Shop) -
     assert at.queue("mial").edited
 
 
+BLOCK = ("mail", "--max-size", "3", "--when-full", "block", "--block-timeout")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["mail"], "say what to set"),
-        (["mail", "--max-size", "0"], "'0': a whole number of 1 or more, or none"),
-        (["mail", "--max-size", "-3"], "a whole number of 1 or more"),
-        (["mail", "--max-size", "many"], "a whole number of 1 or more"),
-        (["mail", "--max-size", "1e3"], "a whole number of 1 or more"),
+        (["mail", "--max-size", "0"], "--max-size 0: a whole number from 1 to 1,000,000,000, or none for no bound"),
+        (["mail", "--max-size", "-3"], "'-3': a whole number from 1"),
+        (["mail", "--max-size", "many"], "'many': a whole number from 1 to 1,000,000,000, or none for no bound"),
+        (["mail", "--max-size", "1e3"], "'1e3': a whole number from 1"),
+        (["mail", "--max-size", "2000000000"], "--max-size 2000000000: a whole number from 1"),
         (["mail", "--when-full", "explode"], "drop_newest"),
         (["mail", "--when-full", "block"], "the queue has no bound: give --max-size too"),
-        (["mail", "--block-timeout", "soon"], "not a duration"),
-        (["mail", "--max-size", "3", "--block-timeout", "5s"], "is for --when-full block"),
+        (["mail", "--block-timeout", "5s"], "the queue has no bound: give --max-size too"),
+        (["mail", "--max-size", "none", "--when-full", "block"], "'block': a queue without --max-size is never full"),
+        (["mail", "--max-size", "3", "--block-timeout", "5s"], "--block-timeout '5s': only --when-full 'block' waits"),
+        ([*BLOCK, "soon"], "--block-timeout 'soon': not a duration; give seconds (30), '90s', '5m', '2h', '7d'\n"),
+        ([*BLOCK, "0"], "--block-timeout 0.0: a duration must be more than zero"),
         (["no such", "--max-size", "3"], "a name has 1 to 100"),
         ([], "Missing argument 'QUEUE'"),
     ],

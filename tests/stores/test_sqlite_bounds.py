@@ -216,6 +216,32 @@ async def test_keys_and_bounds_are_met_in_a_database_of_another_encoding(file: P
     await store.close()
 
 
+# --- rows that cannot be read
+
+
+@pytest.mark.parametrize("terms", ["{broken", "[]", '["a", 1, 1, 1, 1, 1, "x"]', "7"])
+async def test_terms_that_cannot_be_read_are_in_nobodys_way(store: SqliteStore, file: Path, terms: str) -> None:
+    await store.configure({"mail": QueueTerms(3, "drop_oldest")}, "worker")
+    odd, good, new, *_ = jobs = [draft() for _ in range(5)]
+    await store.enqueue(jobs[:3])
+    by_hand(file, f"UPDATE holdfast_jobs SET terms = '{terms}' WHERE id = '{odd.id}'")
+    [receipt] = await store.enqueue(jobs[3:4])
+    assert (receipt.answer, receipt.dropped) == ("accepted", odd.id), "the oldest is dropped like any other"
+    by_hand(file, f"UPDATE holdfast_jobs SET terms = '{terms}' WHERE id = '{new.id}'")
+    assert await store.cancel([new.id, good.id]) == ["cancelled", "cancelled"]
+    assert await store.delete([odd.id, new.id, good.id]) == ["deleted"] * 3
+    assert await exact(store) == 1
+
+
+async def test_what_is_said_of_a_queue_and_cannot_be_read_is_replaced_by_the_next_word(
+    store: SqliteStore, file: Path
+) -> None:
+    await store.configure({"mail": QueueTerms(3)}, "worker")
+    by_hand(file, "UPDATE holdfast_queues SET declared = 'broken'")
+    await store.configure({"mail": QueueTerms(4)}, "worker")
+    assert (await mail(store)).terms == QueueTerms(4)
+
+
 # --- changes made by hand
 
 CHANGES = {

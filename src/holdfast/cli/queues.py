@@ -216,13 +216,16 @@ def _changed(now: QueueTerms, given: dict[str, Any]) -> QueueTerms:
     """What is given over what is in effect, of which a queue without a bound keeps nothing. Wrong, where that makes no
     sense together.
     """
-    if now.max_size is None and given["max_size"] is None:
+    max_size, when_full, patience = (given[name] for name in ("max_size", "when_full", "block_timeout"))
+    if max_size is None and now.max_size is None:
         raise Wrong("the queue has no bound: give --max-size too")
-    max_size = None if given["max_size"] == NO_BOUND else given["max_size"] or now.max_size
-    when_full = given["when_full"] or ("reject" if max_size is None else now.when_full)
-    patience = _kept(now) if given["block_timeout"] is None and when_full == "block" else given["block_timeout"]
+    max_size = now.max_size if max_size is None else max_size
+    bounded = max_size != NO_BOUND
+    when_full = when_full or (now.when_full if bounded else "reject")
+    if patience is None and when_full == "block":
+        patience = _kept(now)
     try:
-        return queue_terms(max_size, when_full, None if patience == NO_BOUND else patience)
+        return queue_terms(max_size if bounded else None, when_full, None if patience == NO_BOUND else patience)
     except ConfigError as error:
         raise Wrong(in_flags(str(error))) from None
 

@@ -77,7 +77,11 @@ def _changes(sql: Sql, queues: Mapping[str, QueueTerms | None], by: Authority) -
 
 
 def _terms_of(written: bytes | None) -> QueueTerms | None:
-    return None if written is None else QueueTerms._make(json.loads(plain_of(written)))
+    """None also for what somebody's hand has made unreadable: the next word of code or operator replaces it."""
+    try:
+        return None if written is None else QueueTerms._make(json.loads(plain_of(written)))
+    except (ValueError, TypeError):
+        return None
 
 
 def _write(sql: Sql, name: str, said: _Said) -> None:
