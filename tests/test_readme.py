@@ -73,6 +73,8 @@ from web import app
 with TestClient(app) as client:
     made = client.post("/greetings/ann")
     print(made.status_code, client.get(f"/greetings/{made.json()['job']}").json())
+    for id in ("0197a1b2-0000-7000-8000-000000000000", "abc"):
+        print(client.get(f"/greetings/{id}").status_code)
 """
 
 
@@ -81,7 +83,7 @@ def test_the_web_application_greets(tmp_path: Path) -> None:
     [program] = [block for block in blocks("python") if block.startswith("# web.py")]
     (tmp_path / "web.py").write_text(program)
     done = run(tmp_path, "python", "-c", VISIT)
-    assert done.stdout == "202 {'greeting': 'hello ann'}\n", done.stderr
+    assert done.stdout == "202 {'greeting': 'hello ann'}\n404\n422\n", done.stderr
 
 
 @pytest.mark.timeout(120)

@@ -17,7 +17,7 @@ from holdfast import ConfigError, Holdfast, Retry, current_job
 from holdfast.app import parts_of
 from holdfast.clock import DAY, HOUR, MINUTE, SECOND
 from holdfast.context import CurrentJob
-from holdfast.errors import PayloadError
+from holdfast.errors import JobNotFound, PayloadError
 from holdfast.handles import as_id
 from holdfast.job import Terms
 from holdfast.task import AsyncTask, SyncTask, Task
@@ -526,8 +526,15 @@ def test_no_connection_is_no_connection(app: Holdfast) -> None:
     assert app.task(send).using(connection=None).bind("ann").draft.task == f"{__name__}.send"
 
 
-@pytest.mark.parametrize("nonsense", ["", "x", "123", 5, None, b"0" * 32])
-def test_what_is_no_id_is_refused(app: Holdfast, nonsense: Any) -> None:
+@pytest.mark.parametrize("nonsense", ["", "x", "123", "0197a1b2-", "\0", "é" * 32, "\ud800" * 32])
+def test_no_job_has_what_is_no_id(app: Holdfast, nonsense: str) -> None:
+    for ask in (app.job, app.task(send).job):
+        with pytest.raises(JobNotFound, match=r"^id=.*not a job id"):
+            ask(nonsense)
+
+
+@pytest.mark.parametrize("nonsense", [5, None, b"0" * 32])
+def test_an_id_that_is_no_text_is_the_callers_mistake(app: Holdfast, nonsense: Any) -> None:
     for ask in (app.job, app.task(send).job):
         with pytest.raises(ConfigError, match=r"^id=.*not a job id"):
             ask(nonsense)

@@ -208,7 +208,7 @@ class Holdfast:
         return await self._parts.producing.astore_many(jobs, connection)
 
     def job(self, id: UUID | str) -> Job[Any]:
-        """A handle for a known id; asks nothing yet."""
+        """A handle for a known id; asks nothing yet. JobNotFound for a text that is no id."""
         return self._parts.asking.job(id)
 
     def find(self, **where: Unpack[Filter]) -> Iterator[JobStatus[Any]]:

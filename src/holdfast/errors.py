@@ -75,7 +75,7 @@ class ResourceError(HoldfastError):
 
 
 class JobNotFound(HoldfastError):
-    """No job has this id: it was never stored, its transaction is not committed, or it was pruned."""
+    """No job has this id: it was never stored, its transaction is not committed, it was pruned, or it is no id."""
 
 
 class JobFailed(HoldfastError):

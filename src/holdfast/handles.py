@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
 from holdfast.clock import Duration
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, JobNotFound
 from holdfast.job import FINAL, Draft, JobError, State
 
 R = TypeVar("R")
@@ -155,10 +155,13 @@ class Job(Generic[R_co]):
 
 
 def as_id(id: UUID | str) -> UUID:
-    """A job's id from its text. ConfigError if it is none."""
+    """A job's id from its text. JobNotFound for a text that is none, ConfigError for what is no text."""
     if isinstance(id, UUID):
         return id
+    no_id = f"id={id!r}: not a job id, such as 0197a1b2-…: 32 hexadecimal digits"
+    if not isinstance(id, str):
+        raise ConfigError(no_id)
     try:
         return UUID(id)
-    except (ValueError, AttributeError, TypeError):
-        raise ConfigError(f"id={id!r}: not a job id, such as 0197a1b2-…: 32 hexadecimal digits") from None
+    except ValueError:
+        raise JobNotFound(no_id) from None

@@ -114,7 +114,7 @@ class Task(Generic[P, R]):
         return await self._maker.astore(self._bound(args, kwargs), self.plan.connection)
 
     def job(self, id: UUID | str) -> Job[R]:
-        """A handle for a known id; asks nothing yet."""
+        """A handle for a known id; asks nothing yet. JobNotFound for a text that is no id."""
         return self._maker.job(id)
 
     def _bound(self, args: tuple[object, ...], kwargs: dict[str, object]) -> NewJob[R]:

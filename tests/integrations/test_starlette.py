@@ -2,16 +2,17 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from holdfast import Holdfast, QueueFull, UniqueConflict
-from holdfast.integrations.starlette import queue_full
+from holdfast import Holdfast, JobNotFound, QueueFull, UniqueConflict
+from holdfast.integrations.starlette import job_not_found, queue_full
 
 
 def shop(jobs: Holdfast) -> Starlette:
@@ -25,9 +26,12 @@ def shop(jobs: Holdfast) -> Starlette:
         job = await send.aenqueue(int(request.path_params["order"]))
         return JSONResponse({"job": str(job.id)}, status_code=202)
 
+    async def state(request: Request) -> JSONResponse:
+        return JSONResponse({"state": (await jobs.job(request.path_params["job"]).astatus()).state})
+
     return Starlette(
-        routes=[Route("/orders/{order:int}", order, methods=["POST"])],
-        exception_handlers={QueueFull: queue_full},
+        routes=[Route("/orders/{order:int}", order, methods=["POST"]), Route("/orders/{job}", state)],
+        exception_handlers={QueueFull: queue_full, JobNotFound: job_not_found},
     )
 
 
@@ -50,10 +54,20 @@ def test_the_header_is_in_whole_seconds_and_never_too_early(seconds: float, head
     assert answer.headers["retry-after"] == header
 
 
-def test_another_exception_is_not_answered_for() -> None:
+@pytest.mark.parametrize("id", ["abc", "0197a1b2-0000-7000-8000-000000000000"])
+async def test_an_id_of_no_job_is_answered_with_404(id: str) -> None:
+    jobs = Holdfast("memory://")
+    async with jobs, httpx.AsyncClient(transport=httpx.ASGITransport(shop(jobs)), base_url="http://shop") as client:
+        answer = await client.get(f"/orders/{id}")
+    assert answer.status_code == 404
+    assert answer.json() == {"error": "job not found"}
+
+
+@pytest.mark.parametrize("answer", [queue_full, job_not_found])
+def test_another_exception_is_not_answered_for(answer: Callable[[Request, Exception], Response]) -> None:
     other = ValueError("not ours")
     with pytest.raises(ValueError, match="not ours") as raised:
-        queue_full(Request({"type": "http"}), other)
+        answer(Request({"type": "http"}), other)
     assert raised.value is other
     assert not issubclass(UniqueConflict, QueueFull), "a clash of keys is no reason to come back later"
 

@@ -26,6 +26,8 @@ from holdfast import (
     ResourceError,
     Retry,
     Snooze,
+    Unique,
+    UniqueConflict,
     current_job,
 )
 from holdfast.app import parts_of
@@ -702,6 +704,34 @@ def test_any_connection_is_taken_and_the_job_recorded_at_once(shop: Shop, box: S
     shop.jobs.enqueue_many([shop.send.bind(2), shop.send.bind(3)], connection=connection)
     assert len(box.run()) == 3
     assert shop.did == [1, 2, 3]
+
+
+def test_with_a_connection_a_call_is_all_or_nothing(shop: Shop, box: Sandbox) -> None:
+    shop.jobs.queue("small", max_size=2)
+    shop.jobs.queue("rolling", max_size=1, when_full="drop_oldest")
+    old = shop.send.using(queue="rolling", tags=["old"]).enqueue(0)
+    fits = [shop.send.using(queue=queue).bind(1) for queue in ("small", "rolling", "small")]
+    with pytest.raises(QueueFull, match="it is all or nothing, and nothing was stored") as full:
+        shop.jobs.enqueue_many([*fits, shop.send.using(queue="small").bind(2)], connection=object())
+    assert (full.value.accepted, len(full.value.refused)) == ([], 1)
+    assert [job.id for job in box.enqueued(shop.send)] == [old.id]
+    assert old.status().state == "queued", "nothing is dropped for what is not stored"
+    assert all(job.created for job in shop.jobs.enqueue_many(fits, connection=object())), "as if it had never been"
+    assert states(box.run()) == ["succeeded"] * 3
+
+
+def test_with_a_connection_a_clash_stores_nothing_of_the_call(shop: Shop, box: Sandbox) -> None:
+    strict = shop.send.using(unique=Unique("one", on_clash="raise"))
+    with pytest.raises(UniqueConflict):
+        shop.jobs.enqueue_many([shop.send.bind(1), strict.bind(2), strict.bind(3)], connection=object())
+    assert box.enqueued(shop.send) == []
+
+
+def test_without_one_each_job_is_by_itself(shop: Shop, box: Sandbox) -> None:
+    shop.jobs.queue("small", max_size=2)
+    with pytest.raises(QueueFull) as full:
+        shop.jobs.enqueue_many([shop.send.using(queue="small").bind(n) for n in range(3)])
+    assert len(full.value.accepted) == len(box.enqueued(shop.send)) == 2
 
 
 async def test_any_connection_is_taken_from_async_code(shop: Shop) -> None:

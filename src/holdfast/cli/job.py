@@ -58,7 +58,7 @@ def _sentence(record: Record, seen: Instant) -> str:
     """How the job is, in words."""
     ago = show.coarse(seen - (record.finished_at or seen))
     error = show.last_error(record)
-    again = f" It failed before: {show.summary(error)}." if error else ""
+    again = f" {_before(error)}" if error else ""
     match record.state:
         case State.SCHEDULED:
             return f"Due in {show.coarse(record.due_at - seen)}, at {show.utc(record.due_at)}.{again}"
@@ -75,6 +75,12 @@ def _sentence(record: Record, seen: Instant) -> str:
             return f"Dead since {ago}. {_blame(record)}"
         case _:
             return f"Cancelled {ago} ago. {record.reason}".strip()
+
+
+def _before(error: Failure) -> str:
+    """A whole sentence about an earlier run; it ends with a full stop, once."""
+    said = f"It was lost before: {first_line(error)}" if lost(error) else f"It failed before: {summary(error)}"
+    return said.removesuffix(".") + "."
 
 
 def _blame(record: Record) -> str:

@@ -124,11 +124,16 @@ def size(context: click.Context, parameter: click.Parameter, text: str | None) -
 
 def in_flags(text: str) -> str:
     """An error about the parameters of a queue, as `max_size=0: …`, in the words of the command line."""
-    said = _PARAMETER.sub(lambda found: f"--{found[1].replace('_', '-')}{' ' if found[2].strip() else ''}{found[2]}", text)
-    return said.replace(" or a timedelta", "").replace("None", "none")
+    flags = _WITH_VALUE.sub(lambda found: f"{_flag(found[1])} ", text)
+    return _ALONE.sub(lambda found: _flag(found[1]), flags).replace(" or a timedelta", "").replace("None", "none")
 
 
-_PARAMETER = re.compile(r"\b(max_size|when_full|block_timeout)=(.)")
+def _flag(parameter: str) -> str:
+    return f"--{parameter.replace('_', '-')}"
+
+
+_WITH_VALUE = re.compile(r"\b(max_size|when_full|block_timeout)=(?=\S)")
+_ALONE = re.compile(r"\b(max_size|when_full|block_timeout)=")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKmMgG]i?[bB])")
 _UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 

@@ -37,6 +37,7 @@ _TIMES = {
     State.CANCELLED: ("CANCELLED", "{} ago"),
 }
 _GAP = "  "
+LOST = "Lost"  # as policy.py writes it
 
 
 def out(text: str) -> None:
@@ -146,7 +147,11 @@ def _narrow(widths: list[int], cuts: Sequence[Cut], room: int) -> None:
 
 
 def _cut(cell: str, room: int, cut: Cut) -> str:
-    return shortened(cell[::-1], room)[::-1] if cut.front else shortened(cell, room)
+    """A cell that is cut has no colour: its codes could be cut, too."""
+    plain = click.unstyle(cell)
+    if columns(plain) <= room:
+        return cell
+    return shortened(plain[::-1], room)[::-1] if cut.front else shortened(plain, room)
 
 
 def _padded(cell: str, width: int) -> str:
@@ -201,6 +206,11 @@ def words(record: Record) -> str:
 def summary(error: Failure) -> str:
     """Type and first line of the message."""
     return f"{error.type}: {error.message.strip().partition(chr(10))[0]}".removesuffix(": ")
+
+
+def lost(error: Failure) -> bool:
+    """Whether it tells of a process that ended, and of no exception."""
+    return error.type == LOST
 
 
 def last_error(record: Record) -> Failure | None:

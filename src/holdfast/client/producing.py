@@ -51,7 +51,7 @@ class Producing:
         return self._store("aenqueue_many", jobs, connection)
 
     async def astore_many(self, jobs: Iterable[NewJob[R]], connection: object) -> list[Job[R]]:
-        if connection is not None and not self._link.stood_in:
+        if connection is not None:
             return await self._awithin(list(jobs), connection)
         source, answers, patience = iter(jobs), self._answers(), self._patience()
         while chunk := list(islice(source, CHUNK)):
@@ -61,7 +61,7 @@ class Producing:
         return answers.all_accepted(patience.why)
 
     def _store(self, twin: str, jobs: Iterable[NewJob[R]], connection: object) -> list[Job[R]]:
-        if connection is not None and not self._link.stood_in:
+        if connection is not None:
             return self._within(list(jobs), connection)
         source, answers, patience = iter(jobs), self._answers(), self._patience(twin)
         while chunk := list(islice(source, CHUNK)):

@@ -1,10 +1,13 @@
-"""Starlette and FastAPI: a full queue as 503: `exception_handlers={QueueFull: queue_full}`."""
+"""Starlette and FastAPI: answers to what enqueues and handles raise, such as a full queue as 503.
+
+`exception_handlers={QueueFull: queue_full, JobNotFound: job_not_found}`
+"""
 
 from __future__ import annotations
 
 import math
 
-from holdfast.errors import QueueFull
+from holdfast.errors import JobNotFound, QueueFull
 
 try:
     from starlette.requests import Request
@@ -30,3 +33,14 @@ def queue_full(request: Request, error: Exception) -> Response:
         "retry_after": after,
     }
     return JSONResponse(body, status_code=503, headers={"Retry-After": str(after)})
+
+
+def job_not_found(request: Request, error: Exception) -> Response:
+    """404 Not Found, with a JSON body.
+
+    For `add_exception_handler(JobNotFound, job_not_found)`; any other exception is raised again.
+    """
+    del request
+    if not isinstance(error, JobNotFound):
+        raise error
+    return JSONResponse({"error": "job not found"}, status_code=404)

@@ -14,7 +14,7 @@ from holdfast.errors import ConfigError
 from holdfast.handles import Job, JobStatus
 from holdfast.job import Record
 from holdfast.store import Store, Where
-from holdfast.stores import open_store
+from holdfast.stores.memory import MemoryStore
 from holdfast.task import Task
 from holdfast.testing.calls import Call, missing
 from holdfast.testing.loops import Loops, loop_here
@@ -48,9 +48,9 @@ class Sandbox:
 
     Handlers have what they have in a worker: `current_job()`, `around`, carried variables and no others of the test's,
     resources (opened for the first job, but those that `override()` replaces then). Bounds and unique keys hold.
-    Any `connection=` is accepted and the job recorded at once: a rollback is not simulated. What would wait does not:
-    a queue that is full raises QueueFull, also with when_full="block", and `result()` of a job that has not ended
-    raises TimeoutError. A `jobs.worker()` that the code under test starts runs, and finds nothing to do.
+    Any `connection=` is accepted and its jobs recorded at once, all or none: a rollback is not simulated. What would
+    wait does not: a queue that is full raises QueueFull, also with when_full="block", and `result()` of a job that has
+    not ended raises TimeoutError. A `jobs.worker()` that the code under test starts runs, and finds nothing to do.
 
     Sandboxes may be nested (the inner one counts) and follow each other; each begins empty, and the app's real store
     is neither opened nor changed. Raises ConfigError for a `now` that is none, or a module of the app's that cannot be
@@ -197,7 +197,7 @@ class _Open:
     """A sandbox that is open: its store, its clock, its loops, and what runs its jobs."""
 
     def __init__(self, app: Holdfast, clock: FakeClock, loops: Loops) -> None:
-        self.store: Store = open_store("memory://", clock)
+        self.store = MemoryStore(clock)
         self.loops = loops
         self.runs = Runs(parts_of(app), self.store, clock, loops)
         self.place = Stage(self.store, self.runs.asked_to_end)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 from uuid import UUID
 
-from holdfast.job import Draft
+from holdfast.job import Draft, QueueTerms
 from holdfast.store import Cancelling, Claims, Receipt, Store
+from holdfast.stores.memory import MemoryStore
 
 Stored = Callable[[Sequence[UUID]], Awaitable[None]]
 
@@ -18,7 +19,7 @@ class Stage:
     enqueue returns; `asked` is called with the id of each running job that is asked to end.
     """
 
-    def __init__(self, store: Store, asked: Callable[[UUID], None]) -> None:
+    def __init__(self, store: MemoryStore, asked: Callable[[UUID], None]) -> None:
         self.stored: Stored | None = None
         self._store = store
         self._asked = asked
@@ -26,8 +27,16 @@ class Stage:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def enqueue(self, jobs: Sequence[Draft], connection: object = None, *more: object) -> Sequence[Receipt]:
-        del connection, more  # recorded at once, whatever becomes of its transaction
+    async def enqueue(
+        self, jobs: Sequence[Draft], connection: object = None, declared: Mapping[str, QueueTerms] = {}
+    ) -> Sequence[Receipt]:
+        """With `connection` all jobs or none, and what is stored stays, whatever becomes of its transaction."""
+        if declared:
+            await self._store.configure(declared, by="producer")
+        if connection is not None and len(jobs) > 1:
+            receipts = await self._store.rehearsal().enqueue(jobs)
+            if any(receipt.refused for receipt in receipts):
+                return [receipt._replace(created=False, dropped=None) for receipt in receipts]
         receipts = await self._store.enqueue(jobs)
         due = [receipt.holder or receipt.id for receipt in receipts if receipt.created or receipt.answer == "replaced"]
         if due and self.stored is not None:

@@ -7,6 +7,7 @@ never awaits inside, so all of them are atomic, from any thread and any event lo
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -83,6 +84,14 @@ class MemoryStore:
 
     def twin(self) -> Store:
         return self
+
+    def rehearsal(self) -> MemoryStore:
+        """A store that has the same jobs now: to see what a call would do here, without doing it."""
+        alike = MemoryStore(self._clock)
+        with self._lock:
+            ours = {name: value for name, value in vars(self).items() if name not in ("_clock", "_lock", "_waiters")}
+            vars(alike).update(copy.deepcopy(ours))
+        return alike
 
     async def open(self, *, create: bool = True) -> None:
         pass

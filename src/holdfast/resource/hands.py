@@ -1,0 +1,80 @@
+"""A thread that opens and closes plain resources for a loop, one after the other, so that the loop goes on meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from queue import SimpleQueue
+
+from holdfast.resource.definition import loop_of
+
+Call = Callable[[], None]
+
+
+class Hands:
+    """The same thread closes what it has opened, as some libraries want; begun with the first call.
+
+    A call that does not end cannot be ended: it is left behind with its thread, and the next call has another.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._todo: SimpleQueue[tuple[Call, Future[None]] | None] | None = None
+
+    async def do(self, call: Call, undo: Call) -> None:
+        """What `call` raises is raised here. If this is cancelled, `undo` is called should `call` yet succeed."""
+        done: Future[None] = Future()
+        self._queue().put((call, done))
+        try:
+            await asyncio.wrap_future(done)
+        except asyncio.CancelledError:
+            if not done.cancelled() and not _raised_here(done):
+                self._leave_behind(done, undo)
+            raise
+
+    def _leave_behind(self, done: Future[None], undo: Call) -> None:
+        todo, self._todo = self._queue(), None
+
+        def late(done: Future[None]) -> None:
+            if done.exception() is None:
+                todo.put((undo, Future()))
+            todo.put(None)
+
+        done.add_done_callback(late)
+
+    def _queue(self) -> SimpleQueue[tuple[Call, Future[None]] | None]:
+        if self._todo is None:
+            todo: SimpleQueue[tuple[Call, Future[None]] | None] = SimpleQueue()
+            context = contextvars.copy_context()
+            context.run(loop_of.set, self._loop)
+            threading.Thread(target=context.run, args=(_serve, todo), name="holdfast-resources", daemon=True).start()
+            self._todo = todo
+        return self._todo
+
+    def let_go(self) -> None:
+        """Its thread ends when it has nothing left to do."""
+        todo, self._todo = self._todo, None
+        if todo is not None:
+            todo.put(None)
+
+
+def _raised_here(done: Future[None]) -> bool:
+    """Whether the CancelledError is what the call itself raised."""
+    return done.done() and done.exception() is not None
+
+
+def _serve(todo: SimpleQueue[tuple[Call, Future[None]] | None]) -> None:
+    while (item := todo.get()) is not None:
+        call, done = item
+        if not done.set_running_or_notify_cancel():
+            continue
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits
+            done.set_exception(error)
+        else:
+            done.set_result(None)
