@@ -239,9 +239,10 @@ class Store(Protocol):
         at <= now) is queued, else scheduled. An enqueue never writes or locks an existing job, but for "replace",
         drop_oldest and to take a key whose time is over. A job that appears twice in one call is stored once.
 
-        Then its unique key: held by another job of the queue, nothing is stored, and it is a `duplicate` (on_clash
-        "return"), `taken` ("raise"), or `replaced` ("replace"): the holder's payload and due time are the draft's now,
-        if the holder is of the same task, scheduled or queued, and was not started in this life; else `taken`.
+        Then its unique key: held by another job of the queue, nothing is stored. It is a `duplicate` (on_clash
+        "return") or `replaced` ("replace"): the holder's payload and due time are the draft's now, if it is scheduled
+        or queued and was not started in this life. Otherwise ("raise", a holder that was started, or one of another
+        task, of which the draft is no duplicate) it is `taken`.
         A key whose time is over (now >= holds_until) is nobody's, and lost to its holder once another takes it.
 
         Then a place in the queue, where it has a bound: none is left when as many of its jobs as `max_size` are

@@ -1,14 +1,16 @@
 """`holdfast job`: all about one job, by any way of naming it."""
 
 import json
+import re
 from typing import Any
 from uuid import UUID
 
+import click
 import pytest
 
 from holdfast import Unique
-from holdfast.cli import ids
-from holdfast.job import Failed, Failure, Note, Snoozed, Succeeded
+from holdfast.cli import ids, show
+from holdfast.job import Failed, Failure, Loss, Lost, Note, Snoozed, State, Succeeded
 from tests.cli.shop import Run, Shop
 
 
@@ -63,6 +65,50 @@ def test_every_attempt_has_its_line(run: Run, shop: Shop, monkeypatch: pytest.Mo
     assert "snoozed: too early" in text
     assert "✓ succeeded" in text
     assert [a["ended"] for a in json.loads(run("job", str(made), "--json").stdout)["attempts"]] == ["failed", "snoozed"]
+
+
+DIED = "its process (pid 5875) ended: killed by signal 9"
+
+
+def test_a_run_whose_process_died_is_told_of_once_in_the_sentence_and_once_in_its_line(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    made = shop.after(shop.resize.enqueue("x.png").id, Lost(Loss(DIED, culprit=True)))
+    text = run("job", str(made)).stdout
+    assert f"It was lost before: {DIED}." in text
+    assert f"☠ lost: {DIED}" in text
+    assert text.count(DIED) == 2
+    assert "Lost" not in text
+
+
+def test_the_stack_of_a_run_whose_process_died_is_shown(run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    made = shop.after(shop.resize.enqueue("x.png").id, Lost(Loss(DIED, culprit=True, stack="File shop.py, line 7")))
+    assert f"  error (attempt 1)  {DIED}\n    File shop.py, line 7\n" in run("job", str(made)).stdout
+
+
+def test_a_message_of_several_lines_without_a_stack_is_shown_once(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    made = shop.after(shop.resize.enqueue("x.png").id, Failed(Failure("OSError", "away\nfor long", ""), final=True))
+    text = run("job", str(made)).stdout
+    assert "  error (attempt 1)  OSError: away\n    for long\n" in text
+
+
+def test_a_narrow_terminal_cuts_no_code_of_a_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show, "on_terminal", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "30")
+    rows = [(show.state_of(State.RUNNING), "a" * 40), ("plain", show.painted("b" * 40, "red"))]
+    for front in (False, True):
+        cuts = (show.Cut(1, 5, front), show.Cut(0, 5))
+        lines = list(show.table(show.Table(("STATE", "WHAT"), rows, cuts)))
+        assert "\x1b[36m▶\x1b[0m running" in lines[1], "what fits keeps its colour"
+        assert all(len(click.unstyle(line)) <= 30 for line in lines)
+        assert all(re.sub(r"\x1b\[\d+m(.*?)\x1b\[0m", r"\1", line).isprintable() for line in lines)
 
 
 def test_attempts_that_are_not_kept_are_counted(run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,11 +205,12 @@ def test_a_unique_key_is_shown_with_how_long_it_is_held(run: Run, shop: Shop, mo
     assert "thumb:2: does not hold it any more" in run("job", str(until_started)).stdout
 
 
-def test_headers_are_shown(run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_headers_are_shown_and_carried_texts_as_texts(run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOLDFAST_URL", shop.url)
-    made = shop.resize.using(headers={"trace": "4f1c", "who": "ann\x07"}).enqueue("x.png").id
-    assert r"headers    trace=4f1c, who=ann\x07" in run("job", str(made)).stdout
-    assert json.loads(run("job", "--json", str(made)).stdout)["headers"] == {"trace": "4f1c", "who": "ann\x07"}
+    headers = {"trace": "4f1c", "who": "ann\x07", "n": "5", "tenant": '"acme"'}  # the last is as a variable travels
+    made = shop.resize.using(headers=headers).enqueue("x.png").id
+    assert r"headers    trace=4f1c, who=ann\x07, n=5, tenant=acme" in run("job", str(made)).stdout
+    assert json.loads(run("job", "--json", str(made)).stdout)["headers"] == headers
 
 
 def test_a_job_that_has_none_of_these_says_nothing_of_them(run: Run, shop: Shop) -> None:

@@ -81,9 +81,15 @@ async def test_the_scope_of_a_key_is_its_queue(store: Store) -> None:
     ]
 
 
-async def test_a_key_is_held_against_every_task_of_the_queue(store: Store) -> None:
-    await stored(store, keyed(task="shop.send"))
-    assert await answer(store, keyed(task="shop.print")) == "duplicate"
+@pytest.mark.parametrize("on_clash", ["return", "raise", "replace"])
+async def test_a_key_is_held_against_every_task_of_the_queue_and_no_duplicate_is_of_another(
+    store: Store, on_clash: str
+) -> None:
+    holder, other = keyed(task="shop.send"), keyed(task="shop.print", on_clash=on_clash)
+    await stored(store, holder)
+    before = await record(store, holder.id)
+    assert list(await store.enqueue([other])) == [_receipt(other, "taken", holder)]
+    assert await listing(store) == [before]
 
 
 async def test_other_keys_and_jobs_without_any_are_not_concerned(store: Store) -> None:

@@ -155,10 +155,10 @@ class Witness:
     def _clash(self, draft: Draft, holder: UUID) -> Receipt:
         row = self._foreseen[holder]
         on_clash = None if draft.unique is None else draft.unique.on_clash
-        if on_clash == "return":
+        if on_clash == "return" and row.task == draft.task:
             return Receipt(draft.id, "duplicate", created=False, holder=holder)
         unstarted = row.state in (State.SCHEDULED, State.QUEUED) and row.started_at is None
-        if on_clash == "raise" or row.task != draft.task or not unstarted:
+        if on_clash != "replace" or row.task != draft.task or not unstarted:
             return Receipt(draft.id, "taken", created=False, holder=holder)
         state, due_at = _begins(draft, self.now)
         self._foreseen[holder] = replace(row, payload=draft.payload, state=state, due_at=due_at)

@@ -57,8 +57,8 @@ def _told(record: Record, log: Sequence[LogLine], seen: Instant) -> Iterator[str
 def _sentence(record: Record, seen: Instant) -> str:
     """How the job is, in words."""
     ago = show.coarse(seen - (record.finished_at or seen))
-    error = show.last_error(record)
-    again = f" {_before(error)}" if error else ""
+    last = _last_failed(record)
+    again = f" {_before(last)}" if last else ""
     match record.state:
         case State.SCHEDULED:
             return f"Due in {show.coarse(record.due_at - seen)}, at {show.utc(record.due_at)}.{again}"
@@ -77,10 +77,21 @@ def _sentence(record: Record, seen: Instant) -> str:
             return f"Cancelled {ago} ago. {record.reason}".strip()
 
 
-def _before(error: Failure) -> str:
-    """A whole sentence about an earlier run; it ends with a full stop, once."""
-    said = f"It was lost before: {first_line(error)}" if lost(error) else f"It failed before: {summary(error)}"
-    return said.removesuffix(".") + "."
+def _before(attempt: Attempt) -> str:
+    how = "was lost" if attempt.ended == "lost" else "failed"
+    return f"It {how} before: {_why(attempt)}".removesuffix(".") + "."
+
+
+def _why(attempt: Attempt) -> str:
+    """What ended it; a process that died has left no exception, and its entry's type would only say `Lost` again."""
+    if attempt.error is None:
+        return attempt.reason
+    summary = show.summary(attempt.error)
+    return summary.removeprefix(f"{attempt.error.type}: ") if attempt.ended == "lost" else summary
+
+
+def _last_failed(record: Record) -> Attempt | None:
+    return next((attempt for attempt in reversed(record.history) if attempt.error), None)
 
 
 def _blame(record: Record) -> str:
@@ -130,8 +141,13 @@ def _unique(record: Record, unique: UniqueKey, seen: Instant) -> str:
 
 
 def _headers(record: Record) -> str:
-    pairs = show.headers(record).items()
-    return _bounded(", ".join(f"{name}={value if isinstance(value, str) else _json(value)}" for name, value in pairs))
+    return _bounded(", ".join(f"{name}={_header(text)}" for name, text in show.headers(record).items()))
+
+
+def _header(text: str) -> str:
+    """A carried variable is stored as JSON; where that is a text, it is shown as the job's own headers are."""
+    value = show.content(text.encode("utf-8", "surrogatepass"))
+    return value if isinstance(value, str) else text
 
 
 def _log(log: Sequence[LogLine]) -> Iterator[str]:
@@ -172,7 +188,7 @@ def _attempts(record: Record, seen: Instant) -> Iterator[str]:
 
 
 def _row(attempt: Attempt) -> tuple[str, ...]:
-    why = show.summary(attempt.error) if attempt.error else attempt.reason
+    why = _why(attempt)
     ended = f"{_ENDS.get(attempt.ended, '·')} {attempt.ended}" + (f": {why}" if why else "")
     return (
         str(attempt.attempt),
@@ -199,10 +215,14 @@ def _last_row(record: Record, started: Instant, seen: Instant) -> tuple[str, ...
 
 
 def _error(record: Record) -> Iterator[str]:
-    last = next((attempt for attempt in reversed(record.history) if attempt.error), None)
+    last = _last_failed(record)
     if last is None or last.error is None:
         return
+    told_above = record.state in (State.SCHEDULED, State.QUEUED, State.RUNNING)
+    more = last.error.traceback or last.error.message.strip().partition("\n")[2]
+    if not more and told_above:
+        return
     yield ""
-    yield f"  error (attempt {last.attempt})  {visible(show.summary(last.error))}"
-    for line in visible_lines(last.error.traceback or last.error.message):
+    yield f"  error (attempt {last.attempt})  {visible(_why(last))}"
+    for line in visible_lines(more) if more else ():
         yield f"    {line}".rstrip()

@@ -37,7 +37,6 @@ _TIMES = {
     State.CANCELLED: ("CANCELLED", "{} ago"),
 }
 _GAP = "  "
-LOST = "Lost"  # as policy.py writes it
 
 
 def out(text: str) -> None:
@@ -208,11 +207,6 @@ def summary(error: Failure) -> str:
     return f"{error.type}: {error.message.strip().partition(chr(10))[0]}".removesuffix(": ")
 
 
-def lost(error: Failure) -> bool:
-    """Whether it tells of a process that ended, and of no exception."""
-    return error.type == LOST
-
-
 def last_error(record: Record) -> Failure | None:
     """The newest error that is kept."""
     return next((attempt.error for attempt in reversed(record.history) if attempt.error), None)
@@ -318,9 +312,9 @@ def arguments(record: Record) -> tuple[list[Any], dict[str, Any]]:
     return call.get("args", []), call.get("kwargs", {})
 
 
-def headers(record: Record) -> dict[str, Any]:
+def headers(record: Record) -> dict[str, str]:
     """What travels with the job beside its arguments, by name."""
-    return cast("dict[str, Any]", content(record.headers.encode() or b"{}"))
+    return cast("dict[str, str]", content(record.headers.encode() or b"{}"))
 
 
 def content(data: bytes) -> Any:

@@ -7,12 +7,12 @@ import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from queue import SimpleQueue
 
 from holdfast.resource.definition import loop_of
 
 Call = Callable[[], None]
+Todo = SimpleQueue[tuple[Call, Future[None]] | None]
 
 
 class Hands:
@@ -23,37 +23,31 @@ class Hands:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._todo: SimpleQueue[tuple[Call, Future[None]] | None] | None = None
+        self._todo: Todo | None = None
 
     async def do(self, call: Call, undo: Call) -> None:
-        """What `call` raises is raised here. If this is cancelled, `undo` is called should `call` yet succeed."""
+        """What `call` raises is raised here. If this is cancelled, `undo` follows should `call` yet succeed."""
         done: Future[None] = Future()
-        self._queue().put((call, done))
+        try:
+            todo = self._todo = self._todo or self._begun()
+        except RuntimeError:  # no more threads just now
+            call()
+            return
+        todo.put((call, done))
         try:
             await asyncio.wrap_future(done)
         except asyncio.CancelledError:
-            if not done.cancelled() and not _raised_here(done):
-                self._leave_behind(done, undo)
+            if not done.cancelled():
+                self._todo = None
+                done.add_done_callback(lambda done: _late(done, todo, undo))
             raise
 
-    def _leave_behind(self, done: Future[None], undo: Call) -> None:
-        todo, self._todo = self._queue(), None
-
-        def late(done: Future[None]) -> None:
-            if done.exception() is None:
-                todo.put((undo, Future()))
-            todo.put(None)
-
-        done.add_done_callback(late)
-
-    def _queue(self) -> SimpleQueue[tuple[Call, Future[None]] | None]:
-        if self._todo is None:
-            todo: SimpleQueue[tuple[Call, Future[None]] | None] = SimpleQueue()
-            context = contextvars.copy_context()
-            context.run(loop_of.set, self._loop)
-            threading.Thread(target=context.run, args=(_serve, todo), name="holdfast-resources", daemon=True).start()
-            self._todo = todo
-        return self._todo
+    def _begun(self) -> Todo:
+        todo: Todo = SimpleQueue()
+        context = contextvars.copy_context()
+        context.run(loop_of.set, self._loop)
+        threading.Thread(target=context.run, args=(_serve, todo), name="holdfast-resources", daemon=True).start()
+        return todo
 
     def let_go(self) -> None:
         """Its thread ends when it has nothing left to do."""
@@ -62,12 +56,13 @@ class Hands:
             todo.put(None)
 
 
-def _raised_here(done: Future[None]) -> bool:
-    """Whether the CancelledError is what the call itself raised."""
-    return done.done() and done.exception() is not None
+def _late(done: Future[None], todo: Todo, undo: Call) -> None:
+    if done.exception() is None:
+        todo.put((undo, Future()))
+    todo.put(None)
 
 
-def _serve(todo: SimpleQueue[tuple[Call, Future[None]] | None]) -> None:
+def _serve(todo: Todo) -> None:
     while (item := todo.get()) is not None:
         call, done = item
         if not done.set_running_or_notify_cancel():

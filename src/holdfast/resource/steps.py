@@ -13,7 +13,8 @@ from holdfast.observe.logging import tell, workers
 from holdfast.observe.tracebacks import text_of
 from holdfast.resource.definition import Resource
 
-TELL_AFTER = 5.0  # seconds
+TELL_AFTER = 5.0  # seconds that one may take to open before that is told
+CLOSE_MOST = 5.0  # seconds that is waited for those of a loop to be closed, or for a plain one to be opened again
 FOR_THE_CALLER = (KeyboardInterrupt, SystemExit, Stop)  # may have come from a signal, so they are not the generator's
 
 

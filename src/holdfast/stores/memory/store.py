@@ -145,7 +145,7 @@ class MemoryStore:
     def _clash(self, draft: Draft, holder: Row, now: Instant) -> Receipt:
         """The key of `draft` is held: what becomes of it."""
         match draft.unique and draft.unique.on_clash:
-            case "return":
+            case "return" if holder.draft.task == draft.task:
                 return Receipt(draft.id, "duplicate", created=False, holder=holder.id)
             case "replace" if holder.unstarted and holder.draft.task == draft.task:
                 self._take_out(holder)

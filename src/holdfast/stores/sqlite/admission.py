@@ -14,11 +14,14 @@ from holdfast.stores.sqlite.statements import Sql
 
 
 class Holder(NamedTuple):
-    """What holder.sql returns: who holds a key. `over`: only until another takes it. `open`: it may be replaced."""
+    """What holder.sql returns: who holds a key. `over`: only until another takes it. `alike`: of the same task.
+    `open`: it was not started.
+    """
 
     seq: int
     id: UUID
     over: bool
+    alike: bool
     open: bool
 
 
@@ -40,9 +43,8 @@ def admit(sql: Sql, draft: Draft) -> Receipt:
 
 
 def holder_of(sql: Sql, queue: str, key: str, task: str = "") -> Holder | None:
-    """`open` is of a holder of this task only."""
     row = sql.row("holder", sql.now(), task, queue, key)
-    return None if row is None else Holder(row[0], uuid_of(plain_of(row[1])), bool(row[2]), bool(row[3]))
+    return None if row is None else Holder(row[0], uuid_of(plain_of(row[1])), *map(bool, row[2:]))
 
 
 def room_of(sql: Sql, queue: str) -> Room | None:
@@ -58,9 +60,9 @@ def _recognised(sql: Sql, draft: Draft) -> Receipt | None:
 
 def _clash(sql: Sql, draft: Draft, holder: Holder) -> Receipt:
     match draft.unique and draft.unique.on_clash:
-        case "return":
+        case "return" if holder.alike:
             return Receipt(draft.id, "duplicate", created=False, holder=holder.id)
-        case "replace" if holder.open:
+        case "replace" if holder.alike and holder.open:
             _replace(sql, draft, holder.seq)
             return Receipt(draft.id, "replaced", created=False, holder=holder.id)
         case _:
