@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import holdfast.resource as resources
+from holdfast.resource import steps as resources
 from holdfast import ConfigError, Holdfast
 from holdfast.app import parts_of
 from holdfast.errors import ResourceError

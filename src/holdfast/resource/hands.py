@@ -1,4 +1,4 @@
-"""A thread that opens and closes plain resources for a loop, one after the other, so that the loop goes on meanwhile."""
+"""A thread that opens and closes plain resources for a loop, one after the other, while the loop goes on."""
 
 from __future__ import annotations
 

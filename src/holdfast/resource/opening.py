@@ -1,4 +1,4 @@
-"""The resources of one event loop, as they are open: the async ones on the loop itself, the plain ones of the process."""
+"""The resources that are open on one event loop: the async ones are its own, the plain ones the process's."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from holdfast.errors import ResourceError
 from holdfast.observe.logging import tell, workers
-from holdfast.observe.tracebacks import text_of
 from holdfast.resource import steps
 from holdfast.resource.definition import Resource
 from holdfast.resource.hands import Hands
@@ -95,27 +93,94 @@ class Opening:
         opened: list[tuple[Resource[Any], AsyncGenerator[Any] | None]] = []
         interrupted: BaseException | None = None
         try:
-            for self._at in self._wanted:
-                opened.append((self._at, await self._open(self._at)))
+            for resource in self._wanted:
+                self._at = resource
+                opened.append((resource, await self._open(resource)))
                 if self.leaving:  # it was cancelled, and took no notice
                     return
             self._at = None
             self._ready.set_result(None)
             await self._over.wait()
+        except ResourceError as error:
+            self._failed(error)
         except asyncio.CancelledError:  # by who wants it no more, or with the loop
             pass
-        except BaseException as error:  # noqa: BLE001  # it belongs to those who wait for them to be open
-            interrupted = self._failed(error)
+        except KeyboardInterrupt as error:
+            interrupted = error
         finally:
             self.leaving = True
-            for self._at, generator in reversed(opened):
-                interrupted = await self._close(self._at, generator) or interrupted
+            for resource, generator in reversed(opened):
+                self._at = resource
+                interrupted = await self._close(resource, generator) or interrupted
             self._hands.let_go()
-        if interrupted is not None:
+        if interrupted is not None:  # it ends the loop
             raise interrupted
 
-    def _failed(self, error: BaseException) -> BaseException | None:
-        """Tells who waits; returns what else has to be raised: Ctrl-C ends the loop."""
-        ...
+    async def _open(self, resource: Resource[Any]) -> AsyncGenerator[Any] | None:
+        if not resource.is_async:
+            acquire = partial(self._shared.acquire, resource, passes=steps.nothing, told=self._told)
+            await self._hands.do(acquire, undo=partial(self._shared.release, resource))
+            return None
+        with steps.opening(resource, self._not_its_own, told=self._told):
+            generator: AsyncGenerator[Any] = resource.__wrapped__()
+            resource.on_loops[self.loop] = await anext(generator)
+        return generator
 
-    def _ended(self, task: asyncio.Task[None]) -> None: ...
+    async def _close(self, resource: Resource[Any], generator: AsyncGenerator[Any] | None) -> BaseException | None:
+        """Whatever comes of it, the others are closed all the same; returns what has to be raised when they are."""
+        try:
+            if generator is None:
+                await self._hands.do(partial(self._shared.release, resource), undo=_nothing)
+                return None
+            resource.on_loops.pop(self.loop, None)
+            with steps.closing(resource, StopAsyncIteration, self._cut_short):
+                await anext(generator)
+        except KeyboardInterrupt as error:
+            return error
+        except BaseException:  # noqa: BLE001  # it is told, or took too long
+            return None
+        return None
+
+    def _not_its_own(self, error: BaseException) -> bool:
+        """Whether what is raised while one is opened comes from outside."""
+        return isinstance(error, KeyboardInterrupt) or (self.leaving and isinstance(error, asyncio.CancelledError))
+
+    def _cut_short(self, error: BaseException) -> bool:
+        """Whether it closes no further because it takes too long, which is told."""
+        return self._cut and isinstance(error, asyncio.CancelledError)
+
+    def _failed(self, error: ResourceError) -> None:
+        if self.leaving and self._at is not None:  # nobody waits any more
+            steps.tell_not_closed(self._at, error.__cause__ or error)
+        elif not self._ready.done():
+            self._ready.set_exception(error)
+            self._ready.exception()  # else asyncio says that nobody asked for it, where they were cancelled meanwhile
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Also where it was cancelled before it had begun."""
+        self.leaving = True
+        self._left(self)
+        if not self._ready.done():
+            self._ready.cancel()
+        if not task.cancelled():
+            task.exception()
+
+
+def _nothing() -> None:
+    pass
+
+
+class PlainOpening:
+    """The plain resources, as one opener holds them."""
+
+    def __init__(self, opened: Sequence[Resource[Any]], shared: Shared) -> None:
+        self._opened = opened
+        self._shared = shared
+        self._pid = os.getpid()
+
+    def close(self) -> None:
+        """Closes them, in reverse order, unless others hold them. What goes wrong is logged; only what may come
+        from a signal, as Ctrl-C does, is raised, when all are closed.
+        """
+        if os.getpid() == self._pid:
+            self._shared.release_each(reversed(self._opened))

@@ -23,15 +23,15 @@ class Shared:
         self._held: dict[Resource[Any], _Held] = {}  # in the order in which they were opened
         self._waiting: dict[int, _Held] = {}  # by the number of the thread that waits
 
-    def acquire(self, resource: Resource[Any], *, by_caller: bool = True) -> None:
+    def acquire(self, resource: Resource[Any], passes: steps.Passes = steps.signals, *, told: bool = True) -> None:
         """Opens it, or counts one opener more. Raises as `steps.opening`."""
-        self._hold(resource, more=1, by_caller=by_caller, told=True)
+        self._hold(resource, passes, more=1, told=told)
 
     def ensure(self, resource: Resource[Any]) -> None:
         """Opens it for all of this process unless it is open; `release_all` closes it. Raises as `steps.opening`."""
-        self._hold(resource, more=0, by_caller=True, told=False)
+        self._hold(resource, steps.signals, more=0, told=False)
 
-    def _hold(self, resource: Resource[Any], *, more: int, by_caller: bool, told: bool) -> None:
+    def _hold(self, resource: Resource[Any], passes: steps.Passes, *, more: int, told: bool) -> None:
         while True:
             with self._lock:
                 held = self._held.get(resource)
@@ -44,11 +44,11 @@ class Shared:
                 self._refuse_circle(resource, held)
                 self._waiting[threading.get_ident()] = held
             self._wait(resource, held, told=told)
-        self._open(resource, held, by_caller=by_caller, told=told)
+        self._open(resource, held, passes, told=told)
 
-    def _open(self, resource: Resource[Any], held: _Held, *, by_caller: bool, told: bool) -> None:
+    def _open(self, resource: Resource[Any], held: _Held, passes: steps.Passes, *, told: bool) -> None:
         try:
-            with steps.opening(resource, by_caller=by_caller, told=told):
+            with steps.opening(resource, passes, told=told):
                 held.generator = resource.__wrapped__()
                 value = next(held.generator)
         except BaseException as error:
@@ -73,7 +73,7 @@ class Shared:
             leaving = self._held[resource] = _Held(leaving=True)
             resource.plain = CLOSED
         try:
-            with steps.closing(resource, StopIteration):
+            with steps.closing(resource, StopIteration, steps.nothing):
                 next(held.generator)
         finally:
             self._gone(resource, leaving)

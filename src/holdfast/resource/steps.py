@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -18,40 +18,53 @@ CLOSE_MOST = 5.0  # seconds that is waited for those of a loop to be closed, or 
 FOR_THE_CALLER = (KeyboardInterrupt, SystemExit, Stop)  # may have come from a signal, so they are not the generator's
 
 
-@contextmanager
-def opening(resource: Resource[Any], *, by_caller: bool, told: bool = True) -> Generator[None]:
-    """Round the first step: ResourceError for whatever it raises; `by_caller`: not for what may be the caller's own.
+Passes = Callable[[BaseException], bool]
 
-    `told`: logs a warning if it takes long.
-    """
+
+def nothing(error: BaseException) -> bool:
+    """Whatever is raised was raised by the resource."""
+    del error
+    return False
+
+
+def signals(error: BaseException) -> bool:
+    """In the caller's own thread, what is no Exception may have come from outside, as Ctrl-C does."""
+    return not isinstance(error, Exception)
+
+
+@contextmanager
+def opening(resource: Resource[Any], passes: Passes, *, told: bool) -> Generator[None]:
+    """Round the first step: whatever it raises that does not pass is a ResourceError. `told`: of slow ones is told."""
     with _told_if_slow(resource, told=told):
         try:
             yield
         except (StopIteration, StopAsyncIteration) as error:
             raise ResourceError(f"resource {resource.name}: it did not yield a value") from error
         except BaseException as error:
-            if by_caller and not isinstance(error, Exception):
+            if passes(error):
                 raise
-            what = f"{type(error).__name__}: {text_of(error)}"
-            raise ResourceError(f"resource {resource.name} could not be opened: {what}") from error
+            raise ResourceError(f"resource {resource.name} could not be opened: {_said(error)}") from error
 
 
 @contextmanager
-def closing(resource: Resource[Any], end: type[Exception]) -> Generator[None]:
-    """Round the second step, which ends with `end`. What else comes of it is logged; the others are closed all the same.
+def closing(resource: Resource[Any], end: type[Exception], passes: Passes) -> Generator[None]:
+    """Round the second step, which ends with `end`. What else comes of it is logged, and not raised.
 
-    Only FOR_THE_CALLER is raised.
+    But for what passes; and FOR_THE_CALLER is raised, too.
     """
     try:
         yield
     except end:
         return
     except BaseException as error:
-        _tell_not_closed(resource, f"{type(error).__name__}: {text_of(error)}", error)
+        if passes(error):
+            raise
+        tell_not_closed(resource, error)
         if isinstance(error, FOR_THE_CALLER):
             raise
     else:
-        _tell_not_closed(resource, "it yielded twice: a resource yields its value, and what follows closes it", None)
+        text = "it yielded twice: a resource yields its value, and what follows closes it"
+        tell(workers, logging.ERROR, "not-closed", resource=resource.name, error=text)
 
 
 @contextmanager
@@ -75,7 +88,12 @@ def tell_slow(resource: Resource[Any]) -> None:
     tell(workers, logging.WARNING, "opening", resource=resource.name, message=text)
 
 
-def _tell_not_closed(resource: Resource[Any], why: str, error: BaseException | None) -> None:
-    tell(workers, logging.ERROR, "not-closed", resource=resource.name, error=why)
-    if error is not None:
-        workers.error("resource %s could not be closed", resource.name, exc_info=error)
+def tell_not_closed(resource: Resource[Any], error: BaseException) -> None:
+    """Logs that closing one went wrong, with the traceback."""
+    tell(workers, logging.ERROR, "not-closed", resource=resource.name, error=_said(error))
+    workers.error("resource %s could not be closed", resource.name, exc_info=error)
+
+
+def _said(error: BaseException) -> str:
+    text = text_of(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

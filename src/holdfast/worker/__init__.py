@@ -18,7 +18,7 @@ from uuid import UUID
 
 from holdfast.around import Around
 from holdfast.clock import SECOND, Clock, Duration, Span, span
-from holdfast.errors import ConfigError, StoreError
+from holdfast.errors import ConfigError, Stop, StoreError
 from holdfast.job import Loss, Outcome, QueueTerms
 from holdfast.naming import named
 from holdfast.observe.logging import jobs, tell, workers
@@ -102,6 +102,8 @@ class Crew:
         self._around = around
         self._declared = declared  # what the app's code says of queues
         self._opening: Opening | None = None
+        self._to_open: asyncio.Task[Opening] | None = None
+        self._unwanted = False  # since before it had started
         self.identity = Identity(clock)
         self._hurry = Signal()
         self._main: asyncio.Task[None] | None = None
@@ -120,7 +122,7 @@ class Crew:
     async def astart(self) -> None:
         """Opens the store and the resources, registers, and starts claiming.
 
-        Raises StoreError, ResourceError or ConfigError if it cannot.
+        Raises StoreError, ResourceError or ConfigError if it cannot, Stop("shutdown") if it was told to `give_up`.
         """
         if self._main is not None:
             raise ConfigError("this worker runs already")
@@ -133,7 +135,7 @@ class Crew:
         try:
             if self._declared:
                 await self._store.configure(self._declared, by="worker")
-            self._opening = await self._resources.aopen()
+            self._opening = await self._opened()
             self._wire(launch)
             await self._register()
         except BaseException:
@@ -152,6 +154,31 @@ class Crew:
             slots=self._concurrency,
             store=self._store.url,
         )
+
+    async def _opened(self) -> Opening:
+        """The only part of a start that may take for ever: the resources' own code."""
+        self._to_open = asyncio.create_task(self._resources.aopen())
+        if self._unwanted:
+            self._to_open.cancel()
+        try:
+            return await self._to_open
+        except asyncio.CancelledError:
+            if self._unwanted:
+                raise Stop("shutdown") from None
+            raise
+        finally:
+            self._to_open = None
+
+    def give_up(self) -> None:
+        """Does not start, if it has not: what is being opened is given up. `astop` is for one that has started."""
+        self._unwanted = True
+        if self._to_open is not None:
+            self._to_open.cancel()
+
+    @property
+    def started(self) -> bool:
+        """Whether it has started, and not yet stopped."""
+        return self._main is not None
 
     def _wire(self, launch: Launch | None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -306,7 +333,7 @@ class Crew:
     def hurry(self) -> None:
         """Skips to the deadline, as a second signal asks."""
         self._hurry.set()
-        self._slots.changed.poke()
+        self._stir()
 
     async def _drain(self) -> None:
         prefetched = self._slots.take()
@@ -356,7 +383,11 @@ class Crew:
     def insist(self) -> None:
         """Ends the patience of a stop under way: its deadline counts from now."""
         self.patient = False
-        self._slots.changed.poke()
+        self._stir()
+
+    def _stir(self) -> None:
+        if self._main is not None:
+            self._slots.changed.poke()
 
     def _tell_departure(self) -> None:
         now = self._clock.monotonic()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+from holdfast.errors import HoldfastError, Stop
 from holdfast.observe.logging import tell, workers
 from holdfast.store import Line
 from holdfast.worker import Crew, Departure, Heard
@@ -23,7 +24,7 @@ from holdfast.worker.runner import then
 async def serve(
     worker: Crew, end: socket.socket, url: str, facts: dict[str, object], serving: Callable[[], object]
 ) -> int:
-    """Runs `worker` until it is told to drain, by the channel or a signal; returns the exit code.
+    """Runs `worker` until it is told to drain, by the channel or a signal; returns the exit code. Raises as its start.
 
     `url` is for the supervisor, which opens the same store; `serving` is called once it claims. If code still runs
     after deadline and grace, this does not return: the process reports what it held and leaves, and the supervisor
@@ -34,7 +35,15 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _asked, leaving, worker)
-    await worker.astart()
+    obeying = asyncio.create_task(_obey(channel, worker, leaving))
+    try:
+        await worker.astart()
+    except Stop:
+        return 0
+    except HoldfastError as error:
+        channel.send("unstarted", error=str(error))
+        await channel.drain()
+        raise
     worker.renamed = lambda id: channel.send("renamed", worker=id)  # noqa: A006
     worker.worn = lambda why: channel.send("worn", why=why)
     worker.overdue = lambda run, stack: channel.send(
@@ -42,7 +51,6 @@ async def serve(
     )
     channel.send("ready", worker=worker.identity.id, url=url, **facts)
     serving()
-    obeying = asyncio.create_task(_obey(channel, worker, leaving))
     await leaving.wait(None)
     departure = await worker.astop()
     orphaned = obeying.done()
@@ -57,6 +65,12 @@ def _asked(leaving: Signal, worker: Crew) -> None:
     if leaving and not worker.patient:
         worker.hurry()
     worker.insist()
+    _leave_now(worker, leaving)
+
+
+def _leave_now(worker: Crew, leaving: Signal) -> None:
+    if not worker.started:
+        worker.give_up()
     leaving.set()
 
 
@@ -66,10 +80,11 @@ async def _obey(channel: Channel, worker: Crew, leaving: Signal) -> None:
             _do(worker, message, leaving)
         except Exception as error:  # noqa: BLE001  # a child that no longer hears would be deaf to cancels
             workers.error("a bug in obeying %r; please report it", message, exc_info=error)
-    tell(workers, logging.ERROR, "supervisor-gone", message="keeps its own lease, drains and leaves")
-    worker.keep()
-    worker.insist()
-    leaving.set()
+    if worker.started:
+        tell(workers, logging.ERROR, "supervisor-gone", message="keeps its own lease, drains and leaves")
+        worker.keep()
+        worker.insist()
+    _leave_now(worker, leaving)
 
 
 def _do(worker: Crew, message: dict[str, Any], leaving: Signal) -> None:
@@ -83,13 +98,13 @@ def _do(worker: Crew, message: dict[str, Any], leaving: Signal) -> None:
             heard.line(Line(UUID(message["worker"]), message["kind"], UUID(message["job"]), message["fence"]))
         case "relieve":
             worker.patient = True
-            leaving.set()
+            _leave_now(worker, leaving)
         case "drain":
             worker.insist()
-            leaving.set()
+            _leave_now(worker, leaving)
         case "hurry":
             worker.hurry()
-            leaving.set()
+            _leave_now(worker, leaving)
         case _:
             pass
 

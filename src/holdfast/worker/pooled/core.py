@@ -28,7 +28,7 @@ from holdfast.errors import ConfigError, JobCancelled
 from holdfast.job import State
 from holdfast.worker.pooled import settle
 from holdfast.worker.pooled.inside import Inside
-from holdfast.worker.pooled.job import PoolJob
+from holdfast.worker.pooled.work import Work
 from holdfast.worker.pooled.kinds import LOOP
 from holdfast.worker.pooled.tallies import Tally
 from holdfast.worker.pooled.tasks import Tasks
@@ -38,7 +38,7 @@ from holdfast.worker.pooled.timer import Timer
 MINTED = 64  # places that are made at once
 DROPPED = "dropped: "
 
-Lane = deque[PoolJob[Any]]
+Lane = deque[Work]
 Watcher = tuple[Callable[[], bool], Callable[[], object]]  # what is waited for, and how to tell
 
 cores: weakref.WeakSet[Core] = weakref.WeakSet()
@@ -114,7 +114,7 @@ class Core:
         with suppress(IndexError):
             self.askers.popleft()()
 
-    def enter(self, job: PoolJob[Any]) -> None:
+    def enter(self, job: Work) -> None:
         """A job that has its place goes in. ConfigError if the pool was stopped meanwhile."""
         lane = job.plan.lane
         lane.append(job)
@@ -164,7 +164,7 @@ class Core:
             if not any(self.lanes):  # what came in before the slot was back, found none
                 return
 
-    def take(self) -> PoolJob[Any] | None:
+    def take(self) -> Work | None:
         """The next job, for whoever holds a slot."""
         for lane in self.lanes:
             try:
@@ -183,14 +183,14 @@ class Core:
         if any(self.lanes):  # what came in before the slot was back, found none
             self.fill()
 
-    def start(self, job: PoolJob[Any]) -> None:
+    def start(self, job: Work) -> None:
         """Has a job run by who can; the slot goes with it."""
         if job.kind is LOOP:
             self.tasks.start(job)
         else:
             self.threads.start(job)
 
-    def not_started(self, job: PoolJob[Any], error: RuntimeError) -> None:
+    def not_started(self, job: Work, error: RuntimeError) -> None:
         """The system gives no further thread: the job waits for one that there is, or, if there is none, fails."""
         if self.threads.seats:
             job.plan.lane.appendleft(job)
@@ -219,7 +219,7 @@ class Core:
 
     # --- leaving
 
-    def over(self, job: PoolJob[Any], state: State, value: object, error: BaseException | None) -> None:
+    def over(self, job: Work, state: State, value: object, error: BaseException | None) -> None:
         """A job is over: counted already, its place comes back, and whoever waits is told."""
         self.places.append(None)
         if self.askers:
@@ -228,7 +228,7 @@ class Core:
         if self.watchers:
             self.look()
 
-    def cancelled(self, job: PoolJob[Any], why: str, *, dropped: bool = False) -> None:
+    def cancelled(self, job: Work, why: str, *, dropped: bool = False) -> None:
         """A job that does not run is over."""
         with self.lock:
             if dropped:
@@ -237,7 +237,7 @@ class Core:
                 self.tally.cancelled += 1
         self.over(job, State.CANCELLED, None, JobCancelled(why))
 
-    def cancel(self, job: PoolJob[Any]) -> bool:
+    def cancel(self, job: Work) -> bool:
         """False if it is over."""
         job.asked = True  # first: whoever starts it or puts it off looks at that afterwards
         if job.done:
@@ -251,14 +251,14 @@ class Core:
             return True
         return not job.done
 
-    def again(self, job: PoolJob[Any]) -> None:
+    def again(self, job: Work) -> None:
         """A job has its next attempt: it goes to the end of its lane."""
-        job.state_ = State.QUEUED
+        job.state = State.QUEUED
         job.plan.lane.append(job)
         self.still_wanted(job)
         self.fill()
 
-    def put_off(self, job: PoolJob[Any], seconds: float) -> None:
+    def put_off(self, job: Work, seconds: float) -> None:
         """A job is to be tried again, after so long; it keeps its place, but no slot."""
         if seconds <= 0:
             self.again(job)
@@ -270,7 +270,7 @@ class Core:
             return
         self.still_wanted(job)
 
-    def still_wanted(self, job: PoolJob[Any]) -> None:
+    def still_wanted(self, job: Work) -> None:
         """A job was put off; what was said meanwhile to one that was neither here nor there holds now."""
         if job.asked:
             self.cancel(job)
@@ -300,19 +300,19 @@ class Core:
                 oldest.ended(State.CANCELLED, None, JobCancelled(why))
                 return True
 
-    def drop_newest(self, job: PoolJob[Any]) -> None:
+    def drop_newest(self, job: Work) -> None:
         """Ends a job that never had a place."""
         with self.lock:
             self.tally.dropped += 1
         why = f"{DROPPED}the pool was full ({self.bound} jobs)"
         job.ended(State.CANCELLED, None, JobCancelled(why))
 
-    def close(self, *, drain: bool, why: str = "the pool was stopped without draining it") -> list[PoolJob[Any]]:
+    def close(self, *, drain: bool, why: str = "the pool was stopped without draining it") -> list[Work]:
         """Takes no more jobs; without `drain` ends those that wait, and returns them."""
         self.closed = True
         while self.askers:  # they see that it is closed
             self.wake_asker()
-        dropped: list[PoolJob[Any]] = []
+        dropped: list[Work] = []
         if not drain:
             self.dropping = True
             while (job := self.take()) is not None:
@@ -463,7 +463,7 @@ class Core:
             job.ended(State.CANCELLED, None, JobCancelled("it belongs to the process that this one was forked from"))
 
 
-def _take_out(lane: Lane, job: PoolJob[Any]) -> bool:
+def _take_out(lane: Lane, job: Work) -> bool:
     try:
         lane.remove(job)
     except (ValueError, IndexError):  # IndexError: somebody else changed the lane meanwhile

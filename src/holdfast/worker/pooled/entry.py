@@ -16,7 +16,7 @@ from holdfast.observe.logging import POOL
 
 if TYPE_CHECKING:
     from holdfast.worker.pooled.core import Core
-    from holdfast.worker.pooled.job import PoolJob
+    from holdfast.worker.pooled.work import Work
 
 LEAST, MOST, UNKNOWN = 0.01, 60.0, 1.0  # seconds, for retry_after
 
@@ -29,7 +29,7 @@ class Entry:
         self._when_full = when_full
         self._timeout = None if block_timeout is None else block_timeout / SECOND
 
-    def admit(self, job: PoolJob[Any]) -> bool:
+    def admit(self, job: Work) -> bool:
         """Gets the job a place; False: it was dropped. QueueFull if it is refused."""
         if self._core.take_place():
             return True
@@ -39,7 +39,7 @@ class Entry:
             return True
         return self._at_once(job)
 
-    async def aadmit(self, job: PoolJob[Any]) -> bool:
+    async def aadmit(self, job: Work) -> bool:
         """As `admit`, without holding up the loop."""
         if self._core.take_place():
             return True
@@ -49,7 +49,7 @@ class Entry:
             return True
         return self._at_once(job)
 
-    def _at_once(self, job: PoolJob[Any]) -> bool:
+    def _at_once(self, job: Work) -> bool:
         core = self._core
         if self._when_full == "drop_newest":
             core.drop_newest(job)

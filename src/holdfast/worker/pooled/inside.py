@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from holdfast.worker.pooled.core import Core
-    from holdfast.worker.pooled.job import PoolJob
+    from holdfast.worker.pooled.work import Work
 
 _making = threading.Lock()
 
@@ -27,7 +27,7 @@ class Inside(CurrentJob):
 
     __slots__ = ("began", "end", "given_up", "handle", "job", "look_at", "only", "task_", "why")
 
-    def __init__(self, job: PoolJob[Any], began: float) -> None:
+    def __init__(self, job: Work, began: float) -> None:
         # Not CurrentJob's own: that costs as much as the rest of a job. `__getattr__` makes up for it.
         self.job = job
         self.began = began

@@ -19,7 +19,7 @@ from holdfast.worker.report import tell_failed, tell_of
 
 if TYPE_CHECKING:
     from holdfast.worker.pooled.core import Core
-    from holdfast.worker.pooled.job import PoolJob
+    from holdfast.worker.pooled.work import Work
     from holdfast.worker.pooled.tallies import Tally
 
 NOBODY = UUID(int=0)
@@ -35,7 +35,7 @@ def tell_started(run: Inside) -> None:
     tell_of(claim_of(run), logging.INFO, "started", waited=run.began - run.job.submitted)
 
 
-def returned(core: Core, tally: Tally, job: PoolJob[Any], value: object) -> None:
+def returned(core: Core, tally: Tally, job: Work, value: object) -> None:
     """The usual end; `tally` belongs to the calling thread."""
     now = time.monotonic()
     tally.succeeded += 1

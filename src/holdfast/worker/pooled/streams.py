@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from holdfast.errors import ConfigError
-from holdfast.worker.pooled.job import Plan, PoolJob, Told
+from holdfast.worker.pooled.work import Plan, Told, Work
 from holdfast.worker.pooled.kinds import kind_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Stream:
         self._items = iter(items)
         self._more = True
         self._refusal: ConfigError | None = None  # the pool was stopped meanwhile
-        self._ahead: dict[PoolJob[Any], None] = {}  # what is in, and not out yet; in order
+        self._ahead: dict[Work, None] = {}  # what is in, and not out yet; in order
         if core.closed:
             raise core.refusal()
 
@@ -52,9 +52,9 @@ class Stream:
         finally:
             self._cancel()
 
-    def as_they_end(self) -> Iterator[PoolJob[Any]]:
+    def as_they_end(self) -> Iterator[Work]:
         """The jobs, however they ended."""
-        ended: SimpleQueue[PoolJob[Any]] = SimpleQueue()
+        ended: SimpleQueue[Work] = SimpleQueue()
         try:
             while self._more or self._ahead:
                 self._pull(lambda: not ended.empty(), ended.put)
@@ -66,7 +66,7 @@ class Stream:
         finally:
             self._cancel()
 
-    async def as_they_end_async(self) -> AsyncIterator[PoolJob[Any]]:
+    async def as_they_end_async(self) -> AsyncIterator[Work]:
         """As `as_they_end`."""
         arrivals = _Arrivals()
         try:
@@ -121,7 +121,7 @@ class Stream:
         except BaseException:
             self._core.give_place()
             raise
-        job: PoolJob[Any] = PoolJob(self._core, self._plan, self._fn, self._kind, (item,), {})
+        job: Work = PoolJob(self._core, self._plan, self._fn, self._kind, (item,), {})
         if told is not None:
             job.waiters = [told]
         with self._until_stopped():
@@ -140,13 +140,13 @@ class _Arrivals:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._here = threading.get_ident()
-        self._jobs: deque[PoolJob[Any]] = deque()
+        self._jobs: deque[Work] = deque()
         self._waiter: asyncio.Future[None] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._jobs)
 
-    def add(self, job: PoolJob[Any]) -> None:
+    def add(self, job: Work) -> None:
         self._jobs.append(job)
         if self._waiter is None:
             return
@@ -160,7 +160,7 @@ class _Arrivals:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def next(self) -> PoolJob[Any]:
+    async def next(self) -> Work:
         while not self._jobs:  # a ring may come late, for what was taken already
             self._waiter = self._loop.create_future()
             try:

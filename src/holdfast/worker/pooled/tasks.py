@@ -24,7 +24,7 @@ from holdfast.worker.runner import GRACE
 
 if TYPE_CHECKING:
     from holdfast.worker.pooled.core import Core
-    from holdfast.worker.pooled.job import PoolJob
+    from holdfast.worker.pooled.work import Work
 
 _running = State.RUNNING
 
@@ -34,7 +34,7 @@ class Tasks:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._inbox: deque[PoolJob[Any]] = deque()
+        self._inbox: deque[Work] = deque()
         self._woken = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread_id = 0  # of the thread that the loop runs in
@@ -51,7 +51,7 @@ class Tasks:
                 raise ConfigError("this pool has a loop already: enter it by `async with` before its first async job")
             self._loop, self._thread_id = loop, threading.get_ident()
 
-    def start(self, job: PoolJob[Any]) -> None:
+    def start(self, job: Work) -> None:
         self._inbox.append(job)
         if not self._woken:
             self._woken = True
@@ -113,7 +113,7 @@ class Tasks:
         while self._inbox:
             self._begin(self._inbox.popleft())
 
-    def _begin(self, job: PoolJob[Any]) -> None:
+    def _begin(self, job: Work) -> None:
         run = job.run = Inside(job, time.monotonic())
         context = job.context
         if context is not None and job.plan.retry.max_attempts > 1:
@@ -125,7 +125,7 @@ class Tasks:
     async def _attempt(self, run: Inside) -> None:
         core, job = self._core, run.job
         current.set(run)
-        job.state_ = _running
+        job.state = _running
         run.handle = run.task_
         timer = self._timed(run, job.plan.timeout) if job.plan.timeout is not None else None
         if jobs.isEnabledFor(INFO):

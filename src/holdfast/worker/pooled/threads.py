@@ -25,7 +25,7 @@ from holdfast.worker.pooled.tallies import Tally
 
 if TYPE_CHECKING:
     from holdfast.worker.pooled.core import Core
-    from holdfast.worker.pooled.job import PoolJob
+    from holdfast.worker.pooled.work import Work
     from holdfast.worker.processes.caller import Caller
 
 _numbers = count(1)
@@ -40,7 +40,7 @@ class Seat:
     def __init__(self) -> None:
         self.bell = threading.Lock()
         self.bell.acquire()
-        self.job: PoolJob[Any] | None = None
+        self.job: Work | None = None
         self.run: Inside | None = None
         self.tally = Tally()
         self.caller: Caller | None = None  # the process that its job runs in
@@ -60,7 +60,7 @@ class Threads:
         self._ended = False
         self.rung: deque[None] = deque()  # one for each thread that has a job, and is not awake yet
 
-    def start(self, job: PoolJob[Any]) -> None:
+    def start(self, job: Work) -> None:
         self.rung.append(None)
         try:
             seat = self._parked.pop()
@@ -70,7 +70,7 @@ class Threads:
         seat.job = job
         seat.bell.release()
 
-    def _sit(self, job: PoolJob[Any]) -> None:
+    def _sit(self, job: Work) -> None:
         seat = Seat()
         seat.job = job
         seat.bell.release()
@@ -158,11 +158,11 @@ class Threads:
         del job
         self._parked.append(seat)
 
-    def _attempt(self, seat: Seat, job: PoolJob[Any]) -> None:
+    def _attempt(self, seat: Seat, job: Work) -> None:
         core = self._core
         run = seat.run = job.run = Inside(job, time.monotonic())
         current.set(run)
-        job.state_ = _running
+        job.state = _running
         if job.plan.timeout is not None and job.kind is THREAD:
             run.begins()
         if jobs.isEnabledFor(INFO):
@@ -213,6 +213,6 @@ class Threads:
         core.look()
 
 
-def _context(job: PoolJob[Any]) -> Context:
+def _context(job: Work) -> Context:
     context = job.context or copy_context()
     return context if job.plan.retry.max_attempts == 1 else context.copy()  # each attempt begins as the first

@@ -20,9 +20,9 @@ from holdfast.worker.runner import GRACE
 
 if TYPE_CHECKING:
     from holdfast.worker.pooled.core import Core
-    from holdfast.worker.pooled.job import PoolJob
+    from holdfast.worker.pooled.work import Work
 
-Entry = tuple[float, int, "PoolJob[Any] | Callable[[], object]"]
+Entry = tuple[float, int, "Work | Callable[[], object]"]
 
 
 class Timer:
@@ -38,14 +38,14 @@ class Timer:
         self._ended = False
         self.left: deque[threading.Thread] = deque(maxlen=1)
 
-    def later(self, seconds: float, what: PoolJob[Any] | Callable[[], object]) -> None:
+    def later(self, seconds: float, what: Work | Callable[[], object]) -> None:
         """Has a job tried again, or something called, after so long. RuntimeError if there is no thread for that."""
         entry = (time.monotonic() + seconds, next(self._order), what)
         with self._changed:
             self._start()
             heapq.heappush(self._heap, entry)
             if not callable(what):
-                what.state_ = State.SCHEDULED  # seen only once it is here
+                what.state = State.SCHEDULED  # seen only once it is here
             if self._heap[0] is entry:
                 self._changed.notify()
 
@@ -58,7 +58,7 @@ class Timer:
                     self._look_at = moment
                     self._changed.notify()
 
-    def take_out(self, what: PoolJob[Any] | Callable[[], object]) -> bool:
+    def take_out(self, what: Work | Callable[[], object]) -> bool:
         """Whether the job waited here; it does no more."""
         with self._changed:
             for place, entry in enumerate(self._heap):
@@ -69,14 +69,14 @@ class Timer:
                     return True
         return False
 
-    def take_all(self) -> list[PoolJob[Any]]:
+    def take_all(self) -> list[Work]:
         """Takes out all jobs."""
         with self._changed:
             entries, self._heap = self._heap, [entry for entry in self._heap if callable(entry[2])]
             heapq.heapify(self._heap)
         return [entry[2] for entry in entries if not callable(entry[2])]
 
-    def all(self) -> list[PoolJob[Any]]:
+    def all(self) -> list[Work]:
         """The jobs that wait, in a process that has no other thread."""
         return [entry[2] for entry in self._heap if not callable(entry[2])]
 
@@ -119,14 +119,14 @@ class Timer:
             self._thread = None
             return True
 
-    def _next(self) -> tuple[list[PoolJob[Any] | Callable[[], object]], bool]:
+    def _next(self) -> tuple[list[Work | Callable[[], object]], bool]:
         with self._changed:
             moment = min(self._look_at, self._heap[0][0] if self._heap else math.inf)
             wait = moment - time.monotonic()
             if wait > 0 and (self._heap or not self._ended):
                 self._changed.wait(None if moment == math.inf else min(wait, threading.TIMEOUT_MAX))
             now = time.monotonic()
-            due: list[PoolJob[Any] | Callable[[], object]] = []
+            due: list[Work | Callable[[], object]] = []
             while self._heap and self._heap[0][0] <= now:
                 due.append(heapq.heappop(self._heap)[2])
             look = self._look_at <= now
