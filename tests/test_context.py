@@ -193,14 +193,27 @@ def test_a_text_for_the_total_is_no_call() -> None:
         job().progress(0.5, 1, "rendered")  # type: ignore[call-arg]
 
 
-def test_texts_are_texts_and_long_ones_are_cut_with_a_word_about_it() -> None:
+class Unsayable:
+    def __str__(self) -> str:
+        raise ValueError("no")
+
+
+def test_no_handler_fails_of_what_it_says() -> None:
     book = Book()
     mine = job(notes=book)
-    with pytest.raises(ConfigError, match=r"^text=b'x': a text"):
-        mine.log(b"x")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"^text=5: a text"):
-        mine.progress(1, text=5)  # type: ignore[arg-type]
-    assert book.notes == []
+    said: list[Any] = [OSError(2, "no such file"), 5, None, Unsayable()]
+    for one in said:
+        mine.log(one)
+    mine.progress(1, text=said[1])
+    assert [note.lines[0][1] for note in book.notes[:4]] == [
+        "[Errno 2] no such file", "5", "None", "<the __str__ of a Unsayable raised ValueError>",
+    ]  # fmt: skip
+    assert book.notes[4].text == "5"
+
+
+def test_long_texts_are_cut_with_a_word_about_it() -> None:
+    book = Book()
+    mine = job(notes=book)
     mine.progress(0.5, text="a" * 5_000)
     mine.log("b" * 50_000)
     mine.log("\ud800")

@@ -10,22 +10,27 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
+from uuid import uuid4
 
 import pytest
 
-from holdfast import errors
+from holdfast import Holdfast, Unique, errors
 from holdfast.errors import (
     Cancel,
+    ConfigError,
     HoldfastError,
+    IdConflict,
     JobFailed,
     PayloadError,
     Permanent,
+    QueueFull,
     RetryAfter,
     Snooze,
     Stop,
     StopReason,
     StoreAway,
     StoreError,
+    UniqueConflict,
 )
 from holdfast.job import JobError
 
@@ -72,6 +77,40 @@ def test_what_callers_meet_has_one_root() -> None:
 def test_a_store_that_is_away_is_one_that_failed_and_a_bad_payload_is_a_bad_value() -> None:
     assert issubclass(StoreAway, StoreError)
     assert issubclass(PayloadError, ValueError)
+
+
+@pytest.fixture
+def jobs() -> Holdfast:
+    it = Holdfast("memory://")
+    it.queue("mail", max_size=1)
+    return it
+
+
+def test_what_refuses_a_job_travels_between_processes_with_what_it_says(jobs: Holdfast) -> None:
+    send = jobs.task(name="shop.send", queue="mail", unique=Unique("one", on_clash="raise"))(lambda: None)
+    bound = send.bind()
+    with pytest.raises(UniqueConflict) as clash:
+        jobs.enqueue_many([bound, again := send.bind()])
+    with pytest.raises(QueueFull) as full:
+        send.using(unique=None).enqueue()
+    there = pickle.loads(pickle.dumps(clash.value))
+    assert type(there) is UniqueConflict
+    assert (str(there), there.queue, there.key, there.job) == (str(clash.value), "mail", "one", jobs.job(bound.id))
+    assert there.accepted == [jobs.job(bound.id)]
+    assert [job.draft for job in there.refused] == [again.draft]
+    away = pickle.loads(pickle.dumps(full.value))
+    assert (str(away), away.queue, away.depth, away.bound, away.retry_after) == (str(full.value), "mail", 1, 1, 1.0)
+    assert type(pickle.loads(pickle.dumps(IdConflict("other content")))) is IdConflict
+
+
+async def test_a_handle_that_came_from_another_process_says_so(jobs: Holdfast) -> None:
+    it = pickle.loads(pickle.dumps(UniqueConflict("taken", "mail", "one", jobs.job(uuid4())))).job
+    for ask in (it.status, it.result, it.cancel, it.retry, it.delete):
+        with pytest.raises(ConfigError, match=r"use jobs\.job\(handle\.id\)"):
+            ask()
+    for ask in (it.astatus, it.aresult, it.acancel, it.aretry, it.adelete):
+        with pytest.raises(ConfigError, match=r"use jobs\.job\(handle\.id\)"):
+            await ask()
 
 
 def test_only_being_stopped_passes_through_a_handlers_except_exception() -> None:

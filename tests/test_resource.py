@@ -3,18 +3,22 @@
 import asyncio
 import functools
 import os
+import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
-from holdfast.resource import steps as resources
 from holdfast import ConfigError, Holdfast
 from holdfast.app import parts_of
 from holdfast.errors import ResourceError
 from holdfast.resource import Resource
+from holdfast.resource import steps as resources
 from tests.worker.rig import events, fields, soon, until
 
 jobs = Holdfast("memory://")
@@ -48,6 +52,13 @@ class Shelf:
 
         fn.__qualname__ = name
         return self.jobs.resource(fn)
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end, "it does not happen"
+        time.sleep(0.001)
 
 
 @pytest.fixture
@@ -313,6 +324,369 @@ async def test_who_leaves_while_they_are_opened_leaves_nothing_open(shelf: Shelf
     with pytest.raises(asyncio.CancelledError):
         await soon(opening, "it does not leave")
     assert shelf.seen == ["+one", "-one"]
+
+
+class FatalError(BaseException):
+    pass
+
+
+def skip() -> None:
+    pytest.skip("no server")
+
+
+def leave() -> None:
+    sys.exit(5)
+
+
+def refuse() -> None:
+    raise FatalError("too old")
+
+
+def cancel() -> None:
+    raise asyncio.CancelledError
+
+
+def end() -> None:
+    raise GeneratorExit
+
+
+HARD = {
+    "skip": (skip, "Skipped: no server"),
+    "exit": (leave, "SystemExit: 5"),
+    "own": (refuse, "FatalError: too old"),
+    "cancel": (cancel, "CancelledError"),
+    "end": (end, "GeneratorExit"),
+}
+
+
+def hard(shelf: Shelf, kind: str, *, opens: Callable[[], None] = int, closes: Callable[[], None] = int) -> None:
+    if kind == "plain":
+
+        @shelf.jobs.resource
+        def it() -> Iterator[int]:
+            opens()
+            yield 1
+            closes()
+    else:
+
+        @shelf.jobs.resource
+        async def it() -> AsyncIterator[int]:
+            opens()
+            yield 1
+            closes()
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+@pytest.mark.parametrize("what", HARD)
+async def test_whatever_an_opening_raises_comes_to_who_opens(shelf: Shelf, kind: str, what: str) -> None:
+    raises, said = HARD[what]
+    shelf.plain("one")
+    shelf.on_loop("http")
+    hard(shelf, kind, opens=raises)
+    for _ in range(2):
+        with pytest.raises(ResourceError, match=rf"it could not be opened: {said}$"):
+            await soon(shelf.jobs.__aenter__(), "it waits for ever")
+    with pytest.raises(ResourceError, match=said):
+        await soon(asyncio.to_thread(shelf.jobs.worker().start), "it waits for ever")
+    assert shelf.seen == ["+one", "+http", "-http", "-one"] * 3
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+@pytest.mark.parametrize("what", HARD)
+async def test_whatever_a_closing_raises_is_told_and_the_others_are_closed(
+    shelf: Shelf, kind: str, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    raises, said = HARD[what]
+    shelf.plain("one")
+    shelf.on_loop("http")
+    hard(shelf, kind, closes=raises)
+    for _ in range(2):
+        await soon(shelf.jobs.__aenter__(), "it is not opened")
+        await soon(shelf.jobs.__aexit__(), "it is not closed")
+    assert shelf.seen == ["+one", "+http", "-http", "-one"] * 2
+    assert [entry["error"] for entry in fields(caplog, "not-closed")] == [said] * 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, FatalError])
+def test_in_the_callers_own_thread_what_may_come_from_a_signal_stays_what_it_is(
+    shelf: Shelf, error: type[BaseException]
+) -> None:
+    signals: list[str] = ["opening", "closing"]
+
+    def interrupted(when: str) -> None:
+        if when in signals:
+            signals.remove(when)
+            raise error
+
+    shelf.plain("one")
+    hard(shelf, "plain", opens=lambda: interrupted("opening"), closes=lambda: interrupted("closing"))
+    with pytest.raises(error):
+        shelf.jobs.__enter__()
+    assert shelf.seen == ["+one", "-one"]
+    shelf.jobs.__enter__()
+    if error is FatalError:  # no signal's: a resource that closes badly raises nothing
+        shelf.jobs.__exit__()
+    else:
+        with pytest.raises(error):
+            shelf.jobs.__exit__()
+    assert shelf.seen == ["+one", "-one"] * 2
+    with shelf.jobs:
+        assert shelf.seen[4:] == ["+one"]
+
+
+async def test_one_that_is_not_wanted_before_its_opening_has_begun_can_be_opened_later(shelf: Shelf) -> None:
+    one, opened = shelf.plain("one"), parts_of(shelf.jobs).resources
+    for turns in range(4):
+        opening = asyncio.create_task(opened.aopen())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await soon(opening, "it does not leave")
+    again = await soon(opened.aopen(), "it waits for what nobody opens")
+    assert one() == "one"
+    await again.aclose()
+
+
+# --- those that take long
+
+
+class Gate:
+    """A plain resource that waits while it is opened, or closed."""
+
+    def __init__(self, shelf: Shelf, *, closing: bool = False) -> None:
+        self.reached, self.go = threading.Event(), threading.Event()
+
+        def fn() -> Iterator[str]:
+            if not closing:
+                self._pass()
+            shelf.seen.append("+gate")
+            yield "gate"
+            if closing:
+                self._pass()
+            shelf.seen.append("-gate")
+
+        fn.__qualname__ = "gate"
+        self.resource = shelf.jobs.resource(fn)
+
+    def _pass(self) -> None:
+        self.reached.set()
+        assert self.go.wait(60), "nobody opens the gate"
+
+
+async def test_a_plain_one_is_opened_while_the_loop_goes_on(shelf: Shelf) -> None:
+    gate = Gate(shelf)
+    opening = asyncio.create_task(parts_of(shelf.jobs).resources.aopen())
+    await until(gate.reached.is_set, "it is not opened")
+    assert not opening.done()
+    gate.go.set()
+    opened = await soon(opening, "it does not end")
+    assert gate.resource() == "gate"
+    await opened.aclose()
+
+
+async def test_plain_ones_are_opened_and_closed_in_one_thread_and_context() -> None:
+    app, seen, tenant = Holdfast("memory://"), list[Any](), ContextVar[str]("tenant")
+
+    def note() -> Any:
+        return threading.get_ident(), tenant.get("nobody")
+
+    @app.resource
+    def first() -> Iterator[int]:
+        seen.append(note())
+        token = tenant.set("first")
+        yield 1
+        tenant.reset(token)  # refused in any other context
+        seen.append(note())
+
+    @app.resource
+    def second() -> Iterator[int]:
+        seen.append(note())
+        yield first()
+        seen.append(note())
+
+    tenant.set("mine")
+    async with app:
+        assert (second(), tenant.get()) == (1, "mine")
+    assert {thread for thread, _ in seen} == {seen[0][0]} != {threading.get_ident()}
+    assert [who for _, who in seen] == ["mine", "first", "first", "mine"]
+
+
+async def test_a_plain_one_that_hangs_is_left_and_closed_should_it_open_yet(shelf: Shelf) -> None:
+    shelf.plain("one")
+    gate = Gate(shelf)
+    shelf.plain("never")
+    opening = asyncio.create_task(shelf.jobs.worker().__aenter__())
+    await until(gate.reached.is_set, "it is not opened")
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await soon(opening, "it does not leave")
+    assert shelf.seen == ["+one", "-one"], "the others do not wait for it"
+    gate.go.set()
+    await until(lambda: shelf.seen == ["+one", "-one", "+gate", "-gate"], "it stays open")
+    async with shelf.jobs:
+        assert gate.resource() == "gate"
+
+
+async def test_a_plain_one_that_hangs_while_it_is_closed_holds_up_its_worker_for_a_while_only(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(resources, "CLOSE_MOST", 0.05)
+    shelf.plain("one")
+    gate = Gate(shelf, closing=True)
+    async with shelf.jobs:
+        pass
+    await until(lambda: shelf.seen == ["+one", "+gate", "-one"], "the others are not closed")
+    (told,) = fields(caplog, "not-closed")
+    assert told["resource"] == gate.resource.name
+    async with shelf.jobs:
+        assert gate.resource() == "gate", "another is opened meanwhile"
+        gate.go.set()
+        await until(lambda: "-gate" in shelf.seen, "the first does not end")
+        assert gate.resource() == "gate"
+
+
+@pytest.mark.parametrize("how", ["with", "async with", "async with, async"])
+async def test_one_that_takes_long_to_open_is_named(
+    shelf: Shelf, how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(resources, "TELL_AFTER", 0.02)
+    go, opened = threading.Event(), parts_of(shelf.jobs).resources
+    shelf.plain("quick")
+    if how == "async with, async":
+
+        @shelf.jobs.resource
+        async def slow() -> AsyncIterator[int]:
+            await asyncio.to_thread(go.wait, 60)
+            yield 1
+    else:
+
+        @shelf.jobs.resource
+        def slow() -> Iterator[int]:
+            go.wait(60)
+            yield 1
+
+    opening: asyncio.Task[Any] = asyncio.create_task(
+        asyncio.to_thread(opened.open) if how == "with" else opened.aopen()
+    )
+    await until(lambda: events(caplog, "opening"), "nothing is told")
+    assert [entry["resource"] for entry in fields(caplog, "opening")] == [slow.name]
+    go.set()
+    held = await soon(opening, "it does not end")
+    await (asyncio.to_thread(held.close) if how == "with" else held.aclose())
+
+
+# --- opened at their first use, as in a slot process
+
+
+@pytest.fixture
+def slot(shelf: Shelf) -> Iterator[Shelf]:
+    parts_of(shelf.jobs).resources.at_first_use = True
+    yield shelf
+    parts_of(shelf.jobs).resources.close()
+
+
+def in_thread(call: Callable[[], Any]) -> Any:
+    """What it gives or raises in a thread of its own."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(call).result(60)
+
+
+def test_a_thread_of_an_opener_may_ask_for_another(slot: Shelf) -> None:
+    one = slot.plain("one")
+    two = slot.plain("two", needs=lambda: in_thread(one))
+    assert (two(), slot.seen) == ("two", ["+one", "+two"])
+    parts_of(slot.jobs).resources.close()
+    assert slot.seen[2:] == ["-two", "-one"], "what the other needs is closed after it"
+
+
+def test_those_that_need_each_other_in_a_circle_say_so(slot: Shelf) -> None:
+    found: list[Resource[Any]] = []
+
+    def in_turn(place: int) -> Any:
+        return found[place]()
+
+    found.append(slot.plain("one", needs=lambda: in_turn(1)))
+    found.append(slot.plain("two", needs=lambda: in_turn(0)))
+    with pytest.raises(ResourceError, match=r"one: it is needed for itself, while it is being opened"):
+        found[0]()
+    assert slot.seen == []
+
+
+def test_threads_that_would_wait_for_each_other_are_told_so(slot: Shelf) -> None:
+    both, errors, found = threading.Barrier(2), list[str](), list[Resource[Any]]()
+
+    def needs(place: int) -> Callable[[], Any]:
+        def ask() -> Any:
+            both.wait(60)
+            return found[place]()
+
+        return ask
+
+    def use(resource: Resource[Any]) -> None:
+        try:
+            resource()
+        except ResourceError as error:
+            errors.append(str(error))
+
+    found[:] = [slot.plain("one", needs=needs(1)), slot.plain("two", needs=needs(0))]
+    threads = [threading.Thread(target=use, args=(one,), daemon=True) for one in found]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(errors) == 2, "they wait for each other"
+    assert all("it is needed for itself" in error for error in errors)
+    assert slot.seen == []
+
+
+def test_who_comes_while_it_is_opened_waits_and_shares_what_comes_of_it(slot: Shelf) -> None:
+    gate, answers = Gate(slot), list[str]()
+    threads = [threading.Thread(target=lambda: answers.append(gate.resource())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    assert gate.reached.wait(60)
+    gate.go.set()
+    for thread in threads:
+        thread.join(60)
+    assert (answers, slot.seen) == (["gate"] * 8, ["+gate"])
+    parts_of(slot.jobs).resources.close()
+    assert slot.seen == ["+gate", "-gate"]
+
+
+def test_who_waits_for_one_that_cannot_be_opened_hears_why(slot: Shelf) -> None:
+    tries, reached, go = list[int](), threading.Event(), threading.Event()
+
+    @slot.jobs.resource
+    def broken() -> Iterator[int]:
+        tries.append(1)
+        reached.set()
+        go.wait(60)
+        raise BrokenError("no such host")
+        yield 1
+
+    errors: list[ResourceError] = []
+
+    def use() -> None:
+        try:
+            broken()
+        except ResourceError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=use) for _ in range(2)]
+    threads[0].start()
+    assert reached.wait(60)
+    threads[1].start()
+    shared: Any = parts_of(slot.jobs).resources._shared  # noqa: SLF001
+    wait_for(lambda: len(shared._waiting) == 1)  # noqa: SLF001
+    go.set()
+    for thread in threads:
+        thread.join(60)
+    assert [str(error).rpartition(".")[2] for error in errors] == [
+        "broken could not be opened: BrokenError: no such host"
+    ] * 2
+    assert {type(error.__cause__) for error in errors} == {BrokenError}
+    assert len(tries) == 1
 
 
 # --- where they may be used

@@ -522,6 +522,37 @@ def test_binding_stores_nothing_so_a_connection_is_refused(app: Holdfast) -> Non
         app.task(send).using(connection=object()).bind("ann")
 
 
+def test_an_option_among_the_arguments_is_told_where_it_belongs(app: Holdfast) -> None:
+    task = app.task(name="shop.send")(send)
+    with pytest.raises(TypeError, match=r"'delay'; delay= is an option: shop\.send\.using\(delay=\.\.\.\)\.enqueue"):
+        task.bind("ann", delay="1h")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    with pytest.raises(TypeError, match=r"these are options: shop\.send\.using\(queue=\.\.\., unique=\.\.\.\)"):
+        task.bind("ann", queue="mail", unique="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    with pytest.raises(TypeError) as other:
+        task.bind("ann", colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    assert "using" not in str(other.value)
+
+
+def test_a_parameter_that_is_named_like_an_option_is_a_parameter(app: Holdfast) -> None:
+    @app.task(name="shop.later")
+    def later(delay: int, queue: str) -> None: ...
+
+    assert b'"delay":5' in later.bind(delay=5, queue="q").draft.payload
+    with pytest.raises(TypeError) as missing:
+        later.bind(delay=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    assert "using" not in str(missing.value)
+
+
+def test_an_unknown_option_of_a_task_names_all_that_there_are(app: Holdfast) -> None:
+    with pytest.raises(ConfigError, match="no option 'max_retries'") as refused:
+        app.task(max_retries=3)(send)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    told = str(refused.value)
+    assert all(
+        option in told for option in ("name", "aliases", "run_in", "unique", "queue", "retry", "timeout", "keep")
+    )
+    assert "delay" not in told
+
+
 def test_no_connection_is_no_connection(app: Holdfast) -> None:
     assert app.task(send).using(connection=None).bind("ann").draft.task == f"{__name__}.send"
 

@@ -20,6 +20,7 @@ from examples.invoices.orders import read_orders
 from examples.invoices.settings import INVOICES
 from examples.invoices.tasks import jobs, send_invoice
 from holdfast import JobNotFound, QueueFull, StoreError
+from holdfast.errors import Refused
 from holdfast.integrations.starlette import queue_full
 
 UNFINISHED = ("scheduled", "queued", "running")
@@ -121,7 +122,7 @@ def retry(request: Request) -> Response:
     try:
         if job:
             jobs.job(job).retry()
-    except (JobNotFound, StoreError) as error:  # gone, or somebody was faster
+    except (JobNotFound, Refused, StoreError) as error:  # gone, or somebody was faster
         return _back(request, note=str(error))
     return _back(request, f"order-{number}")
 

@@ -146,20 +146,21 @@ class CurrentJob:
         """Says how far it is: `progress(0.3)` or `progress(30, 100, text="page 30")`; written soon, never blocks.
 
         What is over `total` counts as all, what is below 0 as nothing, and a `total` of 0 is done. `text` is cut to
-        500 characters; None leaves the one before. ConfigError, naming the parameter, for what is no number or no text.
+        500 characters; None leaves the one before. ConfigError, naming the parameter, for what is no number.
         """
         share = _share(done, total)
         if text is not None:
-            text = cut(_text(text, "text"), REASON_LIMIT)
+            text = cut(_text(text), REASON_LIMIT)
         if self._notes is not None:
             self._notes.add(Note(self.id, self.fence, self._worker, share, text))
 
     def log(self, text: str) -> None:
         """Adds a line to the job's own log, which `holdfast job ID` shows; written soon, never blocks.
 
-        Cut to 2,000 characters; the newest 200 lines of a job are kept. ConfigError if it is no text.
+        Cut to 2,000 characters; the newest 200 lines of a job are kept. What is no text, such as an exception, is
+        written as `str()` has it.
         """
-        line = cut(_text(text, "text"), MESSAGE_LIMIT)
+        line = cut(_text(text), MESSAGE_LIMIT)
         if self._notes is not None:
             self._notes.add(Note(self.id, self.fence, self._worker, lines=((0, line),)))
 
@@ -241,10 +242,12 @@ def _number(value: float, parameter: str) -> float:
     raise ConfigError(f"progress({parameter}={value!r}): a finite number, as in progress(30, 100)")
 
 
-def _text(value: object, parameter: str) -> str:
-    if isinstance(value, str):
-        return value
-    raise ConfigError(f"{parameter}={value!r}: a text; use str() or an f-string")
+def _text(value: object) -> str:
+    """No handler fails of what it says."""
+    try:
+        return str(value)
+    except Exception as error:  # noqa: BLE001  # a user's __str__ may raise anything
+        return f"<the __str__ of a {type(value).__name__} raised {type(error).__name__}>"
 
 
 def _running_loop() -> bool:

@@ -96,13 +96,21 @@ class JobCancelled(HoldfastError):
 class Refused(HoldfastError):
     """Some jobs of a call were not stored: `refused` as they were given, `accepted` as handles of all others.
 
-    To enqueue the same bound jobs again is harmless: what is stored already is not stored twice.
+    To enqueue the same bound jobs again is harmless: what is stored already is not stored twice. In another process,
+    where it came by pickle, its handles have nothing but their ids.
     """
 
     def __init__(self, message: str, accepted: Sequence[Job[Any]] = (), refused: Sequence[NewJob[Any]] = ()) -> None:
         super().__init__(message)
         self.accepted = accepted
         self.refused = refused
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.args[0], *self._facts(), _elsewhere(self.accepted), list(self.refused)))
+
+    def _facts(self) -> tuple[Any, ...]:
+        """What the constructor takes between the message and the jobs."""
+        return ()
 
 
 class IdConflict(Refused):
@@ -126,6 +134,9 @@ class UniqueConflict(Refused):
         self.key = key
         self.job = job
 
+    def _facts(self) -> tuple[Any, ...]:
+        return (self.queue, self.key, *_elsewhere([self.job]))
+
 
 class QueueFull(Refused):
     """The queue (or Pool) has no place: `depth` unfinished jobs of `bound`. `retry_after`: seconds after which to ask
@@ -147,6 +158,15 @@ class QueueFull(Refused):
         self.depth = depth
         self.bound = bound
         self.retry_after = retry_after
+
+    def _facts(self) -> tuple[Any, ...]:
+        return (self.queue, self.depth, self.bound, self.retry_after)
+
+
+def _elsewhere(jobs: Sequence[Job[Any]]) -> list[Job[Any]]:
+    from holdfast.handles import elsewhere  # which knows this module
+
+    return [elsewhere(job) for job in jobs]
 
 
 class Permanent(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Never, Protocol, TypeVar
 from uuid import UUID
 
 from holdfast.clock import Duration
@@ -127,8 +127,8 @@ class Job(Generic[R_co]):
     def retry(self) -> None:
         """Gives a dead or cancelled job a new life: same id, attempts from 0, its history kept.
 
-        Raises JobNotFound; StoreError if the job is in another state, or its unique key is another job's now; QueueFull
-        if its queue has no place.
+        Raises JobNotFound; StoreError if the job is in another state; UniqueConflict if its unique key is another job's
+        now, which is the error's `job`; QueueFull if its queue has no place.
         """
         self._asked.retry(self.id)
 
@@ -152,6 +152,24 @@ class Job(Generic[R_co]):
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+
+class _Elsewhere:
+    """What a handle asks in another process than its own: nobody."""
+
+    def ask(self, *_: object) -> Never:
+        raise ConfigError("this handle came from another process and knows its id alone: use jobs.job(handle.id)")
+
+    async def aask(self, *_: object) -> Never:
+        self.ask()
+
+    status = result = cancel = retry = delete = ask
+    astatus = aresult = acancel = aretry = adelete = aask
+
+
+def elsewhere(job: Job[R]) -> Job[R]:
+    """The handle as it may leave its process."""
+    return Job(_Elsewhere(), job.id, created=job.created)
 
 
 def as_id(id: UUID | str) -> UUID:

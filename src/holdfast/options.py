@@ -67,11 +67,16 @@ class Plan(NamedTuple):
     def terms(self) -> Terms:
         return self.retry.terms(self.timeout, self.keep)
 
-    def changed(self, options: Mapping[str, Any], where: str, known: frozenset[str]) -> Plan:
-        """This plan with `options` over it. ConfigError naming the option, its value and what would work."""
+    def changed(
+        self, options: Mapping[str, Any], where: str, known: frozenset[str], beside: frozenset[str] = frozenset()
+    ) -> Plan:
+        """This plan with `options` over it. ConfigError naming the option, its value and what would work.
+
+        `known`: the options that there are here; `beside`: those that were taken out before.
+        """
         unknown = sorted(options.keys() - known)
         if unknown:
-            raise ConfigError(f"{where}: no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
+            raise ConfigError(f"{where}: no option {unknown[0]!r}; there are {', '.join(sorted(known | beside))}")
         plan = self._replace(**{name: _CHECKS[name](value, name) for name, value in options.items()})
         if plan.delay and plan.at is not None:
             raise ConfigError(f"{where}: delay= and at= exclude each other")
@@ -122,4 +127,5 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "connection": _as_is,
 }
 ENQUEUE = frozenset(EnqueueOptions.__annotations__)
+TASK = ENQUEUE | frozenset(TaskOptions.__annotations__)
 USING = ENQUEUE | frozenset(JobOptions.__annotations__)

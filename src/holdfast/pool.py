@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
-import logging
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack, get_args, overload
+from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
+from holdfast.bounds import SIZE_MOST, queue_terms
 from holdfast.clock import SECOND, Duration, span
 from holdfast.errors import ConfigError
 from holdfast.job import WhenFull
-from holdfast.observe.logging import jobs as told
-from holdfast.observe.logging import tell
-from holdfast.policy import Retry
-from holdfast.worker.pooled.core import Core, cores
+from holdfast.worker.pooled.core import Core
 from holdfast.worker.pooled.entry import Entry
-from holdfast.worker.pooled.job import Plan, PoolJob
+from holdfast.worker.pooled.job import PoolJob
 from holdfast.worker.pooled.kinds import kind_of
+from holdfast.worker.pooled.leaving import aleave, leave
+from holdfast.worker.pooled.options import PoolOptions, changed_plan, first_plan, refuse_options
 from holdfast.worker.pooled.streams import Stream
-from holdfast.worker.runner import GRACE
+from holdfast.worker.pooled.waits import noticed
+from holdfast.worker.pooled.work import Work
 
 __all__ = ["Pool", "PoolJob", "PoolOptions", "PoolStats"]
 
@@ -30,26 +29,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-LEAVE = 10.0  # seconds that running jobs have when a pool is left by an exception
-CONCURRENCY_MOST, SIZE_MOST = 100_000, 2**31 - 1
-
-
-class PoolOptions(TypedDict, total=False):
-    """Options for `Pool()` and for its `using()`; "not given" differs from None."""
-
-    run_in: Literal["thread", "process"]  # default: a thread for a plain function, the loop for an async one
-    priority: int  # -100..100, higher first
-    retry: Retry
-    timeout: Duration | None
+CONCURRENCY_MOST = 100_000
 
 
 @dataclass(frozen=True)
 class PoolStats:
     """What a pool has counted at one moment. Latencies: seconds from submission to end, of what succeeded or failed.
 
-    `queued` counts all admitted jobs that do not run now, those that wait for another attempt included. `submitted` is
-    the number of all jobs that it ever had; `retried` counts failed attempts that are followed by another. `running`
-    counts functions, those that go on although their job has failed with a TimeoutError included.
+    `submitted` is the number of all jobs that it ever had: it is the sum of those that are over and of `queued` and
+    `running`. `queued` counts all admitted jobs that do not run now, those that wait for another attempt included.
+    `retried` counts failed attempts that are followed by another. `running` counts functions, those that go on although
+    their job has failed with a TimeoutError included.
     """
 
     submitted: int
@@ -65,7 +55,7 @@ class PoolStats:
 
 
 class Pool:
-    """Runs plain functions in threads (or processes) and async ones on a loop: at most `concurrency` at a time.
+    """Runs callables, plain ones in threads (or processes) and async ones on a loop: `concurrency` at a time.
 
     `max_size` bounds the jobs that are admitted and not over, running ones and those that wait for another attempt
     included. `when_full` says what `submit` does then: "block" waits (at most `block_timeout`, then QueueFull),
@@ -92,16 +82,10 @@ class Pool:
     ) -> None:
         _whole("concurrency", concurrency, CONCURRENCY_MOST)
         _whole("max_size", max_size, SIZE_MOST)
-        if when_full not in get_args(WhenFull):
-            modes = ", ".join(map(repr, get_args(WhenFull)))
-            raise ConfigError(f"when_full={when_full!r}: one of {modes}")
-        if block_timeout is not None and when_full != "block":
-            raise ConfigError(f"block_timeout={block_timeout!r}: only with when_full='block', not {when_full!r}")
-        patience = None if block_timeout is None else span(block_timeout, "block_timeout")
+        terms = queue_terms(max_size, when_full, block_timeout)
         self._core = core = Core(concurrency, max_size)
-        self._entry = Entry(core, when_full, patience)
-        plain = Plan(core.lane(0), 0, _ONCE, _ONCE.terms(None, 0), None, None)
-        self._plan = _changed(core, plain, options, "Pool")
+        self._entry = Entry(core, terms.when_full, terms.block_timeout)
+        self._plan = first_plan(core, options)
         self._anchor = _Anchor(core)
 
     def using(self, **options: Unpack[PoolOptions]) -> Self:
@@ -110,7 +94,7 @@ class Pool:
         face._core = self._core  # another face of the same pool
         face._entry = self._entry
         face._anchor = self._anchor
-        face._plan = _changed(self._core, self._plan, options, "using")
+        face._plan = changed_plan(self._core, self._plan, options)
         return face
 
     # --- jobs
@@ -123,19 +107,22 @@ class Pool:
         """Has `fn(*args, **kwargs)` run as soon as there is a slot.
 
         Raises QueueFull as `when_full` says, and where waiting would be for ever: inside a job of this very pool.
-        ConfigError if `fn` is no function, or the pool was stopped.
+        ConfigError if `fn` cannot be called or is a generator function, if an option is among its arguments
+        (`pool.using(timeout=5).submit(fn)`), or if the pool was stopped.
         """
         core, plan = self._core, self._plan
-        job: PoolJob[Any] = PoolJob(core, plan, fn, kind_of(fn, plan.run_in), args, kwargs)
+        if kwargs:
+            refuse_options(fn, kwargs)
+        work = Work(core, plan, fn, kind_of(fn, plan.run_in), args, kwargs)
         if core.closed:
             raise core.refusal()
         try:
             core.places.pop()
         except IndexError:
-            if not self._entry.admit(job):
-                return job
-        core.enter(job)
-        return job
+            if not self._entry.admit(work):
+                return PoolJob(work)
+        core.enter(work)
+        return PoolJob(work)
 
     @overload
     async def asubmit(
@@ -146,16 +133,18 @@ class Pool:
     async def asubmit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> PoolJob[Any]:
         """As `submit`; waits for a place without holding up the loop."""
         core, plan = self._core, self._plan
-        job: PoolJob[Any] = PoolJob(core, plan, fn, kind_of(fn, plan.run_in), args, kwargs)
+        if kwargs:
+            refuse_options(fn, kwargs)
+        work = Work(core, plan, fn, kind_of(fn, plan.run_in), args, kwargs)
         if core.closed:
             raise core.refusal()
         try:
             core.places.pop()
         except IndexError:
-            if not await self._entry.aadmit(job):
-                return job
-        core.enter(job)
-        return job
+            if not await self._entry.aadmit(work):
+                return PoolJob(work)
+        core.enter(work)
+        return PoolJob(work)
 
     @overload
     def map(self, fn: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], /) -> Iterator[R]: ...
@@ -164,7 +153,8 @@ class Pool:
     def map(self, fn: Callable[[Any], Any], items: Iterable[Any], /) -> Iterator[Any]:
         """The results of `fn(item)` in the order of `items`; raises the first error, and cancels what is left.
 
-        Lazy: takes at most `max_size` items ahead. It waits for places whatever `when_full` is.
+        Lazy: nothing runs before the first step, and at most `max_size` items are taken ahead. It waits for places
+        whatever `when_full` is.
         """
         self._core.may_wait("map()", "async for job in pool.aeach(...)")
         return Stream(self, self._core, self._entry, self._plan, fn, items).in_order()
@@ -194,13 +184,15 @@ class Pool:
     def stats(self) -> PoolStats:
         """What the pool has counted up to now."""
         core = self._core
-        depth, tally, (running, given_up) = core.depth, core.tallied(), core.running()
-        over = tally.succeeded + tally.failed + tally.cancelled + tally.dropped
+        tally = core.tallied()  # first: what is over by then, is among those that are counted next
         ended = tally.succeeded + tally.failed
+        submitted, (running, given_up) = core.submitted, core.running()
+        not_over = submitted - ended - tally.cancelled - tally.dropped
+        running = min(running, not_over)
         return PoolStats(
-            submitted=over + depth,
+            submitted=submitted,
             running=running + given_up,
-            queued=max(0, depth - running),
+            queued=not_over - running,
             succeeded=tally.succeeded,
             failed=tally.failed,
             retried=tally.retried,
@@ -221,7 +213,7 @@ class Pool:
         A dropped job is cancelled; its `result()` raises JobCancelled, "dropped: …". Afterwards `submit` raises
         ConfigError. To wait for the end of what is left: `join()`.
         """
-        return self._core.close(drain=drain)
+        return [PoolJob(work) for work in self._core.close(drain=drain)]
 
     def join(self, deadline: Duration | None = None) -> bool:
         """Waits until all jobs are over, and, if the pool was stopped, its threads too; False if not by `deadline`."""
@@ -229,8 +221,9 @@ class Pool:
         self._core.may_wait("join()", "await pool.ajoin()")
         end = _end(deadline)
         core = self._core
-        if not core.wait(core.finished, None if end is None else end - time.monotonic()):
-            return False
+        with noticed(core, "join()", forever=end is None):
+            if not core.wait(core.finished, None if end is None else end - time.monotonic()):
+                return False
         return not core.closed or core.join_threads(end)
 
     async def ajoin(self, deadline: Duration | None = None) -> bool:
@@ -238,8 +231,9 @@ class Pool:
         self._refuse_own_job("ajoin()")
         end = _end(deadline)
         core = self._core
-        if not await core.await_(core.finished, None if end is None else end - time.monotonic()):
-            return False
+        with noticed(core, "ajoin()", forever=end is None):
+            if not await core.await_(core.finished, None if end is None else end - time.monotonic()):
+                return False
         return not core.closed or core.join_threads(end)
 
     def __enter__(self) -> Self:
@@ -251,13 +245,12 @@ class Pool:
             if kind is None:
                 self.stop()
                 self.join()
-        except BaseException:
-            kind = BaseException
+        except BaseException as error:
+            kind = type(error)
             raise
         finally:
             if kind is not None:
-                _drop(self._core)
-                _told_stuck(self._core, gone=self._core.wait(self._core.is_gone, LEAVE))
+                leave(self._core, kind)
 
     async def __aenter__(self) -> Self:
         self._enter()
@@ -273,13 +266,12 @@ class Pool:
             if kind is None:
                 self.stop()
                 await self.ajoin()
-        except BaseException:
-            kind = BaseException
+        except BaseException as error:
+            kind = type(error)
             raise
         finally:
             if kind is not None:
-                _drop(self._core)
-                _told_stuck(self._core, gone=await self._core.await_(self._core.is_gone, LEAVE))
+                await aleave(self._core, kind)
 
     def _enter(self) -> None:
         if self._core.closed:
@@ -304,34 +296,6 @@ class _Anchor:
         weakref.finalize(self, core.close, drain=True).atexit = False
 
 
-_ONCE = Retry(max_attempts=1)
-
-
-def _changed(core: Core, plan: Plan, options: Mapping[str, Any], where: str) -> Plan:
-    """`plan` with `options` over it. ConfigError naming the option, its value and what would work."""
-    for name, value in options.items():
-        match name:
-            case "timeout":
-                timeout = None if value is None else span(value, name, positive=True)
-                plan = plan._replace(timeout=timeout, terms=plan.retry.terms(timeout, 0))
-            case "retry":
-                if not isinstance(value, Retry):
-                    raise ConfigError(f"retry={value!r}: a Retry, for example Retry(max_attempts=5)")
-                plan = plan._replace(retry=value, terms=value.terms(plan.timeout, 0))
-            case "priority":
-                if isinstance(value, bool) or not isinstance(value, int) or not -100 <= value <= 100:
-                    raise ConfigError(f"priority={value!r}: a whole number from -100 to 100, higher first")
-                plan = plan._replace(priority=value, lane=core.lane(value))
-            case "run_in":
-                if value not in ("thread", "process"):
-                    raise ConfigError(f"run_in={value!r}: 'thread' or 'process'")
-                plan = plan._replace(run_in=value)
-            case _:
-                known = ", ".join(sorted(PoolOptions.__annotations__))
-                raise ConfigError(f"{where}: no option {name!r}; there are {known}")
-    return plan
-
-
 def _whole(name: str, value: object, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise ConfigError(f"{name}={value!r}: a whole number from 1 to {most:,}")
@@ -339,35 +303,3 @@ def _whole(name: str, value: object, most: int) -> None:
 
 def _end(deadline: Duration | None) -> float | None:
     return None if deadline is None else time.monotonic() + span(deadline, "deadline") / SECOND
-
-
-def _drop(core: Core) -> None:
-    """Leaves at once: drops what waits, cancels what runs."""
-    dropped = core.close(drain=False, why="the pool was left")
-    if dropped:
-        tell(told, logging.WARNING, "dropped", count=len(dropped), message="the pool was left before they began")
-    core.interrupt_all()
-    core.end()
-
-
-def _told_stuck(core: Core, *, gone: bool) -> None:
-    core.left = True
-    stuck = [] if gone else core.stuck()
-    if stuck:
-        message = "they still run, and do not look at current_job().check()"
-        tell(told, logging.WARNING, "stuck", threads=", ".join(stuck), message=message)
-    elif gone:
-        core.join_threads(time.monotonic() + GRACE)
-
-
-def _leave_at_exit() -> None:
-    """A pool that nobody stopped does not keep the interpreter: what it still had is told."""
-    left = [core for core in list(cores) if core.used and not core.left]
-    for core in left:
-        _drop(core)
-    end = time.monotonic() + GRACE
-    for core in left:
-        _told_stuck(core, gone=core.wait(core.is_gone, end - time.monotonic()))
-
-
-atexit.register(_leave_at_exit)

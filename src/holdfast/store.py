@@ -66,40 +66,11 @@ class Answer(StrEnum):
     BUSY = "busy"
 
 
-class Holding(Protocol):
-    """What of a job's row says who holds it and who settled it last."""
-
-    @property
-    def state(self) -> State: ...
-    @property
-    def fence(self) -> int: ...
-    @property
-    def worker(self) -> UUID | None: ...
-    @property
-    def cancel_requested_at(self) -> Instant | None: ...
-    @property
-    def settled_fence(self) -> int | None: ...
-    @property
-    def settled_by(self) -> UUID | None: ...
-    @property
-    def settled_state(self) -> State | None: ...
-
-
 class Settled(NamedTuple):
     """The answer to one outcome; `state` is the state as recorded, for accepted and replayed."""
 
     answer: Answer
     state: State | None = None
-
-
-def judge(outcome: Outcome, row: Holding) -> Settled:
-    """The fence: who may settle a job. The one reading of it for every store that is written in Python."""
-    if row.state is State.RUNNING and (row.fence, row.worker) == (outcome.fence, outcome.worker):
-        cancelled = row.cancel_requested_at is not None and outcome.if_cancelled is not None
-        return Settled(Answer.ACCEPTED, State.CANCELLED if cancelled else outcome.state)
-    if (row.settled_fence, row.settled_by) == (outcome.fence, outcome.worker):
-        return Settled(Answer.REPLAYED, row.settled_state)
-    return Settled(Answer.STALE)
 
 
 class Registered(NamedTuple):

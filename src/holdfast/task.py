@@ -12,11 +12,11 @@ from holdfast.context import CurrentJob, current
 from holdfast.errors import ConfigError
 from holdfast.handles import Job, NewJob
 from holdfast.headers import Headers
-from holdfast.job import Draft, UniqueKey, new_id
+from holdfast.job import Draft, new_id
 from holdfast.naming import default_name, named
-from holdfast.options import ENQUEUE, USING, JobOptions, Plan
+from holdfast.options import ENQUEUE, TASK, USING, JobOptions, Plan
 from holdfast.policy import Retry
-from holdfast.unique import Call, not_one_for_all
+from holdfast.unique import Keying, not_one_for_all
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -54,7 +54,6 @@ class Task(Generic[P, R]):
     ) -> None:
         functools.update_wrapper(cast("Any", self), fn)  # first: the function's own attributes must not become ours
         self.__dict__.pop("signature", None)
-        self.__dict__.pop("_parameters", None)
         self._maker = maker
         self.fn = fn
         self.name = name
@@ -63,6 +62,7 @@ class Task(Generic[P, R]):
         self.in_process = in_process  # each of its jobs runs in a process of its own
         self.plan = plan
         self._terms = plan.terms
+        self._keying = self._keyed(plan)
 
     @functools.cached_property
     def signature(self) -> Signature:
@@ -70,10 +70,6 @@ class Task(Generic[P, R]):
         from holdfast.codec import Signature  # at the first call: it costs what all the rest costs to import
 
         return Signature(self.fn)
-
-    @functools.cached_property
-    def _parameters(self) -> inspect.Signature:
-        return inspect.signature(self.fn)
 
     @property
     def queue(self) -> str:
@@ -91,6 +87,8 @@ class Task(Generic[P, R]):
         twin.__dict__.update(self.__dict__, signature=self.signature)  # made once here, not once in every twin
         twin.plan = self.plan.changed(options, f"{self.name}.using()", USING)
         twin._terms = twin.plan.terms
+        if "unique" in options:
+            twin._keying = twin._keyed(twin.plan)
         return twin
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> NewJob[R]:
@@ -119,7 +117,7 @@ class Task(Generic[P, R]):
 
     def _bound(self, args: tuple[object, ...], kwargs: dict[str, object]) -> NewJob[R]:
         plan = self.plan
-        payload = self.signature.encode(args, kwargs)
+        payload = self._encoded(args, kwargs)
         return NewJob(
             Draft(
                 new_id(),
@@ -132,14 +130,24 @@ class Task(Generic[P, R]):
                 plan.at,
                 plan.tags,
                 alone=self.in_process,
-                unique=self._key(args, kwargs, payload) if plan.unique else None,
+                unique=self._keying.of(payload, self.signature.decode) if self._keying else None,
                 headers=self._maker.headers(plan.headers),
             )
         )
 
-    def _key(self, args: tuple[object, ...], kwargs: dict[str, object], payload: bytes) -> UniqueKey | None:
-        call = Call(self._parameters, args, kwargs, payload)
-        return self.plan.unique.of(self.name, call) if self.plan.unique else None
+    def _keyed(self, plan: Plan) -> Keying | None:
+        return Keying(plan.unique, self.name, self.fn) if plan.unique else None
+
+    def _encoded(self, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
+        try:
+            return self.signature.encode(args, kwargs)
+        except TypeError as error:
+            named = [name for name in kwargs if name in USING and name not in inspect.signature(self.fn).parameters]
+            if not named:
+                raise
+            options = ", ".join(f"{name}=..." for name in named)
+            what = f"{named[0]}= is an option" if len(named) == 1 else "these are options"
+            raise TypeError(f"{error}; {what}: {self.name}.using({options}).enqueue(...)") from None
 
     def _inside(self) -> Token[CurrentJob] | None:
         """Enters a detached job for a direct call outside of one."""
@@ -201,7 +209,7 @@ def define(maker: Maker, fn: Callable[..., Any], defaults: Plan, options: Mappin
     if not isinstance(aliases, (list, tuple)):
         raise ConfigError(f"aliases={aliases!r}: a list of names, for example aliases=('shop.old_name',)")
     unique = not_one_for_all(options.pop("unique", None), "unique")
-    plan = defaults.changed(options, f"@task on {name}", ENQUEUE)._replace(unique=unique)
+    plan = defaults.changed(options, f"@task on {name}", ENQUEUE, TASK)._replace(unique=unique)
     kind = AsyncTask[..., Any] if inspect.iscoroutinefunction(fn) else SyncTask[..., Any]
     return kind(maker, fn, name, aliases, plan, in_process=in_process)
 

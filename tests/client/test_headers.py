@@ -159,6 +159,11 @@ def test_carry_is_a_list_of_context_variables(carry: Any) -> None:
         Holdfast("memory://", carry=carry)
 
 
+def test_a_variable_whose_name_cannot_be_written_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^carry: the name '\\ud800' has half a surrogate pair"):
+        Holdfast("memory://", carry=[tenant, ContextVar("\ud800")])
+
+
 def test_two_variables_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"^carry: two variables are named 'tenant'"):
         Holdfast("memory://", carry=[tenant, locale, ContextVar("tenant")])

@@ -1,5 +1,8 @@
 """Unique keys as producers use them: what a key is made of, what a clash means, and what is refused by name."""
 
+import asyncio
+import functools
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -54,6 +57,7 @@ def test_a_key_by_arguments_is_the_same_however_they_are_passed(app: Holdfast) -
     same = [
         key_of(task, 1, 2, tags={"a": 1, "b": 2}),
         key_of(task, 1, width=2, tags={"a": 1, "b": 2}),
+        key_of(task.using(priority=3), 1, width=2, tags={"a": 1, "b": 2}),
         key_of(task, width=2, photo=1, tags={"b": 2, "a": 1}),
         key_of(task, tags={"b": 2, "a": 1}, width=2, photo=1),
     ]
@@ -67,6 +71,82 @@ def test_a_key_by_arguments_is_the_same_however_they_are_passed(app: Holdfast) -
         key_of(app.task(name="shop.other", unique=Unique())(thumb), 1),
     ]
     assert len({key.text for key in [same[0], *others]}) == 7, "other arguments, or another task, have another key"
+
+
+def test_an_argument_that_is_its_default_is_no_other_argument(app: Holdfast) -> None:
+    task = app.task(name="shop.thumb", unique=Unique())(thumb)
+    assert (
+        len({key_of(task, *args, **rest).text for args, rest in (((1,), {}), ((1, 80), {}), ((1,), {"tags": None}))})
+        == 1
+    )
+
+    def with_more(photo: int, width: int = 80, *, tags: Any = None, quality: int = 3) -> int: ...
+
+    after = Holdfast("memory://").task(name="shop.thumb", unique=Unique())(with_more)
+    assert key_of(after, 1) == key_of(task, 1), "a new parameter leaves the keys of stored jobs as they are"
+    assert key_of(after, 1, quality=4) != key_of(task, 1)
+
+
+def test_true_is_no_default_of_one(app: Holdfast) -> None:
+    def call(number: Any = 1) -> None: ...
+
+    task = app.task(name="shop.call", unique=Unique())(call)
+    assert key_of(task) == key_of(task, 1)
+    assert len({key_of(task, number).text for number in (1, True, 1.0, "1")}) == 4
+
+
+@dataclass
+class Order:
+    number: int
+
+
+def bill(order: Order, copies: int = 1, *, note: str = "") -> None: ...
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        lambda order: f"{order.number}",
+        lambda *, order: f"{order.number}",
+        lambda order, **_: f"{order.number}",
+        lambda copies, order: f"{order.number}" * copies,
+        lambda o, c, note: f"{o.number}" * c + note,
+        lambda o, *_, **__: f"{o.number}",
+        lambda *args, **_: f"{args[0].number}" * args[1],
+        lambda order, prefix="": f"{prefix}{order.number}",
+        functools.partial(lambda prefix, order: f"{prefix}{order.number}", ""),
+    ],
+)
+def test_a_key_function_gets_what_the_handler_will_however_it_was_passed(app: Holdfast, key: Any) -> None:
+    task = app.task(name="shop.bill", unique=key)(bill)
+    jsons: Any = {"number": 7}
+    for made in (task.bind(Order(7)), task.bind(order=Order(7)), task.bind(jsons), task.bind(Order(7), 1, note="")):
+        assert made.draft.unique == UniqueKey("7")
+
+
+def test_a_key_function_gets_rest_and_extra_arguments(app: Holdfast) -> None:
+    def any_of(first: int, /, *rest: int, **extra: int) -> None: ...
+
+    in_order = app.task(name="shop.any", unique=lambda *args, **extra: f"{args} {extra}")(any_of)
+    assert key_of(in_order, 1, 2, a=3).text == "(1, 2) {'a': 3}"
+    by_name = app.task(name="shop.some", unique=lambda first, **more: f"{first} {more}")(any_of)
+    assert key_of(by_name, 1, a=3).text == "1 {'rest': (), 'a': 3}"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [lambda: "x", lambda job: job, lambda a, b: a, lambda order, other: other, lambda *, number: number],
+)
+def test_a_key_function_that_cannot_be_called_is_refused_at_once(app: Holdfast, key: Any) -> None:
+    told = r"^unique=.*<lambda>\(.*\): it gets the arguments of shop\.bill\(order: .*Order, copies: .* can be called"
+    for unique in (key, Unique(key)):
+        with pytest.raises(ConfigError, match=told):
+            app.task(name="shop.bill", unique=unique)(bill)
+    task = app.task(name="shop.bill")(bill)
+    with pytest.raises(ConfigError, match=told):
+        task.using(unique=key)
+    with pytest.raises(ConfigError, match=told):
+        task.using(unique=Unique(key))
 
 
 def test_a_key_by_arguments_knows_rest_and_extra_parameters(app: Holdfast) -> None:
@@ -146,9 +226,35 @@ def test_what_belongs_to_another_task_is_not_replaced(app: Holdfast, send: SyncT
     def call(number: int) -> None: ...
 
     first = send.using(unique="ann").enqueue("ann")
-    with pytest.raises(UniqueConflict, match="was started or is of another task") as clash:
+    with pytest.raises(UniqueConflict, match="put into its text what the job does") as clash:
         call.enqueue(1)
     assert clash.value.job == first
+
+
+def test_a_replacement_that_came_too_late_says_so(app: Holdfast) -> None:
+    @app.task(name="shop.wait", unique=Unique("one", hold="1h", on_clash="replace"))
+    def wait() -> None: ...
+
+    first = wait.enqueue()
+    with app.worker():
+        first.result(PATIENCE)
+    with pytest.raises(UniqueConflict, match=rf"job {first.id} of shop\.wait holds .*, and was started already"):
+        wait.enqueue()
+
+
+@pytest.mark.parametrize("on_clash", ["return", "raise", "replace"])
+async def test_a_key_that_another_tasks_job_holds_is_an_error_that_names_that_task(
+    app: Holdfast, send: SyncTask[..., str], on_clash: Any
+) -> None:
+    first = await send.using(unique="ann").aenqueue("ann")
+    other = app.task(name="shop.call", queue="mail", unique=Unique("ann", on_clash=on_clash))(lambda: None)
+    told = rf"job {first.id} of shop\.send holds the unique key 'ann' in queue mail; a key is one for all tasks"
+    with pytest.raises(UniqueConflict, match=told) as clash:
+        await other.aenqueue()
+    assert clash.value.job == first
+    with pytest.raises(UniqueConflict, match=told):
+        await asyncio.to_thread(other.enqueue)
+    assert [status.job async for status in app.afind(queue="mail")] == [first]
 
 
 def test_a_retry_whose_key_is_taken_names_the_holder(app: Holdfast, send: SyncTask[..., str]) -> None:
@@ -156,8 +262,10 @@ def test_a_retry_whose_key_is_taken_names_the_holder(app: Holdfast, send: SyncTa
     first = unique.enqueue("ann")
     first.cancel()
     second = unique.enqueue("ann")
-    with pytest.raises(StoreError, match=rf"job {first.id} is not retried: job {second.id} holds .* key 'ann'"):
+    told = rf"job {first.id} is not retried: job {second.id} holds .* key 'ann'"
+    with pytest.raises(UniqueConflict, match=told) as taken:
         first.retry()
+    assert (taken.value.job, taken.value.key, taken.value.queue) == (second, "ann", "mail")
     assert app.retry(task="shop.send") == 0, "of many it is left out"
     second.cancel()
     first.retry()
@@ -229,7 +337,6 @@ def test_a_key_that_cannot_be_one_is_refused_when_it_is_given(app: Holdfast, key
     ("key", "told"),
     [
         (lambda photo, **_: 1 / 0, r"raised ZeroDivisionError: division by zero"),
-        (lambda: "x", r"raised TypeError: .*positional argument"),
         (lambda *_, **__: None, r"returned None, which is no text"),
         (lambda *_, **__: 42, r"returned 42, which is no text"),
         (lambda *_, **__: "", r"returned key='': a key has 1 to"),

@@ -107,6 +107,71 @@ def test_a_worker_whose_resource_cannot_be_opened_exits_and_says_why(kind: str, 
     assert "Traceback" not in guest.text()
 
 
+SLOW = """
+import asyncio, sys, time
+from holdfast import Holdfast
+jobs = Holdfast()
+
+@jobs.resource
+def first():
+    yield 1
+    print("first is closed", file=sys.stderr, flush=True)
+
+@jobs.resource
+{opening}
+    yield 1
+"""
+OPENINGS = {
+    "plain": 'def slow():\n    print("it opens", file=sys.stderr, flush=True)\n    time.sleep(600)',
+    "async": 'async def slow():\n    print("it opens", file=sys.stderr, flush=True)\n    await asyncio.sleep(600)',
+    "thread": (
+        'async def slow():\n    print("it opens", file=sys.stderr, flush=True)\n'
+        "    await asyncio.to_thread(time.sleep, 600)"
+    ),
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
+@pytest.mark.parametrize("kind", OPENINGS)
+def test_a_stop_is_heard_while_a_resource_opens(kind: str, number: signal.Signals, url: str, tmp_path: Path) -> None:
+    guest = Guest(url, tmp_path, SLOW.format(opening=OPENINGS[kind]))
+    try:
+        until(lambda: "it opens" in guest.text(), "it is not opened")
+        guest.process.send_signal(number)
+        code = guest.process.wait(60)
+    finally:
+        guest.stop()
+    assert code == 0, guest.text()
+    assert "event=killed" not in guest.text()
+    assert 'event=opening resource=guest.slow message="given up' in guest.text()
+    assert "first is closed" in guest.text()
+
+
+ENDS = """
+from holdfast import Holdfast
+jobs = Holdfast()
+
+@jobs.resource
+{kind}def it():
+    raise {error}
+    yield 1
+"""
+
+
+@pytest.mark.parametrize("error", ["SystemExit(5)", "KeyboardInterrupt", "GeneratorExit"])
+@pytest.mark.parametrize("kind", ["", "async "], ids=["plain", "async"])
+def test_whatever_an_opening_raises_the_worker_exits_and_names_it(
+    kind: str, error: str, url: str, tmp_path: Path
+) -> None:
+    guest = Guest(url, tmp_path, ENDS.format(kind=kind, error=error))
+    try:
+        code = guest.process.wait(60)
+    finally:
+        guest.stop()
+    assert code == 2
+    assert "resource guest.it could not be opened: " + error.partition("(")[0] in guest.text()
+
+
 def test_notes_of_many_jobs_are_few_writes(ledger: Ledger, served: Callable[..., Service]) -> None:
     service = served("--concurrency", "20")
     jobs = [talk.chatty.enqueue(200) for _ in range(20)]

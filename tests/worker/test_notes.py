@@ -14,7 +14,7 @@ import holdfast.worker.loop as loops
 import holdfast.worker.notes as notebooks
 from holdfast import Job, Retry, Stop, current_job
 from holdfast.errors import StoreAway, StoreError
-from holdfast.job import Note, State, new_id
+from holdfast.job import LOG_MOST, Note, State, new_id
 from holdfast.store import LogLine
 from holdfast.worker.loop import Signal, repeat
 from holdfast.worker.notes import LINES_MOST, Notes, Page
@@ -135,11 +135,23 @@ async def test_lines_that_are_too_many_are_counted(slow_pile: None) -> None:
     for number in range(LINES_MOST + 23):
         role.notes.add(Note(*mine, lines=((0, str(number)),)))
     await soon(role.notes.flush(PATIENCE), "it is not written")
-    assert store.texts == [*map(str, range(LINES_MOST)), "… 23 lines left out"]
+    assert store.texts == ["… 23 lines left out", *map(str, range(23, LINES_MOST + 23))]
+    assert len(store.texts) == LOG_MOST, "the newest, as many as are kept"
     role.notes.add(Note(*mine, lines=((0, "after"),)))
     await soon(role.notes.flush(PATIENCE), "it is not written")
     assert store.texts[-1] == "after", "they are counted once"
     await role.stop()
+
+
+async def test_lines_that_a_slot_has_left_out_are_counted_with_the_others() -> None:
+    page, mine = Page(), word()
+    slots = Page()
+    slots.add(Note(*mine, lines=tuple((0, str(number)) for number in range(LINES_MOST + 7))), now=1.0)
+    assert len(slots.lines) == LINES_MOST
+    page.add(slots.note(mine, now=1.0), now=1.0)
+    page.add(Note(*mine, lines=((0, "last"),)), now=1.0)
+    texts = [text for _, text in page.note(mine, now=1.0).lines]
+    assert (texts[0], texts[1], texts[-1]) == ("… 8 lines left out", "8", "last")
 
 
 async def test_lines_are_as_old_as_they_are_when_they_are_written() -> None:
@@ -184,7 +196,7 @@ async def test_what_is_kept_for_an_away_store_is_bounded(swift_pile: None, monke
     store.go.set()
     assert await soon(role.notes.flush(PATIENCE), "it is not written") == 2, "attempts whose notes were dropped"
     written = {note.id: [text for _, text in note.lines] for call in store.calls for note in call}
-    assert written[words[0][0]] == ["0", "1", "2", "3", "… 2 lines left out"]
+    assert written[words[0][0]] == ["… 2 lines left out", "2", "3", "4", "5"]
     assert len(written) == 3
     await role.stop()
 

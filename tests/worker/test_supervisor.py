@@ -32,7 +32,8 @@ import json, os, signal, socket, subprocess, sys, time
 end = socket.socket(fileno=int(sys.argv[1]))
 def say(**message): end.sendall(json.dumps(message).encode() + b"\\n")
 def heard(): return (json.loads(line)["word"] for line in end.makefile())
-say(word="ready", worker=sys.argv[2], url="any", pid=os.getpid())
+"""
+READY = """say(word="ready", worker=sys.argv[2], url="any", pid=os.getpid())
 """
 OBEYS = "next(word for word in heard() if word in ('drain', 'hurry'))"
 
@@ -49,10 +50,10 @@ class Rig:
         self.supervisor: Any = None
         self.task: asyncio.Task[int] | None = None
 
-    def start(self, script: str = OBEYS, *, processes: int = 1, deadline: float = 5.0) -> None:
+    def start(self, script: str = OBEYS, *, processes: int = 1, deadline: float = 5.0, ready: str = READY) -> None:
         def command(handed: Handed, _: UUID) -> Sequence[str]:
             self.ids.append(uuid4())
-            return [sys.executable, "-S", "-c", CHILD + script, str(handed.channel), str(self.ids[-1])]
+            return [sys.executable, "-S", "-c", CHILD + ready + script, str(handed.channel), str(self.ids[-1])]
 
         def store(url: str) -> Any:
             self.opened.append(url)
@@ -398,3 +399,25 @@ def test_a_loss_names_its_claim_and_brings_no_more_of_a_stack_than_is_kept() -> 
     for stack in (losses[job, 2].stack, losses[other, 1].stack):
         assert TRACEBACK_LIMIT < len(stack) < TRACEBACK_LIMIT + 50
         assert "characters left out" in stack
+
+
+async def test_a_child_that_cannot_start_again_is_told_with_its_reason(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.start("say(word='unstarted', error='resource shop.db could not be opened: OSError: gone')\nsys.exit(2)")
+    await until(lambda: events(caplog, "restart"), "it is not restarted")
+    told = fields(caplog, "restart")[0]
+    assert told["error"] == "resource shop.db could not be opened: OSError: gone"
+    assert told["ended"] == "exit code 2"
+    await rig.stop()
+
+
+async def test_a_child_that_hears_nothing_while_it_starts_is_ended_without_the_deadline(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("GRACE", "FLUSH", "LEAVE"):
+        monkeypatch.setattr(module, name, 0.01)
+    rig.start("time.sleep(600)", deadline=600, ready="")
+    await until(lambda: len(rig.children) == 1, "it is not there")
+    assert await rig.stop() == 0, "it had no jobs"
+    assert "still starting" in fields(caplog, "killed")[0]["message"]

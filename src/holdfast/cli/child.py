@@ -42,7 +42,7 @@ def main() -> int:
     try:
         app = load_app(options["app"])
         adopt_root(options["level"])
-        return _left(asyncio.run(_serve(app, end, options, serving)))
+        return asyncio.run(_serve(app, end, options, serving))
     except StoreError as error:
         return _failed(error, STORE_FAILED)
     except HoldfastError as error:
@@ -77,7 +77,7 @@ async def _serve(app: Holdfast, end: socket.socket, options: dict[str, Any], ser
         "pid": os.getpid(),
         "store": place.url,
     }
-    return await serve(worker, end, _resolved(app), facts, serving.set)
+    return _left(await serve(worker, end, _resolved(app), facts, serving.set))
 
 
 def _left(code: int, jobs: str = "all jobs are settled") -> int:

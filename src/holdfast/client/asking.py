@@ -9,8 +9,18 @@ from typing import Any, Never, TypeVar, cast
 from uuid import UUID
 
 from holdfast.client.link import Link
+from holdfast.client.queues import full_text
 from holdfast.clock import Duration, moment, short, span
-from holdfast.errors import ConfigError, JobCancelled, JobFailed, JobNotFound, QueueFull, StoreError
+from holdfast.errors import (
+    ConfigError,
+    JobCancelled,
+    JobFailed,
+    JobNotFound,
+    QueueFull,
+    Refused,
+    StoreError,
+    UniqueConflict,
+)
 from holdfast.handles import Job, JobStatus, as_id
 from holdfast.job import FINAL, REASON_LIMIT, JobError, Record, State, cut
 from holdfast.store import Retried, Where
@@ -119,23 +129,22 @@ class Asking:
         if retried.answer == "missing":
             _missing(id)
         if retried.answer in ("taken", "full"):
-            raise self._no_room(await self._read(id), retried)
+            raise self._refusal(await self._read(id), retried)
         if retried.answer != "retried":
             what = "has succeeded" if retried.answer == "succeeded" else "is not finished"
             raise StoreError(f"job {id} {what}; only dead and cancelled jobs can be retried")
 
-    def _no_room(self, record: Record, retried: Retried) -> Exception:
-        if retried.room is None:
-            key = record.unique.text if record.unique else ""
-            return StoreError(
-                f"job {record.id} is not retried: job {retried.holder} holds its unique key {key!r} in queue "
-                f"{record.queue} now; retry it when that one is finished"
-            )
-        depth, bound, after = retried.room.depth, retried.room.bound, self._link.fullness.retry_after(record.queue)
+    def _refusal(self, record: Record, retried: Retried) -> Refused:
+        what = f"job {record.id} is not retried"
+        if retried.room is not None:
+            room, after = retried.room, self._link.fullness.retry_after(record.queue)
+            return QueueFull(f"{what}: {full_text(record.queue, room)}", record.queue, room.depth, room.bound, after)
+        key, holder = record.unique.text if record.unique else "", self.job(retried.holder or record.id)
         text = (
-            f"job {record.id} is not retried: queue {record.queue} is full: {depth:,} unfinished jobs, {bound:,} places"
+            f"{what}: job {holder.id} holds its unique key {key!r} in queue {record.queue} now; "
+            "retry it when that one is finished"
         )
-        return QueueFull(text, record.queue, depth, bound, after)
+        return UniqueConflict(text, record.queue, key, holder)
 
     async def _delete(self, id: UUID) -> None:
         place = (await self._link.opened()).place

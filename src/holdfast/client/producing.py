@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, TypeVar
 from uuid import UUID
@@ -15,13 +15,13 @@ from holdfast.client.asking import Asking
 from holdfast.client.link import CHUNK, Link, Opened, on_a_loop
 from holdfast.client.patience import Patience
 from holdfast.client.queues import Queues
-from holdfast.client.refusals import Answers
+from holdfast.client.refusals import Answered, Answers
 from holdfast.errors import ConfigError, StoreAway, StoreError
 from holdfast.handles import Job, NewJob
 from holdfast.headers import Carry
-from holdfast.job import Draft
+from holdfast.job import Draft, Record
 from holdfast.observe import logging as observed
-from holdfast.store import Receipt
+from holdfast.store import Receipt, Where
 
 R = TypeVar("R")
 
@@ -57,7 +57,7 @@ class Producing:
         while chunk := list(islice(source, CHUNK)):
             drafts = _drafts(chunk)
             with _unclear(drafts, answers.accepted):
-                answers.take(chunk, await self._link.arun(self._put, drafts, patience))
+                answers.take(chunk, *await self._link.arun(self._put, drafts, patience))
         return answers.all_accepted(patience.why)
 
     def _store(self, twin: str, jobs: Iterable[NewJob[R]], connection: object) -> list[Job[R]]:
@@ -67,7 +67,7 @@ class Producing:
         while chunk := list(islice(source, CHUNK)):
             drafts = _drafts(chunk)
             with _unclear(drafts, answers.accepted):
-                answers.take(chunk, self._link.blocking(twin, self._put, drafts, patience))
+                answers.take(chunk, *self._link.blocking(twin, self._put, drafts, patience))
         return answers.all_accepted(patience.why)
 
     def _answers(self) -> Answers:
@@ -80,7 +80,7 @@ class Producing:
 
     # --- on the bridge's loop
 
-    async def _put(self, drafts: list[Draft], patience: Patience) -> Sequence[Receipt]:
+    async def _put(self, drafts: list[Draft], patience: Patience) -> Answered:
         self._link.may_enqueue()
         opened = await self._link.opened()
         self._warn_if_lonely(opened)
@@ -88,8 +88,9 @@ class Producing:
             await opened.told.before(drafts)
         receipts = await opened.put(drafts)
         if self._link.fullness.no_news(receipts):
-            return receipts
-        return await self._until_there_is_room(opened, drafts, receipts, patience)
+            return Answered(receipts)
+        receipts = await self._until_there_is_room(opened, drafts, receipts, patience)
+        return Answered(receipts, await self._holder(opened, receipts))
 
     async def _until_there_is_room(
         self, opened: Opened, drafts: list[Draft], met: Sequence[Receipt], patience: Patience
@@ -104,6 +105,14 @@ class Producing:
                 if receipt.answer != "full":
                     patience.progress(drafts[n].queue)
         return receipts
+
+    async def _holder(self, opened: Opened, receipts: Sequence[Receipt]) -> Record | None:
+        """The job that keeps the first of the refused from its key, for the text of the error."""
+        met = [receipt.holder for receipt in receipts if receipt.answer == "taken" and receipt.holder]
+        with suppress(StoreError):
+            if met and (found := await opened.place.find(Where(ids=(met[0],)), None, 1)):
+                return found[0]
+        return None
 
     def _seen(self, drafts: Sequence[Draft], receipts: Sequence[Receipt]) -> list[Receipt]:
         for draft, receipt in zip(drafts, receipts, strict=True):
@@ -125,21 +134,23 @@ class Producing:
 
     def _within(self, jobs: list[NewJob[Any]], connection: object) -> list[Job[Any]]:
         drafts, opened = _drafts(jobs), self._link.run(self._link.opened)
-        return self._all_or_nothing(jobs, run_here(self._enqueue_within(opened, drafts, connection)))
+        receipts = run_here(self._enqueue_within(opened, drafts, connection))
+        return self._all_or_nothing(jobs, Answered(receipts, self._link.run(self._holder, opened, receipts)))
 
     async def _awithin(self, jobs: list[NewJob[Any]], connection: object) -> list[Job[Any]]:
         drafts, opened = _drafts(jobs), await self._link.arun(self._link.opened)
-        return self._all_or_nothing(jobs, await self._enqueue_within(opened, drafts, connection))
+        receipts = await self._enqueue_within(opened, drafts, connection)
+        return self._all_or_nothing(jobs, Answered(receipts, await self._link.arun(self._holder, opened, receipts)))
 
     async def _enqueue_within(self, opened: Opened, drafts: list[Draft], connection: object) -> Sequence[Receipt]:
         self._link.may_enqueue()
         return await opened.place.enqueue(drafts, connection, self._queues.of(drafts))
 
-    def _all_or_nothing(self, jobs: list[NewJob[Any]], receipts: Sequence[Receipt]) -> list[Job[Any]]:
+    def _all_or_nothing(self, jobs: list[NewJob[Any]], answered: Answered) -> list[Job[Any]]:
         answers, patience = self._answers(), Patience("with connection= nobody waits for a place: it keeps its locks")
-        for job, receipt in zip(jobs, self._seen(_drafts(jobs), receipts), strict=True):
+        for job, receipt in zip(jobs, self._seen(_drafts(jobs), answered.receipts), strict=True):
             patience.waits(job.draft, receipt)
-        answers.take(jobs, receipts)
+        answers.take(jobs, *answered)
         return answers.all_accepted(patience.why, all_or_nothing=True)
 
 

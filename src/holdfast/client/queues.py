@@ -12,7 +12,7 @@ from holdfast.errors import ConfigError
 from holdfast.job import Draft, QueueTerms, WhenFull
 from holdfast.naming import named
 from holdfast.observe.logging import WARNING, jobs, tell
-from holdfast.store import Receipt, Store
+from holdfast.store import Receipt, Room, Store
 
 QUIET = 1.0  # seconds between two lines about what one queue drops
 RETRY_LEAST, RETRY_MOST = 1.0, 60.0  # seconds
@@ -99,6 +99,11 @@ class Fullness:
         """Tells what is not told yet."""
         for queue in list(self._dropped):
             self._tell(queue, None)
+
+
+def full_text(queue: str, room: Room) -> str:
+    """What to say of a queue that a job has found full."""
+    return f"queue {queue} is full: {room.depth:,} unfinished jobs, and it has {room.bound:,} places"
 
 
 def _told(terms: QueueTerms) -> str:

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Never
 
+from holdfast.client.queues import full_text
 from holdfast.errors import IdConflict, JobCancelled, JobNotFound, QueueFull, Refused, UniqueConflict
 from holdfast.handles import Asked, Job, NewJob
+from holdfast.job import Draft, Record
 from holdfast.store import Receipt, Room
 
 SHOWN = 5  # ids in a message
+
+
+class Answered(NamedTuple):
+    """The receipts of one call; `holder` is the job that has the first unique key that was found taken."""
+
+    receipts: Sequence[Receipt]
+    holder: Record | None = None
 
 
 class Refusal(NamedTuple):
@@ -25,8 +34,10 @@ class Answers:
         self._retry_after = retry_after
         self.accepted: list[Job[Any]] = []
         self._refused: list[Refusal] = []
+        self._holder: Record | None = None
 
-    def take(self, jobs: Sequence[NewJob[Any]], receipts: Sequence[Receipt]) -> None:
+    def take(self, jobs: Sequence[NewJob[Any]], receipts: Sequence[Receipt], holder: Record | None) -> None:
+        self._holder = self._holder or holder
         for job, receipt in zip(jobs, receipts, strict=True):
             if receipt.refused:
                 self._refused.append(Refusal(job, receipt))
@@ -69,11 +80,12 @@ class Answers:
         draft, receipt = met[0].job.draft, met[0].receipt
         key = draft.unique.text if draft.unique else ""
         holder = receipt.holder or receipt.id
-        how = ", and was started or is of another task" if draft.unique and draft.unique.on_clash == "replace" else ""
+        found = self._holder if self._holder and self._holder.id == holder else None
+        who = f"{holder} of {found.task}" if found else f"{holder}"
         others = f" (and {len(met) - 1} more such jobs)" if len(met) > 1 else ""
         return UniqueConflict(
-            f"job {draft.id} of {draft.task} is not stored: job {holder} holds the unique key {key!r} in queue "
-            f"{draft.queue}{how}{others}{rest}",
+            f"job {draft.id} of {draft.task} is not stored: job {who} holds the unique key {key!r} in queue "
+            f"{draft.queue}{_why_taken(draft, found)}{others}{rest}",
             draft.queue,
             key,
             Job(self._asked, holder, created=False),
@@ -83,14 +95,14 @@ class Answers:
 
     def _full(self, met: list[Refusal], rest: str, why: str) -> Refused:
         draft, receipt = met[0].job.draft, met[0].receipt
-        depth, bound = (receipt.room.depth, receipt.room.bound) if receipt.room else (0, 0)
+        room = receipt.room or Room(0, 0, "reject", None)
         after = self._retry_after(draft.queue)
         return QueueFull(
-            f"queue {draft.queue} is full: {depth:,} unfinished jobs, and it has {bound:,} places; {len(met)} of "
-            f"{self._count} jobs are not stored; ask again in {after:.0f} s{why}{rest}",
+            f"{full_text(draft.queue, room)}; {len(met)} of {self._count} jobs are not stored; ask again in {after:.0f} s"
+            f"{why}{rest}",
             draft.queue,
-            depth,
-            bound,
+            room.depth,
+            room.bound,
             after,
             self.accepted,
             self._jobs(),
@@ -110,6 +122,16 @@ class Answers:
         if all_or_nothing:
             return f"{more}; with connection= it is all or nothing, and nothing was stored"
         return more + (f"; {len(self.accepted)} are stored" if self.accepted else "")
+
+
+def _why_taken(draft: Draft, holder: Record | None) -> str:
+    """What the producer can do about it, where that is not plain."""
+    on_clash = draft.unique.on_clash if draft.unique else ""
+    if on_clash == "return" or (holder and holder.task != draft.task):
+        return "; a key is one for all tasks of its queue: put into its text what the job does"
+    if on_clash == "replace":
+        return ", and was started already" if holder else ", and was started already or is of another task"
+    return ""
 
 
 class _NeverStored:

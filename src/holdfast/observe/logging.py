@@ -21,7 +21,7 @@ WARNING = logging.WARNING
 LINE_LIMIT, VALUE_LIMIT = 4_000, 2_000  # characters
 MESSAGE_LINES = 12  # of one message on a terminal
 MESSAGE = "message"  # the event of a plain log record
-POOL = "(pool)"  # what stands for a queue where a Pool's job is told of; no queue can be called so
+POOL = "(pool)"  # the queue of a Pool's job, in current_job() and QueueFull; no queue can be called so
 
 Style: TypeAlias = Literal["human", "kv"]
 LEVELS = ("debug", "info", "warning", "error")
@@ -200,11 +200,9 @@ def _about_job(told: Told) -> str:
     fields = told.fields
     match told.event:
         case "started":
-            return (
-                f"{_attempt(fields)}  queue {fields['queue']}  waited {_shown(fields.get('waited'))}  {fields['job']}"
-            )
+            return f"{_attempt(fields)}{_queue(fields)}  waited {_shown(fields.get('waited'))}  {fields['job']}"
         case "succeeded":
-            return f"{_shown(fields.get('ran'))}  queue {fields['queue']}  {fields['job']}"
+            return f"{_shown(fields.get('ran'))}{_queue(fields)}  {fields['job']}"
         case "failed" | "dead":
             end = ", now dead" if told.event == "dead" else ""
             after = f" after {_shown(fields['ran'])}" if fields.get("ran") is not None else ""
@@ -263,7 +261,7 @@ def _next_steps(told: Told) -> list[str]:
     if fields.get("hint"):
         steps.append(visible(str(fields["hint"])))
     if told.event == "dead":
-        return [*steps, str(fields["job"]) if fields.get("queue") == POOL else f"holdfast retry {fields['job']}"]
+        return [*steps, f"holdfast retry {fields['job']}"]
     if fields.get("retry_in") is not None:
         steps.append(f"retries in {_shown(fields['retry_in'])}")
     return [*steps, str(fields["job"])]
@@ -271,6 +269,10 @@ def _next_steps(told: Told) -> list[str]:
 
 def _attempt(fields: Mapping[str, Any]) -> str:
     return "attempt " + str(fields.get("attempt", "?")).replace("/", " of ")
+
+
+def _queue(fields: Mapping[str, Any]) -> str:
+    return f"  queue {fields['queue']}" if "queue" in fields else ""  # a Pool's job has none
 
 
 def _words(name: str) -> str:

@@ -80,7 +80,7 @@ class Attempts:
         held = self._identity().held
         run = begun(claim, task, held, self._clock.monotonic(), self._box, self._notes, around)
         if jobs.isEnabledFor(logging.INFO):
-            tell_of(run.claim, logging.INFO, "started", waited=waited(claim) / SECOND)
+            tell_of(run.claim, logging.INFO, "started", waited=waited(claim))
         try:
             self._executor(run).start(run)
         except RuntimeError as error:

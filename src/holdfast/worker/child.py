@@ -43,6 +43,7 @@ class Child:
         self.stacks = stacks
         self.watch = Watch()
         self.worker: UUID | None = None
+        self.trouble: str | None = None  # why it could not start
         self.tasks: Mapping[int, tuple[str, Then]] = {}  # by the number of a handler's code
         self.forced: list[dict[str, Any]] = []
         self.leaving = False  # it said that it goes by itself, with outcomes that the store did not take

@@ -1,6 +1,6 @@
 """Notes: what handlers say of their jobs. Progress and lines pile up and are written together; what is saved, at once.
 
-1. takes notes from any thread, and keeps what is new of each attempt: the last progress, at most LINES_MOST lines;
+1. takes notes from any thread, and keeps what is new of each attempt: the last progress, the newest LINES_MOST lines;
 2. writes all of them in one call per EVERY seconds, and soon when an attempt has ended;
 3. keeps them while the store is away, up to ATTEMPTS_MOST attempts; what it cannot keep is counted and told.
 """
@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -19,17 +21,19 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from holdfast.errors import StoreAway
-from holdfast.job import Claim, Note
+from holdfast.job import LOG_MOST, Claim, Note
 from holdfast.observe.logging import jobs, tell
 from holdfast.store import Store
 from holdfast.worker.batcher import Batcher
 from holdfast.worker.loop import Signal
 
 EVERY = 0.5  # seconds between two writes
-LINES_MOST = 100  # of one attempt between two writes
+LINES_MOST = LOG_MOST - 1  # of one attempt between two writes: with the line that counts the others, all that is kept
 ATTEMPTS_MOST = 2_000  # whose notes are kept while they cannot be written
 BATCH_MOST = 200
 IDLE = 60.0
+
+_counted = re.compile(r"… (\d{1,15}) lines left out").fullmatch  # what a slot has left out itself
 
 Word: TypeAlias = tuple[UUID, int, UUID]  # of a claim: id, fence, worker
 
@@ -42,34 +46,37 @@ class Page:
     def __init__(self) -> None:
         self.progress: float | None = None
         self.text: str | None = None
-        self.lines: list[tuple[float, str]] = []  # each with when it was said, in monotonic seconds
+        self.lines: deque[tuple[float, str]] = deque()  # each with when it was said, in monotonic seconds
         self.left_out = 0
 
     def add(self, note: Note, now: float) -> None:
-        """Adds what the note says; of lines only so many, the others are counted."""
+        """Adds what the note says; of lines the newest stay, the others are counted."""
         if note.progress is not None:
             self.progress = note.progress
         if note.text is not None:
             self.text = note.text
         for age, line in note.lines:
-            if len(self.lines) < LINES_MOST:
-                self.lines.append((now - age / 1000, line))
-            else:
-                self.left_out += 1
+            self.lines.append((now - age / 1000, line))
+        self._cut()
 
     def put_back(self, older: Page) -> None:
         """Takes back what could not be written; what was said since counts more."""
         self.progress = older.progress if self.progress is None else self.progress
         self.text = older.text if self.text is None else self.text
-        both = [*older.lines, *self.lines]
-        self.left_out += older.left_out + max(0, len(both) - LINES_MOST)
-        self.lines = both[:LINES_MOST]
+        self.left_out += older.left_out
+        self.lines.extendleft(reversed(older.lines))
+        self._cut()
+
+    def _cut(self) -> None:
+        while len(self.lines) > LINES_MOST:
+            counted = _counted(self.lines.popleft()[1])
+            self.left_out += int(counted[1]) if counted else 1
 
     def note(self, word: Word, now: float) -> Note:
         """All of it as a note that is written now."""
         lines = [(max(0, round(1000 * (now - at))), line) for at, line in self.lines]
         if self.left_out:
-            lines.append((lines[-1][0] if lines else 0, f"… {self.left_out} lines left out"))
+            lines.insert(0, (lines[0][0] if lines else 0, f"… {self.left_out} lines left out"))
         return Note(*word, self.progress, self.text, tuple(lines))
 
 

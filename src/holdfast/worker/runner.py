@@ -11,7 +11,7 @@ import time
 from typing import Any, Literal
 
 from holdfast.around import Around
-from holdfast.clock import SECOND, Instant, short
+from holdfast.clock import SECOND, short
 from holdfast.context import CurrentJob, Notebook, current
 from holdfast.errors import ArgumentsChanged, Stop, StopReason
 from holdfast.job import Cancelled, Claim, Failed, Failure, Released, Succeeded, Verdict
@@ -254,6 +254,8 @@ def begun(
     return Run(claim, task, job, now, deadline, box, around)
 
 
-def waited(claim: Claim) -> Instant:
-    """How long the job was due before it was claimed, in milliseconds."""
-    return max(0, claim.claimed_at - claim.due_at)
+def waited(claim: Claim) -> float | None:
+    """Seconds that the job was due before it was claimed; None if they are not known: it was being run for a while."""
+    if claim.losses or claim.crashes:
+        return None
+    return max(0, claim.claimed_at - claim.due_at) / SECOND

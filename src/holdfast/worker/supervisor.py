@@ -124,7 +124,8 @@ class Supervisor:
                 if not child.blamed:  # what a job did is that job's affair, and it runs alone from now on
                     deaths = deaths + 1 if self._clock.monotonic() - born < YOUNG else 0
                 pause = _pause(deaths)
-                tell(workers, logging.WARNING, "restart", pid=child.pid, ended=ending(code), restart_in=pause)
+                how, why = ending(code), child.trouble
+                tell(workers, logging.WARNING, "restart", pid=child.pid, ended=how, error=why, restart_in=pause)
             await self._stopping.wait(pause)
 
     async def _spawn(self) -> Child:
@@ -173,6 +174,8 @@ class Supervisor:
                 if self._opening is None:
                     self._opening = asyncio.create_task(self._open(message))
                     self._proven.poke()
+            case "unstarted":
+                child.trouble = message["error"]
             case "renamed":
                 self._standing.bury(child, BEGAN_ANEW, {})
                 child.worker = UUID(message["worker"])
@@ -291,11 +294,19 @@ class Supervisor:
             self._stopping.set()
             self._proven.poke()
             asyncio.get_running_loop().call_later(self._deadline + limit, self._kill_all)
+            asyncio.get_running_loop().call_later(limit, self._kill_unstarted)
         elif not self._hurried:
             self._hurried = True
             asyncio.get_running_loop().call_later(limit, self._kill_all)
         for child in self._children:
             child.channel.send(word)
+
+    def _kill_unstarted(self) -> None:
+        for child in list(self._children):
+            if child.worker is None:
+                text = "it was still starting, and heard nothing; it had no jobs"
+                tell(workers, logging.WARNING, "killed", pid=child.pid, message=text)
+                child.end(AT_DEADLINE)
 
     def _kill_all(self) -> None:
         for child in list(self._children):
@@ -307,6 +318,8 @@ def _pause(deaths: int) -> float:
 
 
 def _exit_code(child: Child, code: int) -> int:
+    if child.worker is None and child.condemned:  # it had not even started
+        return 0
     if child.sentence is not None or child.forced or code < 0:
         return 1
     return code if code in (0, 1, 3) else 1

@@ -8,10 +8,10 @@ from uuid import UUID
 
 from holdfast.clock import Instant
 from holdfast.job import QueueTerms
+from holdfast.rulings import Said
 from holdfast.store import Authority, Room
 from holdfast.stores.memory.rows import Row
 
-_NO_TERMS = QueueTerms()
 _SLACK = 64  # entries that a queue's heap may hold beside twice its jobs, before it is made anew
 
 
@@ -20,8 +20,7 @@ class Queue:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.declared: QueueTerms | None = None
-        self.edited: QueueTerms | None = None
+        self.said = Said()
         self.admitted = 0
         self.dropped = 0
         # A heap of all that may be dropped, made when it is first needed; what was started since is still in it.
@@ -29,17 +28,14 @@ class Queue:
 
     @property
     def terms(self) -> QueueTerms:
-        return self.edited or self.declared or _NO_TERMS
+        return self.said.terms
 
     @property
     def known(self) -> bool:
-        return self.declared is not None or self.edited is not None
+        return self.said != Said()
 
     def declare(self, terms: QueueTerms | None, by: Authority) -> None:
-        if by == "operator":
-            self.edited = terms
-        elif terms is not None and (by == "worker" or self.declared is None):
-            self.declared = terms
+        self.said = self.said.after(terms, by)
         if not self.known:
             self.dropped = 0
 

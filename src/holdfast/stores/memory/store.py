@@ -29,6 +29,7 @@ from holdfast.job import (
     Record,
     State,
 )
+from holdfast.rulings import cancelling, clash, deleting, due, judge, retrying, written
 from holdfast.store import (
     LEASE,
     LEASE_RAN_OUT,
@@ -49,7 +50,6 @@ from holdfast.store import (
     Stats,
     Store,
     Where,
-    judge,
 )
 from holdfast.stores.memory.keys import Keys
 from holdfast.stores.memory.lives import Life
@@ -144,17 +144,13 @@ class MemoryStore:
 
     def _clash(self, draft: Draft, holder: Row, now: Instant) -> Receipt:
         """The key of `draft` is held: what becomes of it."""
-        match draft.unique and draft.unique.on_clash:
-            case "return" if holder.draft.task == draft.task:
-                return Receipt(draft.id, "duplicate", created=False, holder=holder.id)
-            case "replace" if holder.unstarted and holder.draft.task == draft.task:
-                self._take_out(holder)
-                holder.payload = draft.payload
-                holder.state, holder.due_at = _due(draft, now)
-                self._put_in(holder)
-                return Receipt(draft.id, "replaced", created=False, holder=holder.id)
-            case _:
-                return Receipt(draft.id, "taken", created=False, holder=holder.id)
+        receipt = clash(draft, holder.id, alike=holder.draft.task == draft.task, unstarted=holder.unstarted)
+        if receipt.answer == "replaced":
+            self._take_out(holder)
+            holder.payload = draft.payload
+            holder.state, holder.due_at = due(draft, now)
+            self._put_in(holder)
+        return receipt
 
     def _drop(self, row: Row, queue: Queue, now: Instant) -> UUID:
         self._end_unstarted(row, "dropped", now)
@@ -162,7 +158,7 @@ class MemoryStore:
         return row.id
 
     def _add(self, draft: Draft, now: Instant) -> None:
-        state, due_at = _due(draft, now)
+        state, due_at = due(draft, now)
         self._rows[draft.id] = row = Row(draft, state, now, due_at, draft.alone, draft.payload)
         self._admit(row)
         self._put_in(row)
@@ -250,10 +246,7 @@ class MemoryStore:
             return self._replay(outcome)
         settled = judge(outcome, row)
         if settled.answer is Answer.ACCEPTED:
-            if row.cancel_requested_at is not None and outcome.ended != "succeeded":
-                outcome = outcome.if_cancelled or outcome
-                outcome = outcome._replace(reason=row.reason or outcome.reason)
-            self._write(row, outcome, now)
+            self._write(row, written(outcome, row), now)
         return settled
 
     def _replay(self, outcome: Outcome) -> Settled:
@@ -379,15 +372,12 @@ class MemoryStore:
 
     def _cancel(self, id: UUID, reason: str, now: Instant) -> Cancelling:
         row = self._rows.get(id)
-        if row is None:
-            return "missing"
-        if row.state in FINAL:
-            return "final"
-        if row.state is State.RUNNING:
+        answer = cancelling(None if row is None else row.state)
+        if row is not None and answer == "requested":
             self._request_cancel(row, reason, now)
-            return "requested"
-        self._end_unstarted(row, reason, now)
-        return "cancelled"
+        if row is not None and answer == "cancelled":
+            self._end_unstarted(row, reason, now)
+        return answer
 
     def _request_cancel(self, row: Row, reason: str, now: Instant) -> None:
         if row.cancel_requested_at is not None or row.worker is None:
@@ -403,12 +393,9 @@ class MemoryStore:
 
     def _retry(self, id: UUID, now: Instant) -> Retried:
         row = self._rows.get(id)
-        if row is None:
-            return Retried("missing")
-        if row.state is State.SUCCEEDED:
-            return Retried("succeeded")
-        if row.state not in FINAL:
-            return Retried("unfinished")
+        answer = retrying(None if row is None else row.state)
+        if row is None or answer is not None:
+            return answer or Retried("missing")
         holder = self._keys.holder(row.draft, now)
         if holder is not None and holder is not row:
             return Retried("taken", holder=holder.id)
@@ -435,10 +422,9 @@ class MemoryStore:
 
     def _delete(self, id: UUID, now: Instant) -> Deleting:
         row = self._rows.get(id)
-        if row is None:
-            return "missing"
-        if row.state is State.RUNNING:
-            return "running"
+        answer = deleting(None if row is None else row.state)
+        if row is None or answer != "deleted":
+            return answer
         self._take_out(row)
         if row.state not in FINAL:
             row.state = State.CANCELLED
@@ -449,7 +435,7 @@ class MemoryStore:
         row.prunable_at = (row.finished_at or now) + TOMBSTONE
         self._deleted[id] = self._rows.pop(id)
         self._put_in(row)
-        return "deleted"
+        return answer
 
     async def configure(self, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:
         with self._lock:
@@ -472,7 +458,7 @@ class MemoryStore:
         return QueueStats(
             name,
             queue.terms,
-            queue.edited is not None,
+            queue.said.edited is not None,
             {state: counts[name, state] for state in shown if (name, state) in counts},
             None if queue.terms.max_size is None else queue.admitted,
             queue.dropped,
@@ -542,9 +528,3 @@ class MemoryStore:
 
     def _holder(self, row: Row) -> Life | None:
         return None if row.worker is None else self._lives.get(row.worker)
-
-
-def _due(draft: Draft, now: Instant) -> tuple[State, Instant]:
-    """The state in which a draft begins, and when it is due."""
-    due_at = now + draft.delay if draft.at is None else draft.at
-    return (State.QUEUED if due_at <= now else State.SCHEDULED), due_at

@@ -8,14 +8,15 @@ from uuid import UUID
 
 from holdfast.clock import Instant
 from holdfast.job import TOMBSTONE, Draft
+from holdfast.rulings import clash, due
 from holdfast.store import Receipt, Room
-from holdfast.stores.sqlite.rows import due_of, plain_of, uuid_of, whole_row_of
+from holdfast.stores.sqlite.rows import plain_of, uuid_of, whole_row_of
 from holdfast.stores.sqlite.statements import Sql
 
 
 class Holder(NamedTuple):
     """What holder.sql returns: who holds a key. `over`: only until another takes it. `alike`: of the same task.
-    `open`: it was not started.
+    `open`: it was not started in this life.
     """
 
     seq: int
@@ -59,21 +60,17 @@ def _recognised(sql: Sql, draft: Draft) -> Receipt | None:
 
 
 def _clash(sql: Sql, draft: Draft, holder: Holder) -> Receipt:
-    match draft.unique and draft.unique.on_clash:
-        case "return" if holder.alike:
-            return Receipt(draft.id, "duplicate", created=False, holder=holder.id)
-        case "replace" if holder.alike and holder.open:
-            _replace(sql, draft, holder.seq)
-            return Receipt(draft.id, "replaced", created=False, holder=holder.id)
-        case _:
-            return Receipt(draft.id, "taken", created=False, holder=holder.id)
+    receipt = clash(draft, holder.id, alike=holder.alike, unstarted=holder.open)
+    if receipt.answer == "replaced":
+        _replace(sql, draft, holder.seq)
+    return receipt
 
 
 def _replace(sql: Sql, draft: Draft, seq: int) -> None:
     """The holder's producer may repeat his enqueue, and is recognised by what he wrote."""
     [[payload]] = sql.rows("payload", seq)
-    state, due_at = due_of(draft, sql.now())
-    sql.write("replace", draft.payload, state, due_at, replace(draft, payload=payload).content, seq)
+    state, due_at = due(draft, sql.now())
+    sql.write("replace", draft.payload, state.value, due_at, replace(draft, payload=payload).content, seq)
 
 
 def _placed(sql: Sql, draft: Draft) -> Receipt:

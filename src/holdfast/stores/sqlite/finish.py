@@ -10,7 +10,8 @@ from uuid import UUID
 
 from holdfast.clock import Instant, Span
 from holdfast.job import ERRORS_FIRST, ERRORS_LAST, FINAL, TOMBSTONE, Outcome, State
-from holdfast.store import Answer, Settled, judge
+from holdfast.rulings import judge, written
+from holdfast.store import Answer, Settled
 from holdfast.stores.sqlite.rows import error_columns, storable, text_of, texts_of, uuid_of
 from holdfast.stores.sqlite.statements import Row, Sql
 
@@ -109,9 +110,9 @@ def _judged(sql: Sql, outcomes: Sequence[Outcome]) -> list[Settled]:
         job = jobs.get(outcome.id)
         answers.append(_answer(outcome, job))
         if job is not None and answers[-1].answer is Answer.ACCEPTED:
-            written = _branch(outcome, job)
-            attempts += _remembered(job, written, now)
-            settled[job.seq] = _settle(job, written, now)
+            last = written(outcome, job)
+            attempts += _remembered(job, last, now)
+            settled[job.seq] = _settle(job, last, now)
     _write(sql, list(settled.values()), attempts)
     return answers
 
@@ -137,14 +138,6 @@ def _standing(row: list[Any]) -> _Standing:
         started,
         *rest,
     )
-
-
-def _branch(outcome: Outcome, job: _Standing) -> Outcome:
-    """What is written: where a cancel was asked for, whatever is not a success ends cancelled, with its reason."""
-    if job.cancel_requested_at is None or outcome.ended == "succeeded":
-        return outcome
-    written = outcome.if_cancelled or outcome
-    return written._replace(reason=job.reason or written.reason)
 
 
 def _remembered(job: _Standing, outcome: Outcome, now: Instant) -> list[Row]:

@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from uuid import UUID
 
-from holdfast.job import FINAL, TOMBSTONE, State
+from holdfast.job import TOMBSTONE, State
+from holdfast.rulings import cancelling, deleting, retrying
 from holdfast.store import Cancelling, Deleting, Retried
 from holdfast.stores.sqlite.admission import holder_of, room_of
 from holdfast.stores.sqlite.rows import storable, texts_of
@@ -21,7 +22,7 @@ def cancel(sql: Sql, ids: Sequence[UUID], reason: str) -> list[Cancelling]:
     answers: list[Cancelling] = []
     for job in map(str, ids):
         seq, state, keep, asked, *rest = jobs.get(job, (0, None, 0, 0))
-        answers.append(_cancelling(state))
+        answers.append(cancelling(state))
         if answers[-1] == "cancelled":
             cancelled.append((seq, now + max(keep, TOMBSTONE)))
             jobs[job] = (seq, State.CANCELLED, keep, asked, *rest)
@@ -33,14 +34,6 @@ def cancel(sql: Sql, ids: Sequence[UUID], reason: str) -> list[Cancelling]:
     return answers
 
 
-def _cancelling(state: str | None) -> Cancelling:
-    if state is None:
-        return "missing"
-    if state in FINAL:
-        return "final"
-    return "requested" if state == State.RUNNING else "cancelled"
-
-
 def retry(sql: Sql, ids: Sequence[UUID]) -> list[Retried]:
     """One after the other: each may take the key or the place that the next would have."""
     jobs = _standing(sql, ids)
@@ -48,21 +41,12 @@ def retry(sql: Sql, ids: Sequence[UUID]) -> list[Retried]:
     answers: list[Retried] = []
     for job in map(str, ids):
         seq, state, keep, asked, queue, key = jobs.get(job, (0, None, 0, 0, "", None))
-        answer = _retrying(state) or _in_the_way(sql, seq, queue, key, bounded=bounded == 1) or Retried("retried")
+        answer = retrying(state) or _in_the_way(sql, seq, queue, key, bounded=bounded == 1) or Retried("retried")
         answers.append(answer)
         if answer.answer == "retried":
             sql.spread("retry", [(seq,)], sql.now())
             jobs[job] = (seq, State.QUEUED, keep, asked, queue, key)
     return answers
-
-
-def _retrying(state: str | None) -> Retried | None:
-    """The answer where there is nothing to retry."""
-    if state is None:
-        return Retried("missing")
-    if state == State.SUCCEEDED:
-        return Retried("succeeded")
-    return None if state in FINAL else Retried("unfinished")
 
 
 def _in_the_way(sql: Sql, seq: int, queue: str, key: str | None, *, bounded: bool) -> Retried | None:
@@ -84,7 +68,7 @@ def delete(sql: Sql, ids: Sequence[UUID]) -> list[Deleting]:
     answers: list[Deleting] = []
     for job in map(str, ids):
         seq, state, *_ = jobs.get(job, (0, None))
-        answers.append("missing" if state is None else "running" if state == State.RUNNING else "deleted")
+        answers.append(deleting(state))
         if answers[-1] == "deleted":
             gone.append(seq)
             del jobs[job]
@@ -103,4 +87,4 @@ def drop_belongings(sql: Sql, seqs: str) -> None:
 def _standing(sql: Sql, ids: Sequence[UUID]) -> dict[str, Row]:
     """By id: seq, state, keep, whether a cancel was asked for, queue, unique key."""
     [[found]] = sql.rows("standing", texts_of(ids))
-    return {job: tuple(rest) for job, *rest in json.loads(found)}
+    return {job: (seq, State(state), *rest) for job, seq, state, *rest in json.loads(found)}

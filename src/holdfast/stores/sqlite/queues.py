@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from holdfast.clock import Instant
 from holdfast.job import QueueTerms, State
+from holdfast.rulings import Said
 from holdfast.store import Authority, QueueStats, Stats
 from holdfast.stores.sqlite.rows import plain_of
 from holdfast.stores.sqlite.statements import Sql
@@ -22,29 +23,11 @@ _NO_TERMS = QueueTerms()
 _TRIGGERS = ("count_ended", "count_deleted")
 
 
-class _Said(NamedTuple):
-    """What is said of a queue: by code, and by an operator, whose word goes before."""
-
-    declared: QueueTerms | None = None
-    edited: QueueTerms | None = None
-
-    @property
-    def terms(self) -> QueueTerms:
-        return self.edited or self.declared or _NO_TERMS
-
-    def after(self, terms: QueueTerms | None, by: Authority) -> _Said:
-        if by == "operator":
-            return self._replace(edited=terms)
-        if terms is not None and (by == "worker" or self.declared is None):
-            return self._replace(declared=terms)
-        return self
-
-
 class _Change(NamedTuple):
     """What is said of a queue from now on; `places`: so many are taken, to be counted from now."""
 
     name: str
-    said: _Said
+    said: Said
     places: int | None
 
 
@@ -67,7 +50,7 @@ def configure(sql: Sql, queues: Mapping[str, QueueTerms | None], by: Authority) 
 def _changes(sql: Sql, queues: Mapping[str, QueueTerms | None], by: Authority) -> Iterator[_Change]:
     for name, terms in queues.items():
         declared, edited, taken = sql.row("queue", name) or (None, None, None)
-        said = _Said(_terms_of(declared), _terms_of(edited))
+        said = Said(_terms_of(declared), _terms_of(edited))
         then = said.after(terms, by)
         places = None
         if then.terms.max_size is not None and (taken is None or by != "producer"):
@@ -84,8 +67,8 @@ def _terms_of(written: bytes | None) -> QueueTerms | None:
         return None
 
 
-def _write(sql: Sql, name: str, said: _Said) -> None:
-    if said == _Said():
+def _write(sql: Sql, name: str, said: Said) -> None:
+    if said == Said():
         sql.write("forget_queue", name)
         return
     declared, edited = (None if terms is None else json.dumps(terms) for terms in said)

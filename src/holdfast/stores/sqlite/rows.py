@@ -10,6 +10,7 @@ from uuid import UUID
 
 from holdfast.clock import Instant
 from holdfast.job import Attempt, Claim, Draft, Failure, Loss, Record, State, Terms, UniqueKey
+from holdfast.rulings import due
 from holdfast.stores.sqlite.statements import Row
 
 _LONGEST = 1 << 53  # milliseconds, and all else that a job's terms hold
@@ -97,13 +98,13 @@ def storable(text: str) -> str:
 
 def row_of(draft: Draft, now: Instant) -> Row:
     """A new job, for enqueue.sql."""
-    state, due_at = due_of(draft, now)
+    state, due_at = due(draft, now)
     return (
         str(draft.id),
         draft.task,
         draft.queue,
         draft.line,
-        state,
+        state.value,
         draft.priority,
         draft.alone,
         draft.alone,
@@ -120,12 +121,6 @@ def whole_row_of(draft: Draft, now: Instant) -> Row:
     if draft.unique is None:
         return (*row_of(draft, now), draft.headers, None, None, 0, None)
     return (*row_of(draft, now), draft.headers, *draft.unique)
-
-
-def due_of(draft: Draft, now: Instant) -> tuple[str, Instant]:
-    """The state that it gets, and when it is due."""
-    due_at = now + draft.delay if draft.at is None else draft.at
-    return "queued" if due_at <= now else "scheduled", due_at
 
 
 def claim_of(row: Row, worker: UUID) -> Claim:

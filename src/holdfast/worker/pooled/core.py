@@ -20,20 +20,19 @@ from bisect import insort
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import repeat
-from typing import Any
+from itertools import count, repeat
 
 from holdfast.context import current
 from holdfast.errors import ConfigError, JobCancelled
 from holdfast.job import State
-from holdfast.worker.pooled import settle
+from holdfast.worker.pooled import settle, waits
 from holdfast.worker.pooled.inside import Inside
-from holdfast.worker.pooled.work import Work
 from holdfast.worker.pooled.kinds import LOOP
 from holdfast.worker.pooled.tallies import Tally
 from holdfast.worker.pooled.tasks import Tasks
 from holdfast.worker.pooled.threads import Threads
 from holdfast.worker.pooled.timer import Timer
+from holdfast.worker.pooled.work import Work
 
 MINTED = 64  # places that are made at once
 DROPPED = "dropped: "
@@ -60,6 +59,8 @@ class Core:
         self._priorities: list[int] = []
         self.places: deque[None] = deque()
         self._minted = 0
+        self._entries = count(1)  # each job that comes in takes a number, and so does each look at the next one
+        self._no_entries = 0  # of looks, and of jobs that were refused
         self.slots: deque[None] = deque(repeat(None, concurrency))
         self.surplus = 0  # slots to be given up, after `resize`
         self.missing = 0  # slots for which there was no thread
@@ -117,8 +118,11 @@ class Core:
     def enter(self, job: Work) -> None:
         """A job that has its place goes in. ConfigError if the pool was stopped meanwhile."""
         lane = job.plan.lane
+        next(self._entries)
         lane.append(job)
         if self.closed and _take_out(lane, job):
+            with self.lock:
+                self._no_entries += 1
             self.give_place()
             self.look()
             raise self.refusal()
@@ -127,6 +131,14 @@ class Core:
 
     def refusal(self) -> ConfigError:
         return ConfigError("this pool was stopped, and takes no more jobs: make another Pool")
+
+    @property
+    def submitted(self) -> int:
+        """How many jobs it ever had."""
+        with self.lock:
+            number = next(self._entries) - 1 - self._no_entries
+            self._no_entries += 1
+            return number
 
     @property
     def depth(self) -> int:
@@ -288,8 +300,7 @@ class Core:
     def drop_oldest(self) -> bool:
         """Ends the oldest job that was never begun, and keeps its place for another; False if there is none."""
         while True:
-            unbegun = (next((job for job in list(lane) if job.runs == 1), None) for lane in self.lanes)
-            found = [job for job in unbegun if job is not None]
+            found = [job for job in map(_oldest_unbegun, self.lanes) if job is not None]
             if not found:
                 return False
             oldest = min(found, key=lambda job: job.submitted)
@@ -302,6 +313,7 @@ class Core:
 
     def drop_newest(self, job: Work) -> None:
         """Ends a job that never had a place."""
+        next(self._entries)
         with self.lock:
             self.tally.dropped += 1
         why = f"{DROPPED}the pool was full ({self.bound} jobs)"
@@ -346,6 +358,13 @@ class Core:
         """How many jobs run, and how many more were given up while their code goes on (see `settle.overdue`)."""
         runs = [*self.threads.runs(), *self.tasks.runs()]
         return sum(not run.job.done for run in runs), sum(run.given_up for run in runs)
+
+    def runs_in_all_slots(self) -> list[Inside]:
+        """The attempts under way, if there is one in each slot; else nothing."""
+        runs = [*self.threads.runs(), *self.tasks.runs()]
+        with self.lock:
+            slots = self.concurrency + self.surplus - self.missing
+        return runs if len(runs) >= slots else []
 
     # --- being over
 
@@ -454,13 +473,22 @@ class Core:
         for lane in self.lanes:
             lane.clear()
         self.places.clear()
-        self._minted = self.surplus = 0
+        self._minted = self.surplus = self.missing = 0
+        self._entries, self._no_entries = count(1), 0
         self.slots = deque(repeat(None, self.concurrency))
         self.tally = Tally()
         self.threads, self.tasks, self.timer = Threads(self), Tasks(self), Timer(self)
         for job in unfinished:
             job.waiters = None
             job.ended(State.CANCELLED, None, JobCancelled("it belongs to the process that this one was forked from"))
+
+
+def _oldest_unbegun(lane: Lane) -> Work | None:
+    with suppress(IndexError):  # empty by now
+        first = lane[0]
+        if first.runs == 1:
+            return first
+    return next((job for job in list(lane) if job.runs == 1), None)
 
 
 def _take_out(lane: Lane, job: Work) -> bool:
@@ -477,6 +505,7 @@ def _ring(bell: asyncio.Future[None]) -> None:
 
 
 def _after_fork() -> None:
+    waits.forget()
     for core in list(cores):
         core.forget()
 

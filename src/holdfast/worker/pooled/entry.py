@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from holdfast.clock import SECOND, Span
 from holdfast.errors import QueueFull
 from holdfast.job import WhenFull
 from holdfast.observe.logging import POOL
+from holdfast.worker.pooled.waits import noticed
 
 if TYPE_CHECKING:
     from holdfast.worker.pooled.core import Core
@@ -73,7 +74,8 @@ class Entry:
         end = None if seconds is None else time.monotonic() + seconds
         while not self._asked(bell.release):
             try:
-                rung = bell.acquire(timeout=_left(end, threading.TIMEOUT_MAX))
+                with noticed(core, "submit()", forever=end is None):
+                    rung = bell.acquire(timeout=_left(end, threading.TIMEOUT_MAX))
             except BaseException:  # Ctrl-C
                 self._stop_asking(bell.release)
                 raise
@@ -97,7 +99,8 @@ class Entry:
             if self._asked(ring):
                 return
             try:
-                await asyncio.wait({bell}, timeout=None if end is None else _left(end, MOST))
+                with noticed(self._core, "asubmit()", forever=end is None):
+                    await asyncio.wait({bell}, timeout=None if end is None else _left(end, MOST))
             except BaseException:
                 self._stop_asking(ring)
                 raise

@@ -81,7 +81,7 @@ class PoolJob(Generic[R_co]):
         return self._work.core.cancel(self._work)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, PoolJob) and cast("PoolJob[Any]", other)._work is self._work
+        return isinstance(other, PoolJob) and other._work is self._work
 
     def __hash__(self) -> int:
         return hash(self._work)

@@ -29,7 +29,7 @@ THREAD, LOOP, PROCESS = Kind.THREAD, Kind.LOOP, Kind.PROCESS
 
 
 def kind_of(fn: Any, run_in: Literal["thread", "process"] | None) -> Kind:
-    """ConfigError for what is no function, and for an async one with `run_in="thread"`."""
+    """ConfigError for what cannot be called, for generator functions, and for an async one with `run_in="thread"`."""
     if run_in is None:  # nearly always, and cheaply
         plain = fn.__func__ if type(fn) is MethodType else fn
         if type(plain) is FunctionType and _MARK not in plain.__dict__:
@@ -38,7 +38,7 @@ def kind_of(fn: Any, run_in: Literal["thread", "process"] | None) -> Kind:
                 return THREAD
             if odd == _ASYNC:
                 return LOOP
-        elif type(plain) is BuiltinFunctionType:
+        elif type(plain) is BuiltinFunctionType or type(plain) is type:
             return THREAD
     if isinstance(fn, Task):
         fn = fn.fn
@@ -65,12 +65,10 @@ def _check(fn: Any, inner: Any) -> None:
         name = fn.__qualname__
         fn.close()  # nobody will await it
         raise ConfigError(f"fn={name}(...): a coroutine; submit the function and its arguments: submit({name}, ...)")
-    if inspect.isclass(fn):
-        raise ConfigError(f"fn={fn.__qualname__}: a class; give a function, for example lambda: {fn.__qualname__}(...)")
     if inspect.isgenerator(fn) or inspect.isasyncgen(fn):
         raise ConfigError(f"fn={fn!r}: a generator; give a function; for its items use each() or map()")
     if not callable(fn):
-        raise ConfigError(f"fn={fn!r}: not a function")
+        raise ConfigError(f"fn={fn!r}: cannot be called; give a function and its arguments: submit(fn, ...)")
     if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
         raise ConfigError(f"fn={name_of(fn)}: a generator function, whose body would not run; give a function")
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from holdfast.clock import SECOND, short
 from holdfast.errors import PayloadError, Stop
-from holdfast.job import Cancelled, Claim, Failed, Failure, Outcome, State, Verdict
+from holdfast.job import FINAL, Cancelled, Claim, Failed, Failure, Outcome, Snoozed, State, Verdict
 from holdfast.observe.logging import POOL, jobs
 from holdfast.policy import decide, failure, verdict_of
 from holdfast.worker.pooled.inside import Inside
 from holdfast.worker.pooled.kinds import LOOP, PROCESS, THREAD
-from holdfast.worker.report import tell_failed, tell_of
+from holdfast.worker.pooled.report import tell_end, tell_of
 
 if TYPE_CHECKING:
     from holdfast.worker.pooled.core import Core
-    from holdfast.worker.pooled.work import Work
     from holdfast.worker.pooled.tallies import Tally
+    from holdfast.worker.pooled.work import Work
 
 NOBODY = UUID(int=0)
 LOOKS = "a plain function ends only where it looks, at current_job().check()"
@@ -28,6 +29,8 @@ STAYS = {
     THREAD: f"and goes on: {LOOKS}; until it does, it keeps its thread and its slot",
     LOOP: "and goes on, although it was cancelled; until it ends, it keeps its slot",
 }
+AFTER = "after its timeout"
+DROPPED = "dropped: the pool was stopped without draining it"
 _succeeded = State.SUCCEEDED
 
 
@@ -49,13 +52,13 @@ def returned(core: Core, tally: Tally, job: Work, value: object) -> None:
 
 
 def returned_in_time(core: Core, tally: Tally, run: Inside, value: object) -> None:
-    """As `returned`, for a run with a timeout: if that is over, so is the job's time, whatever it returned."""
-    if run.why == "timeout":
-        raised(core, run, Stop("timeout"))
-    elif _first(run):
-        returned(core, tally, run.job, value)
-    else:
+    """As `returned`, for a run with a timeout: what has returned has succeeded, unless its job was given up before."""
+    if not _first(run):
         _tell_late(run)
+        return
+    returned(core, tally, run.job, value)
+    if run.why == "timeout":
+        tell_of(claim_of(run), logging.WARNING, "succeeded", ran=time.monotonic() - run.began, message=AFTER)
 
 
 def never_awaited(core: Core, run: Inside, coroutine: Any) -> None:
@@ -73,16 +76,13 @@ def raised(core: Core, run: Inside, error: BaseException) -> None:
     if error.__traceback__ is not None:
         error.__traceback__ = error.__traceback__.tb_next  # our own frame, which holds the job
     verdict, error = _judged(run, error)
+    if core.dropping and not run.job.asked:
+        verdict = _last(verdict)
     claim = claim_of(run)
     outcome = decide(claim, verdict)
-    if outcome.state not in _FINAL and core.dropping and not run.job.asked:
-        outcome = outcome._replace(state=State.DEAD if isinstance(verdict, Failed) else State.CANCELLED, delay=None)
     ran = time.monotonic() - run.began
     _settle(core, run, outcome, error)
-    if isinstance(verdict, Failed):
-        tell_failed(claim, outcome, ran=ran, final=verdict.final)
-    else:
-        tell_of(claim, logging.INFO, outcome.ended, ran=ran, reason=outcome.reason)
+    tell_end(claim, verdict, outcome, ran=ran, level=run.job.plan.level)
 
 
 def overdue(core: Core, run: Inside) -> None:
@@ -91,10 +91,10 @@ def overdue(core: Core, run: Inside) -> None:
         return
     run.given_up = True
     error = TimeoutError(f"{_overran(run)}, {STAYS[run.job.kind]}")
-    claim = claim_of(run)
-    outcome = decide(claim, Failed(failure(error), final=True))
+    claim, verdict = claim_of(run), Failed(failure(error), final=True)
+    outcome = decide(claim, verdict)
     _settle(core, run, outcome, error)
-    tell_failed(claim, outcome, ran=time.monotonic() - run.began, final=True)
+    tell_end(claim, verdict, outcome, ran=time.monotonic() - run.began, level=run.job.plan.level)
 
 
 def tell_flagged(run: Inside) -> None:
@@ -126,9 +126,6 @@ def claim_of(run: Inside) -> Claim:
         submitted,
         began,
     )
-
-
-_FINAL = frozenset({State.SUCCEEDED, State.DEAD, State.CANCELLED})
 
 
 def _first(run: Inside) -> bool:
@@ -167,6 +164,13 @@ def _said(run: Inside, error: BaseException) -> tuple[Verdict, BaseException]:
     return verdict_of(error, job.plan.retry), error
 
 
+def _last(verdict: Verdict) -> Verdict:
+    """The same of a pool that tries nothing again."""
+    if isinstance(verdict, Failed):
+        return replace(verdict, final=True)
+    return Cancelled(DROPPED) if isinstance(verdict, Snoozed) else verdict
+
+
 def _overran(run: Inside) -> str:
     return f"{run.job.task} ran longer than its timeout of {short(run.job.plan.timeout or 0)}"
 
@@ -174,7 +178,7 @@ def _overran(run: Inside) -> str:
 def _settle(core: Core, run: Inside, outcome: Outcome, error: BaseException) -> None:
     job = run.job
     failed = outcome.ended == "failed"
-    if outcome.state not in _FINAL:
+    if outcome.state not in FINAL:
         with core.lock:
             core.tally.retried += failed
         run.leave_saved()
@@ -186,7 +190,7 @@ def _settle(core: Core, run: Inside, outcome: Outcome, error: BaseException) -> 
             core.tally.took(time.monotonic() - job.submitted)
         core.over(job, State.DEAD, None, error)
     else:
-        core.cancelled(job, outcome.reason or "cancelled")
+        core.cancelled(job, outcome.reason or "cancelled", dropped=outcome.reason == DROPPED)
 
 
 def _tell_late(run: Inside) -> None:

@@ -7,12 +7,15 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from logging import INFO
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from holdfast.errors import ConfigError
-from holdfast.worker.pooled.work import Plan, Told, Work
+from holdfast.worker.pooled.job import PoolJob
 from holdfast.worker.pooled.kinds import kind_of
+from holdfast.worker.pooled.waits import noticed
+from holdfast.worker.pooled.work import Plan, Told, Work
 
 if TYPE_CHECKING:
     from holdfast.worker.pooled.core import Core
@@ -28,7 +31,8 @@ class Stream:
         self._pool = pool  # held: a pool that nobody holds is stopped
         self._core = core
         self._entry = entry
-        self._plan = plan
+        self._plan = plan._replace(level=INFO)  # what fails is in its consumer's hands
+        self._inside = bool(core.pools_outside())
         self._fn = fn
         self._kind = kind_of(fn, plan.run_in)
         self._items = iter(items)
@@ -45,28 +49,28 @@ class Stream:
                 self._pull(lambda: next(iter(self._ahead)).done, None)
                 if self._ahead:
                     job = next(iter(self._ahead))
-                    result = job.result()
+                    result = PoolJob[Any](job).result()
                     del self._ahead[job], job
                     yield result
             self._complete()
         finally:
             self._cancel()
 
-    def as_they_end(self) -> Iterator[Work]:
+    def as_they_end(self) -> Iterator[PoolJob[Any]]:
         """The jobs, however they ended."""
         ended: SimpleQueue[Work] = SimpleQueue()
         try:
             while self._more or self._ahead:
                 self._pull(lambda: not ended.empty(), ended.put)
                 if self._ahead:
-                    job = ended.get()
+                    job = self._first(ended) if self._inside else ended.get()
                     del self._ahead[job]
-                    yield job
+                    yield PoolJob(job)
             self._complete()
         finally:
             self._cancel()
 
-    async def as_they_end_async(self) -> AsyncIterator[Work]:
+    async def as_they_end_async(self) -> AsyncIterator[PoolJob[Any]]:
         """As `as_they_end`."""
         arrivals = _Arrivals()
         try:
@@ -78,12 +82,19 @@ class Stream:
                         self._put(arrivals.add)
                 self._pull(lambda: bool(arrivals), arrivals.add)
                 if self._ahead:
-                    job = await arrivals.next()
+                    with noticed(self._ahead, "aeach()"):
+                        job = await arrivals.next()
                     del self._ahead[job]
-                    yield job
+                    yield PoolJob(job)
             self._complete()
         finally:
             self._cancel()
+
+    def _first(self, ended: SimpleQueue[Work]) -> Work:
+        if not ended.empty():
+            return ended.get()
+        with noticed(self._ahead, "each()"):
+            return ended.get()
 
     def _pull(self, enough: Callable[[], bool], told: Told | None) -> None:
         """Takes items in until something may come out, or the pool is full; one at least."""
@@ -121,7 +132,7 @@ class Stream:
         except BaseException:
             self._core.give_place()
             raise
-        job: Work = PoolJob(self._core, self._plan, self._fn, self._kind, (item,), {})
+        job: Work = Work(self._core, self._plan, self._fn, self._kind, (item,), {})
         if told is not None:
             job.waiters = [told]
         with self._until_stopped():
@@ -131,7 +142,7 @@ class Stream:
     def _cancel(self) -> None:
         self._more = False
         for job in self._ahead:
-            job.cancel()
+            self._core.cancel(job)
 
 
 class _Arrivals:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
-from holdfast.clock import Span
 from holdfast.context import current
 from holdfast.errors import ConfigError
 from holdfast.worker.pooled.inside import Inside
@@ -24,13 +23,13 @@ _waiting: dict[Inside, list[Waited]] = {}  # attempts under way, and what their 
 
 
 @contextmanager
-def noticed(waited: Waited, call: str, limit: Span | None = None) -> Iterator[None]:
+def noticed(waited: Waited, call: str, *, forever: bool = True) -> Iterator[None]:
     """Around a wait. ConfigError if it is a job's, and for what cannot go on before this job has ended.
 
-    A wait that ends by itself, after `limit` or at its job's timeout, is the caller's own affair.
+    A wait that ends by itself, at a time limit or at its job's timeout, is the caller's own affair.
     """
     run = current.get(None)
-    if limit is not None or not isinstance(run, Inside) or (run.job.kind is LOOP and run.only is not None):
+    if not forever or not isinstance(run, Inside) or (run.job.kind is LOOP and run.only is not None):
         yield
         return
     _begin(run, waited, call)

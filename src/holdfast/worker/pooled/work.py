@@ -157,7 +157,7 @@ class Work:
 
         self.tell(ring)
         try:
-            with noticed((self,), what, limit):
+            with noticed((self,), what, forever=limit is None):
                 if not bell.acquire(timeout=-1 if limit is None else min(limit / SECOND, threading.TIMEOUT_MAX)):
                     raise self._not_ended(limit)
         finally:
@@ -175,7 +175,7 @@ class Work:
 
         self.tell(told)
         try:
-            with noticed((self,), what, limit):
+            with noticed((self,), what, forever=limit is None):
                 await asyncio.wait_for(over, None if limit is None else limit / SECOND)
         except TimeoutError:
             if not self.done:

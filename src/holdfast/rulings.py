@@ -1,0 +1,117 @@
+"""What the laws of the seam say of single jobs and queues, for every store that is written in Python: pure functions.
+
+Who may settle a claim, what is written then, what a held key means for a draft, what an operator may do in which state,
+whose word counts on a queue. A store finds the facts, asks here, and writes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+from holdfast.clock import Instant
+from holdfast.job import FINAL, Draft, Outcome, QueueTerms, State
+from holdfast.store import Answer, Authority, Cancelling, Deleting, Receipt, Retried, Settled
+
+_NO_TERMS = QueueTerms()
+
+
+class Holding(Protocol):
+    """What of a job's row says who holds it and who settled it last."""
+
+    @property
+    def state(self) -> State: ...
+    @property
+    def fence(self) -> int: ...
+    @property
+    def worker(self) -> UUID | None: ...
+    @property
+    def cancel_requested_at(self) -> Instant | None: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def settled_fence(self) -> int | None: ...
+    @property
+    def settled_by(self) -> UUID | None: ...
+    @property
+    def settled_state(self) -> State | None: ...
+
+
+def judge(outcome: Outcome, row: Holding) -> Settled:
+    """The fence: who may settle a job."""
+    if row.state is State.RUNNING and (row.fence, row.worker) == (outcome.fence, outcome.worker):
+        cancelled = row.cancel_requested_at is not None and outcome.if_cancelled is not None
+        return Settled(Answer.ACCEPTED, State.CANCELLED if cancelled else outcome.state)
+    if (row.settled_fence, row.settled_by) == (outcome.fence, outcome.worker):
+        return Settled(Answer.REPLAYED, row.settled_state)
+    return Settled(Answer.STALE)
+
+
+def written(outcome: Outcome, row: Holding) -> Outcome:
+    """What an accepted outcome writes: where a cancel was asked for, all but a success ends cancelled."""
+    if row.cancel_requested_at is None or outcome.ended == "succeeded":
+        return outcome
+    branch = outcome.if_cancelled or outcome
+    return branch._replace(reason=row.reason or branch.reason)
+
+
+def due(draft: Draft, now: Instant) -> tuple[State, Instant]:
+    """The state in which a draft begins, and when it is due."""
+    due_at = now + draft.delay if draft.at is None else draft.at
+    return (State.QUEUED if due_at <= now else State.SCHEDULED), due_at
+
+
+def clash(draft: Draft, holder: UUID, *, alike: bool, unstarted: bool) -> Receipt:
+    """What becomes of a draft whose key `holder` has, which is of the same task if `alike`: nothing is stored."""
+    match draft.unique and draft.unique.on_clash:
+        case "return" if alike:
+            return Receipt(draft.id, "duplicate", created=False, holder=holder)
+        case "replace" if alike and unstarted:
+            return Receipt(draft.id, "replaced", created=False, holder=holder)
+        case _:
+            return Receipt(draft.id, "taken", created=False, holder=holder)
+
+
+def cancelling(state: State | None) -> Cancelling:
+    """The answer to a cancel; None: there is no such job."""
+    if state is None:
+        return "missing"
+    if state in FINAL:
+        return "final"
+    return "requested" if state is State.RUNNING else "cancelled"
+
+
+def deleting(state: State | None) -> Deleting:
+    """The answer to a delete; None: there is no such job."""
+    if state is None:
+        return "missing"
+    return "running" if state is State.RUNNING else "deleted"
+
+
+def retrying(state: State | None) -> Retried | None:
+    """The answer to a retry where the state forbids it; None where it is dead or cancelled. No state: no such job."""
+    if state is None:
+        return Retried("missing")
+    if state is State.SUCCEEDED:
+        return Retried("succeeded")
+    return None if state in FINAL else Retried("unfinished")
+
+
+class Said(NamedTuple):
+    """What is said of a queue: by code, and by an operator, whose word goes before."""
+
+    declared: QueueTerms | None = None
+    edited: QueueTerms | None = None
+
+    @property
+    def terms(self) -> QueueTerms:
+        """What is in effect."""
+        return self.edited or self.declared or _NO_TERMS
+
+    def after(self, terms: QueueTerms | None, by: Authority) -> Said:
+        """After one more word."""
+        if by == "operator":
+            return self._replace(edited=terms)
+        if terms is not None and (by == "worker" or self.declared is None):
+            return self._replace(declared=terms)
+        return self
