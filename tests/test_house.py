@@ -37,6 +37,7 @@ EXPORTS = [
     "PoolOptions",
     "PoolStats",
     "QueueFull",
+    "Refused",
     "Resource",
     "ResourceError",
     "Retry",

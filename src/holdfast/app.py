@@ -159,8 +159,8 @@ class Holdfast:
         """Declares a queue: `max_size` is how many unfinished jobs it may have, running and waiting ones included.
 
         `when_full`: what an enqueue does then. "reject": raises QueueFull; "block": waits for a place, up to
-        `block_timeout` (in a transaction, inside a job of the same queue, in a blocking call on a running event loop and
-        in a Sandbox it raises QueueFull at once, as it might wait for itself);
+        `block_timeout` (in a transaction, inside a job of the same queue, in a blocking call on a running event loop
+        and in a Sandbox it raises QueueFull at once, as it might wait for itself);
         "drop_oldest": the oldest job that was never started is cancelled for the new one; "drop_newest": drops what
         was just given, whose handle says so.
 

@@ -257,8 +257,9 @@ class Store(Protocol):
         With the final state a job's place is free, and its unique key too; one with a `hold` is held so much longer
         by the job that holds it now, which is not prunable before (this holds for every way to a final state).
 
-        A success clears no history; every other end appends an Attempt (the number that the run had, the settling
-        word, and what was written) to the history, at most ERRORS_FIRST + ERRORS_LAST of which are kept. Final states
+        A success clears no history, but what was saved, since no attempt follows; every other end appends an Attempt
+        (the number that the run had, the settling word, and what was written) to the history, at most ERRORS_FIRST +
+        ERRORS_LAST of which are kept. Final states
         get finished_at and, where `keep` is set, are prunable after max(keep, TOMBSTONE). The claim's mailbox lines go.
         A queued outcome without delay keeps its due time. The cancel flag, the loss and the worker are cleared when the
         job is not running any more; started_at stays.

@@ -93,7 +93,7 @@ def test_a_producer_changes_nothing_that_is_declared_already(tmp_path: Path) -> 
     first, second = two_apps(tmp_path, {"max_size": 1}, {"max_size": 9})
     with first, second:
         parts_of(first).registry.names["shop.send"].enqueue()
-        with pytest.raises(QueueFull, match="it has 1 places"):
+        with pytest.raises(QueueFull, match="it has 1 place;"):
             parts_of(second).registry.names["shop.send"].enqueue()
 
 

@@ -37,7 +37,7 @@ def mixed(app: Holdfast, send: SyncTask[..., str]) -> dict[str, NewJob[str]]:
         (["full", "unique", "id", "fine"], IdConflict, r"1 of 4 jobs .*; 2 more were refused for other reasons; 1 are"),
         (["full", "fine", "unique"], UniqueConflict, r"holds the unique key 'k'.*; 1 more were refused .*; 1 are stor"),
         (["fine", "full"], QueueFull, r"queue full is full.*1 of 2 jobs are not stored"),
-        (["full"], QueueFull, r"1 of 1 jobs are not stored; ask again in 1 s$"),
+        (["full"], QueueFull, r"the job is not stored; ask again in 1 s$"),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, list) else None,
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from holdfast import ConfigError, Holdfast, Job, StoreError, SyncTask, Task, Unique, UniqueConflict
+from holdfast import ConfigError, Holdfast, Job, SyncTask, Task, Unique, UniqueConflict
 from holdfast.app import parts_of
 from holdfast.errors import PayloadError
 from holdfast.job import KEY_LIMIT, UniqueKey
@@ -200,7 +200,8 @@ def test_a_repeated_job_is_no_clash_with_itself(app: Holdfast, send: SyncTask[..
 def test_a_clash_may_be_an_error_that_names_the_holder(app: Holdfast, send: SyncTask[..., str]) -> None:
     strict = send.using(unique=Unique("ann", on_clash="raise"))
     first = strict.enqueue("ann")
-    with pytest.raises(UniqueConflict, match=rf"job {first.id} holds the unique key 'ann' in queue mail") as clash:
+    told = rf"job {first.id} of shop.send holds the unique key 'ann' in queue mail"
+    with pytest.raises(UniqueConflict, match=told) as clash:
         strict.enqueue("ann again")
     assert (clash.value.queue, clash.value.key, clash.value.job) == ("mail", "ann", first)
     assert clash.value.accepted == []

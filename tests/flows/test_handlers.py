@@ -148,6 +148,7 @@ def test_a_stop_is_heard_while_a_resource_opens(kind: str, number: signal.Signal
 
 
 ENDS = """
+from asyncio import CancelledError
 from holdfast import Holdfast
 jobs = Holdfast()
 
@@ -158,7 +159,7 @@ jobs = Holdfast()
 """
 
 
-@pytest.mark.parametrize("error", ["SystemExit(5)", "KeyboardInterrupt", "GeneratorExit"])
+@pytest.mark.parametrize("error", ["SystemExit(5)", "GeneratorExit", "CancelledError"])
 @pytest.mark.parametrize("kind", ["", "async "], ids=["plain", "async"])
 def test_whatever_an_opening_raises_the_worker_exits_and_names_it(
     kind: str, error: str, url: str, tmp_path: Path

@@ -216,6 +216,30 @@ async def test_keys_and_bounds_are_met_in_a_database_of_another_encoding(file: P
     await store.close()
 
 
+# --- what was saved
+
+
+async def test_what_was_saved_goes_with_a_success_and_stays_with_the_dead(store: SqliteStore, file: Path) -> None:
+    await store.enqueue([draft() for _ in range(3)])
+    good, dead, running = await claimed(store, 3)
+    notes = [Note(job.id, job.fence, job.worker, saved=b"1") for job in (good, dead, running)]
+    assert await store.note(notes) == [True] * 3
+    await end(store, good)
+    await end(store, dead, dead=True)
+    with database(file) as connection:
+        left = connection.execute("SELECT id FROM holdfast_saved JOIN holdfast_jobs ON job = seq").fetchall()
+    assert {job for [job] in left} == {str(dead.id), str(running.id)}
+
+
+async def test_the_places_of_many_queues_are_counted_in_one_pass(store: SqliteStore, file: Path) -> None:
+    names = [f"queue-{n}" for n in range(20)]
+    await store.enqueue([draft(queue=name, delay=delay) for name in names[:10] for delay in (0, 60_000)])
+    await store.configure({name: QueueTerms(5) for name in names}, "producer")
+    assert {queue.name: queue.admitted for queue in (await store.stats()).queues} == {
+        name: 2 if name in names[:10] else 0 for name in names
+    }
+
+
 # --- rows that cannot be read
 
 

@@ -186,4 +186,4 @@ def _failed(record: Record) -> JobFailed:
 
 
 def _missing(id: UUID) -> Never:
-    raise JobNotFound(f"no job {id}: never stored, not committed yet, or pruned after its time")
+    raise JobNotFound(f"no job {id}: never stored, not committed yet, deleted, or pruned after its time")

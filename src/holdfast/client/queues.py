@@ -103,7 +103,9 @@ class Fullness:
 
 def full_text(queue: str, room: Room) -> str:
     """What to say of a queue that a job has found full."""
-    return f"queue {queue} is full: {room.depth:,} unfinished jobs, and it has {room.bound:,} places"
+    jobs = "1 unfinished job" if room.depth == 1 else f"{room.depth:,} unfinished jobs"
+    places = "1 place" if room.bound == 1 else f"{room.bound:,} places"
+    return f"queue {queue} is full: {jobs}, and it has {places}"
 
 
 def _told(terms: QueueTerms) -> str:

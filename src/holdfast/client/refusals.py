@@ -97,9 +97,10 @@ class Answers:
         draft, receipt = met[0].job.draft, met[0].receipt
         room = receipt.room or Room(0, 0, "reject", None)
         after = self._retry_after(draft.queue)
+        some = "the job is" if self._count == 1 else f"{len(met)} of {self._count} jobs are"
+        advice = why or f"; ask again in {after:.0f} s"
         return QueueFull(
-            f"{full_text(draft.queue, room)}; {len(met)} of {self._count} jobs are not stored; ask again in {after:.0f} s"
-            f"{why}{rest}",
+            f"{full_text(draft.queue, room)}; {some} not stored{advice}{rest}",
             draft.queue,
             room.depth,
             room.bound,

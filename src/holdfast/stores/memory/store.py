@@ -265,6 +265,8 @@ class MemoryStore:
         row.result, row.reason = outcome.result, outcome.reason
         row.worker = row.ticket = row.loss = row.cancel_requested_at = None
         row.settled_fence, row.settled_by, row.settled_state = outcome.fence, outcome.worker, outcome.state
+        if outcome.ended == "succeeded" and row.told is not None:
+            row.told.saved = None
         if outcome.state in FINAL:
             self._end(row, now, outcome.keep)
         elif outcome.delay is not None:

@@ -64,6 +64,13 @@ class Finishing:
 
     def write(self, sql: Sql) -> list[Settled]:
         """The answers, in the order of the outcomes."""
+        answers = self._write(sql)
+        [[any_saved]] = sql.rows("any_saved")
+        if any_saved:
+            sql.write("drop_saved", texts_of(outcome.id for outcome in self.outcomes))
+        return answers
+
+    def _write(self, sql: Sql) -> list[Settled]:
         if not self._succeed(sql):
             return _judged(sql, self.outcomes)
         others = iter(_judged(sql, self.others))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from holdfast.clock import Instant
@@ -48,15 +48,29 @@ def configure(sql: Sql, queues: Mapping[str, QueueTerms | None], by: Authority) 
 
 
 def _changes(sql: Sql, queues: Mapping[str, QueueTerms | None], by: Authority) -> Iterator[_Change]:
+    met = dict[str, tuple[Said, Said, int | None]]()
     for name, terms in queues.items():
         declared, edited, taken = sql.row("queue", name) or (None, None, None)
         said = Said(_terms_of(declared), _terms_of(edited))
-        then = said.after(terms, by)
-        places = None
-        if then.terms.max_size is not None and (taken is None or by != "producer"):
-            [[places]] = sql.rows("places", name, name, name)
+        met[name] = (said, said.after(terms, by), taken)
+    recounted = [
+        name
+        for name, (_, then, taken) in met.items()
+        if then.terms.max_size is not None and (taken is None or by != "producer")
+    ]
+    counted = _places(sql, recounted)
+    for name, (said, then, taken) in met.items():
+        places = counted.get(name)
         if then != said or places not in (None, taken):
             yield _Change(name, then, places)
+
+
+def _places(sql: Sql, names: Sequence[str]) -> dict[str, int]:
+    """How many unfinished jobs these queues have: all of them are counted in one pass, as it may be a long one."""
+    if not names:
+        return {}
+    wanted = json.dumps(names)
+    return dict.fromkeys(names, 0) | {plain_of(name): number for name, number in sql.rows("places", *[wanted] * 3)}
 
 
 def _terms_of(written: bytes | None) -> QueueTerms | None:

@@ -1,0 +1,2 @@
+-- Whether any job saved something
+SELECT EXISTS (SELECT 1 FROM holdfast_saved);
