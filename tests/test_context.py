@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from holdfast import ConfigError, Holdfast, Stop, current_job
-from holdfast.context import CurrentJob, current
+from holdfast.context import CurrentJob, ask_to_end, asked, current, detached
 from holdfast.errors import PayloadError, StopReason, StoreAway
 from holdfast.job import Note
 
@@ -64,29 +64,33 @@ async def test_tasks_that_a_handler_starts_are_inside_the_job_and_its_threads_ar
 def test_a_job_that_may_go_on_is_not_stopped_by_a_check() -> None:
     mine = job()
     mine.check()
-    assert (mine.stopped, mine.cancelled, mine.held) == (None, False, True)
+    assert (asked(mine), mine.cancelled, mine.held) == (None, False, True)
 
 
 @pytest.mark.parametrize("why", get_args(StopReason))
 def test_a_check_raises_the_reason_to_stop(why: StopReason) -> None:
     mine = job()
-    assert mine.stop(why)
+    assert ask_to_end(mine, why)
     with pytest.raises(Stop) as stopped:
         mine.check()
-    assert (stopped.value.why, mine.stopped) == (why, why)
+    assert (stopped.value.why, asked(mine)) == (why, why)
     assert mine.cancelled is (why == "cancelled")
     assert mine.held is (why != "lost")
 
 
 def test_the_first_reason_to_stop_stays() -> None:
     mine = job()
-    assert [mine.stop("timeout"), mine.stop("cancelled"), mine.stop("timeout")] == [True, False, False]
-    assert mine.stopped == "timeout"
+    assert [ask_to_end(mine, "timeout"), ask_to_end(mine, "cancelled"), ask_to_end(mine, "timeout")] == [
+        True,
+        False,
+        False,
+    ]
+    assert asked(mine) == "timeout"
 
 
 def test_a_check_in_a_loop_raises_every_time() -> None:
     mine = job()
-    mine.stop("shutdown")
+    ask_to_end(mine, "shutdown")
     for _ in range(3):
         with pytest.raises(Stop, match="shutdown"):
             mine.check()
@@ -100,7 +104,7 @@ def test_held_asks_the_worker_each_time() -> None:
 
 def test_without_a_timeout_no_time_is_told() -> None:
     assert job().time_left is None
-    assert CurrentJob.detached("shop.send", "mail").time_left is None
+    assert detached("shop.send", "mail").time_left is None
 
 
 def test_time_left_falls_and_ends_at_zero() -> None:
@@ -113,10 +117,16 @@ def test_time_left_falls_and_ends_at_zero() -> None:
 
 
 def test_a_detached_job_is_always_held_and_never_stopped() -> None:
-    detached = CurrentJob.detached("shop.send", "mail")
-    detached.check()
-    assert (detached.attempt, detached.fence, detached.held, detached.cancelled) == (1, 0, True, False)
-    assert detached.id.version == 7
+    alone = detached("shop.send", "mail")
+    alone.check()
+    assert (alone.attempt, alone.fence, alone.held, alone.cancelled) == (1, 0, True, False)
+    assert alone.id.version == 7
+
+
+def test_a_handler_sees_what_is_for_handlers_and_nothing_else() -> None:
+    calls = {"asave", "check", "log", "progress", "save", "saved"}
+    facts = {"attempt", "cancelled", "fence", "headers", "held", "id", "queue", "scheduled_for", "task", "time_left"}
+    assert {name for name in dir(job()) if not name.startswith("_")} == calls | facts
 
 
 # --- what a handler says
@@ -182,7 +192,7 @@ def test_progress_is_a_share_of_all(said: tuple[Any, ...], share: float) -> None
 )
 def test_progress_that_makes_no_sense_is_refused_by_name(said: tuple[Any, ...], what: str) -> None:
     book = Book()
-    for mine in (job(notes=book), CurrentJob.detached("shop.send", "mail")):
+    for mine in (job(notes=book), detached("shop.send", "mail")):
         with pytest.raises(ConfigError, match=what):
             mine.progress(*said)
     assert book.notes == []
@@ -206,7 +216,7 @@ def test_no_handler_fails_of_what_it_says() -> None:
         mine.log(one)
     mine.progress(1, text=said[1])
     assert [note.lines[0][1] for note in book.notes[:4]] == [
-        "[Errno 2] no such file", "5", "None", "<the __str__ of a Unsayable raised ValueError>",
+        "[Errno 2] no such file", "5", "None", "<its __str__ raised ValueError>",
     ]  # fmt: skip
     assert book.notes[4].text == "5"
 
@@ -230,7 +240,7 @@ def test_headers_are_read_once_and_cannot_be_written() -> None:
     assert mine.headers is mine.headers
     with pytest.raises(TypeError):
         mine.headers["trace"] = "other"  # type: ignore[index]
-    assert (job().headers, CurrentJob.detached("a", "b").headers) == ({}, {})
+    assert (job().headers, detached("a", "b").headers) == ({}, {})
     assert mine.scheduled_for is None
 
 
@@ -289,7 +299,7 @@ def test_what_was_saved_as_something_else_is_refused_by_name() -> None:
 )
 async def test_what_cannot_be_saved_is_refused_and_what_was_saved_stays(value: Any, what: str) -> None:
     book = Book()
-    for mine in (job(notes=book, saved=b"1"), CurrentJob.detached("shop.send", "mail")):
+    for mine in (job(notes=book, saved=b"1"), detached("shop.send", "mail")):
         with pytest.raises(PayloadError, match=what):
             mine.save(value)
         with pytest.raises(PayloadError, match=what):
@@ -312,7 +322,7 @@ async def test_a_save_under_a_stale_word_says_that_the_job_is_lost_from_then_on(
         mine = job(notes=book, saved=b"1")
         with pytest.raises(Stop) as stopped:
             await saving(mine, save, 2)
-        assert (stopped.value.why, mine.stopped, mine.held, mine.saved(int, 0)) == ("lost", "lost", False, 1)
+        assert (stopped.value.why, asked(mine), mine.held, mine.saved(int, 0)) == ("lost", "lost", False, 1)
         before = len(book.notes)
         with pytest.raises(Stop, match="lost"):
             mine.save(3)
@@ -324,7 +334,7 @@ async def test_a_save_of_a_job_that_must_end_is_kept_and_then_raises(why: StopRe
     for save in ("save", "asave"):
         book = Book()
         mine = job(notes=book)
-        mine.stop(why)
+        ask_to_end(mine, why)
         with pytest.raises(Stop) as stopped:
             await saving(mine, save, 5)
         assert (stopped.value.why, mine.saved(int, 0), [note.saved for note in book.notes]) == (why, 5, [b"5"])
@@ -332,7 +342,7 @@ async def test_a_save_of_a_job_that_must_end_is_kept_and_then_raises(why: StopRe
 
 async def test_a_save_on_the_loop_names_the_twin_to_await() -> None:
     book = Book()
-    for mine in (job(notes=book, on_loop=True), CurrentJob.detached("a", "b", on_loop=True)):
+    for mine in (job(notes=book, on_loop=True), detached("a", "b", on_loop=True)):
         with pytest.raises(ConfigError, match=r"`await job.asave\(...\)`"):
             mine.save(1)
         await asyncio.to_thread(mine.save, 2)
@@ -342,7 +352,7 @@ async def test_a_save_on_the_loop_names_the_twin_to_await() -> None:
 
 
 def test_a_detached_job_keeps_all_in_memory() -> None:
-    mine = CurrentJob.detached("shop.send", "mail")
+    mine = detached("shop.send", "mail")
     mine.progress(1, 2, text="half")
     mine.log("a line")
     assert mine.saved(int, 7) == 7

@@ -15,6 +15,7 @@ from uuid import UUID
 from holdfast.errors import ConfigError, Stop, StopReason
 from holdfast.headers import headers_of
 from holdfast.job import MESSAGE_LIMIT, REASON_LIMIT, SAVED_LIMIT, Note, cut, new_id
+from holdfast.observe.tracebacks import text_of
 
 T = TypeVar("T")
 
@@ -103,11 +104,6 @@ class CurrentJob:
         self._on_loop = on_loop  # its handler is async
         self._why: StopReason | None = None
 
-    @classmethod
-    def detached(cls, task: str, queue: str, *, on_loop: bool = False) -> CurrentJob:
-        """What a direct call runs in: a fresh id, attempt 1, fence 0, never stopped; what it says stays in memory."""
-        return cls(new_id(), task, queue, 1, 0, on_loop=on_loop)
-
     @property
     def headers(self) -> Mapping[str, str]:
         """What travelled with the job: `using(headers=...)`, and the app's `carry` variables as JSON."""
@@ -150,7 +146,7 @@ class CurrentJob:
         """
         share = _share(done, total)
         if text is not None:
-            text = cut(_text(text), REASON_LIMIT)
+            text = cut(text_of(text), REASON_LIMIT)
         if self._notes is not None:
             self._notes.add(Note(self.id, self.fence, self._worker, share, text))
 
@@ -160,7 +156,7 @@ class CurrentJob:
         Cut to 2,000 characters; the newest 200 lines of a job are kept. What is no text, such as an exception, is
         written as `str()` has it.
         """
-        line = cut(_text(text), MESSAGE_LIMIT)
+        line = cut(text_of(text), MESSAGE_LIMIT)
         if self._notes is not None:
             self._notes.add(Note(self.id, self.fence, self._worker, lines=((0, line),)))
 
@@ -205,24 +201,31 @@ class CurrentJob:
 
     def _kept(self, data: bytes, *, held: bool) -> None:
         if not held:
-            self.stop("lost")
+            ask_to_end(self, "lost")
             raise Stop("lost")
         self._saved = data
         self.check()
 
-    # --- for the worker
 
-    def stop(self, why: StopReason) -> bool:
-        """Asks the handler to end; for the worker. The first reason stays: False if there was one."""
-        if self._why is not None:
-            return False
-        self._why = why
-        return True
+# --- for workers
 
-    @property
-    def stopped(self) -> StopReason | None:
-        """Why the worker asked this attempt to end, if it did."""
-        return self._why
+
+def detached(task: str, queue: str, *, on_loop: bool = False) -> CurrentJob:
+    """What a direct call runs in: a fresh id, attempt 1, fence 0, never stopped; what it says stays in memory."""
+    return CurrentJob(new_id(), task, queue, 1, 0, on_loop=on_loop)
+
+
+def ask_to_end(job: CurrentJob, why: StopReason) -> bool:
+    """Asks the handler to end. The first reason stays: False if there was one."""
+    if job._why is not None:  # noqa: SLF001  # not a handler's to set: it would show in its editor
+        return False
+    job._why = why  # noqa: SLF001
+    return True
+
+
+def asked(job: CurrentJob) -> StopReason | None:
+    """Why the worker asked this attempt to end, if it did."""
+    return job._why  # noqa: SLF001
 
 
 def _share(done: float, total: float) -> float:
@@ -240,14 +243,6 @@ def _number(value: float, parameter: str) -> float:
     except (TypeError, ValueError, OverflowError):
         pass
     raise ConfigError(f"progress({parameter}={value!r}): a finite number, as in progress(30, 100)")
-
-
-def _text(value: object) -> str:
-    """No handler fails of what it says."""
-    try:
-        return str(value)
-    except Exception as error:  # noqa: BLE001  # a user's __str__ may raise anything
-        return f"<the __str__ of a {type(value).__name__} raised {type(error).__name__}>"
 
 
 def _running_loop() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
@@ -30,6 +31,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 CONCURRENCY_MOST = 100_000
+_NONE: deque[None] = deque()
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class Pool:
         if core.closed:
             raise core.refusal()
         try:
-            core.places.pop()
+            (_NONE if core.askers else core.places).pop()  # whoever waits was first
         except IndexError:
             if not await self._entry.aadmit(work):
                 return PoolJob(work)

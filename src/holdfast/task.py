@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 from uuid import UUID
 
-from holdfast.context import CurrentJob, current
+from holdfast.context import CurrentJob, current, detached
 from holdfast.errors import ConfigError
 from holdfast.handles import Job, NewJob
 from holdfast.headers import Headers
@@ -153,7 +153,7 @@ class Task(Generic[P, R]):
         """Enters a detached job for a direct call outside of one."""
         if current.get(None) is not None:
             return None
-        return current.set(CurrentJob.detached(self.name, self.queue, on_loop=self.is_async))
+        return current.set(detached(self.name, self.queue, on_loop=self.is_async))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

@@ -4,15 +4,17 @@ import asyncio
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from holdfast import Holdfast, QueueFull, SyncTask
+from holdfast import Holdfast, JobCancelled, QueueFull, Stop, SyncTask
 from holdfast.app import parts_of
 from holdfast.client import patience
 from holdfast.job import Draft, QueueTerms
@@ -70,7 +72,7 @@ def test_more_jobs_than_there_are_places_go_in_as_workers_make_room(app: Holdfas
 
 def test_the_wait_ends_at_its_timeout(app: Holdfast, send: SyncTask[..., str]) -> None:
     app.queue("mail", max_size=2, when_full="block", block_timeout="50ms")
-    with pytest.raises(QueueFull, match=r"3 of 5 jobs are not stored; .*; waited 50 ms for a place; 2 are st") as full:
+    with pytest.raises(QueueFull, match=r"3 of 5 jobs are not stored; waited 50 ms for a place; 2 are stored") as full:
         fill(app, send, 5)
     assert (len(full.value.accepted), len(full.value.refused)) == (2, 3)
 
@@ -92,6 +94,26 @@ def test_the_timeout_is_for_a_place_and_not_for_the_whole_call(
     now[0] += 5
     assert not it.waits(draft, full)
     assert it.why == "; waited 5.0 s for a place"
+
+
+async def test_each_place_that_comes_begins_the_wait_anew(
+    app: Holdfast, send: SyncTask[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.queue("mail", max_size=1, when_full="block", block_timeout=5)
+    now, progress = [1000.0], list[str]()
+    monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    seen = patience.Patience.progress
+
+    def noted(self: patience.Patience, queue: str) -> None:
+        progress.append(queue)
+        now[0] += 4
+        seen(self, queue)
+
+    monkeypatch.setattr(patience.Patience, "progress", noted)
+    async with app, app.worker():
+        jobs = await asyncio.wait_for(app.aenqueue_many([send.bind(str(n)) for n in range(5)]), PATIENCE)
+    assert progress == ["mail"] * 4
+    assert all(job.created for job in jobs)
 
 
 def test_a_call_that_waited_in_vain_does_not_wait_once_more_for_each_chunk(
@@ -149,6 +171,55 @@ def test_a_job_does_not_wait_for_a_place_in_its_own_queue(app: Holdfast) -> None
         for task in (more, amore):
             told = task.enqueue().result(PATIENCE)
             assert "a job does not wait for a place in its own queue" in told
+
+
+def test_a_job_that_is_cancelled_while_it_waits_for_a_place_waits_no_longer(
+    app: Holdfast, send: SyncTask[..., str]
+) -> None:
+    app.queue("mail", max_size=1, when_full="block")
+    fill(app, send, 1)
+    waiting, ended = threading.Event(), list[BaseException]()
+
+    @app.task(name="shop.more", queue="other")
+    def more() -> None:
+        waiting.set()
+        try:
+            send.enqueue("late")
+        except BaseException as error:
+            ended.append(error)
+            raise
+
+    with app.worker(queues=["other"]):
+        job = more.enqueue()
+        assert waiting.wait(PATIENCE), "the job did not begin"
+        job.cancel("not wanted")
+        with pytest.raises(JobCancelled):
+            job.result(PATIENCE)
+    assert [repr(error) for error in ended] == ["Stop('cancelled')"]
+    assert len(list(app.find(queue="mail"))) == 1
+
+
+def test_a_worker_that_leaves_waits_for_no_job_that_waits_for_a_place(app: Holdfast, send: SyncTask[..., str]) -> None:
+    app.queue("mail", max_size=1, when_full="block")
+    fill(app, send, 1)
+    waiting, stopped = threading.Event(), threading.Event()
+
+    @app.task(name="shop.more", queue="other")
+    def more() -> None:
+        waiting.set()
+        try:
+            send.enqueue("late")
+        except Stop:
+            stopped.set()
+            raise
+
+    worker = app.worker(queues=["other"])
+    worker.start()
+    job = more.enqueue()
+    assert waiting.wait(PATIENCE), "the job did not begin"
+    worker.stop("1ms")
+    assert stopped.wait(PATIENCE), "its thread goes on waiting"
+    assert job.status().state == "queued"
 
 
 def test_a_direct_call_is_no_job_and_waits(app: Holdfast) -> None:

@@ -48,7 +48,7 @@ async def test_asubmit_waits_without_holding_up_the_loop() -> None:
             await asyncio.sleep(0)
         gate.open()
         assert await (await asyncio.wait_for(waiting, PATIENCE)).aresult(PATIENCE) == 2
-        assert first.done
+        assert first.state == State.SUCCEEDED
 
 
 async def test_asubmit_gives_up_after_its_timeout_and_when_cancelled() -> None:

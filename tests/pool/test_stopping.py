@@ -139,7 +139,7 @@ def test_join_without_stop_waits_for_what_there_is() -> None:
     assert not pool.join(deadline=0.01)
     gate.open()
     assert pool.join(deadline=PATIENCE)
-    assert job.done
+    assert job.state == State.SUCCEEDED
     assert pool.submit(double, 4).result(PATIENCE) == 8
     pool.stop()
     assert pool.join()

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from holdfast import ConfigError, JobCancelled, Pool, Retry, State, Stop, current_job
+from holdfast.context import asked
 from tests.pool.rig import PATIENCE, Gate, held, until
 
 SHORT = 0.02  # seconds
@@ -51,7 +52,7 @@ def test_a_job_whose_time_is_over_has_failed_whatever_it_returns() -> None:
         released = threading.Event()
 
         def work() -> str:
-            until(lambda: current_job().stopped == "timeout", "its time is over")
+            until(lambda: asked(current_job()) == "timeout", "its time is over")
             released.wait(PATIENCE)
             return "too late"
 

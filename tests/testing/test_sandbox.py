@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from uuid import UUID, uuid4
 
 import pytest
@@ -31,6 +32,7 @@ from holdfast import (
     current_job,
 )
 from holdfast.app import parts_of
+from holdfast.stores.memory import MemoryStore
 from holdfast.testing import Sandbox, runs
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -218,6 +220,30 @@ def test_very_many_jobs_are_no_work_without_an_end(shop: Shop, box: Sandbox, mon
     assert len(box.advance(4)) == 1500
     assert len(box.advance(1)) == 500
     assert box.run() == []
+
+
+def test_time_passes_without_a_look_at_every_job(shop: Shop, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a walk through n moments would take n times n steps."""
+    stats = Mock(wraps=MemoryStore.stats)
+    monkeypatch.setattr(MemoryStore, "stats", stats)
+    shop.jobs.enqueue_many(shop.send.using(delay=number).bind(number) for number in range(50))
+    assert len(box.advance(50)) == 50
+    assert stats.call_count == 0
+
+
+def test_what_has_ended_stays_to_be_looked_at(shop: Shop, box: Sandbox) -> None:
+    job = shop.send.enqueue(1)
+    box.advance("30d")
+    assert job.status().state == "succeeded"
+
+
+def test_an_enqueue_that_nothing_can_refuse_copies_nothing(
+    shop: Shop, box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("copy.deepcopy", Mock(side_effect=AssertionError("the store was copied")))
+    shop.jobs.enqueue_many([shop.send.bind(1), shop.send.bind(2)], connection=object())
+    shop.send.using(unique="one", connection=object()).enqueue(3)
+    assert len(box.enqueued(shop.send)) == 3
 
 
 def test_a_task_that_the_app_does_not_know_comes_back_uncharged(shop: Shop, box: Sandbox) -> None:
@@ -756,6 +782,27 @@ def test_a_resource_that_cannot_be_opened_leaves_run_and_its_job_waits(shop: Sho
     assert (job.status().state, job.status().attempt, shop.did) == ("queued", 0, [])
     broken.clear()
     assert states(box.run()) == ["succeeded"]
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+async def test_a_resource_that_skips_the_test_does(shop: Shop, kind: str) -> None:
+    if kind == "plain":
+
+        @shop.jobs.resource
+        def server() -> Iterator[str]:
+            pytest.skip("no server here")
+            yield "never"
+    else:
+
+        @shop.jobs.resource
+        async def server() -> AsyncIterator[str]:
+            pytest.skip("no server here")
+            yield "never"
+
+    async with Sandbox(shop.jobs) as box:
+        await shop.asend.aenqueue(1)
+        with pytest.raises(pytest.skip.Exception, match="no server here"):
+            await asyncio.wait_for(box.arun(), 60)
 
 
 async def test_a_worker_of_the_code_under_test_may_hold_the_same_resources(shop: Shop) -> None:

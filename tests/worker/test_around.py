@@ -13,6 +13,7 @@ import pytest
 
 from holdfast import Cancel, ConfigError, CurrentJob, Holdfast, JobFailed, Permanent, Retry, Snooze, Stop, current_job
 from holdfast.app import parts_of
+from holdfast.context import asked
 from holdfast.job import State
 from tests.worker.rig import Shop, soon
 
@@ -367,7 +368,7 @@ async def test_a_hook_sees_how_an_async_handler_is_stopped_and_cannot_hide_it(sh
         try:
             yield
         except asyncio.CancelledError:
-            seen.append(str(job.stopped))
+            seen.append(str(asked(job)))
 
     shop.jobs.around(hook)
     await shop.started()

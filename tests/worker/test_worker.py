@@ -17,6 +17,7 @@ import holdfast.worker.fetcher as fetchers
 import holdfast.worker.loop as loops
 from holdfast import Cancel, ConfigError, Holdfast, Job, JobFailed, Permanent, Retry, Snooze, Stop, current_job
 from holdfast.clock import MINUTE, SECOND, FakeClock
+from holdfast.context import asked
 from holdfast.errors import StoreAway, StoreError
 from holdfast.job import Loss, State, Terms
 from holdfast.store import LEASE, LEASE_RAN_OUT, Line
@@ -1046,7 +1047,7 @@ async def test_a_worker_that_is_gone_stops_its_jobs_and_begins_anew(
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            stopped.append(current_job().stopped or "?")
+            stopped.append(asked(current_job()) or "?")
             raise
 
     ok = shop.task(name="ok")(lambda: 5)

@@ -14,28 +14,33 @@ FIRST, MOST = 0.01, 0.25  # seconds between two tries; a place comes free withou
 
 
 class Patience:
-    """One call's. It is made where the caller is, since it must know which job it is in. `refuses`: why this call
-    waits for nothing, if it does not.
+    """One call's. It is made where the caller is, since it must know which job it is in: one that must end waits no
+    longer. `refuses`: why this call waits for nothing, if it does not.
     """
 
     def __init__(self, refuses: str = "") -> None:
         inside = current.get(None)
-        self._inside = inside.queue if inside is not None and inside.fence else None  # a detached one has no place
+        self._inside = inside if inside is not None and inside.fence else None  # a detached one has no place
         self._refuses = refuses
         self._since: dict[str, float] = {}
         self._pause = FIRST
         self.why = ""
 
     def waits(self, draft: Draft, receipt: Receipt) -> bool:
-        """Whether to try this draft again. If not although its queue has producers wait, `why` says so."""
+        """Whether to try this draft again. If not although its queue has producers wait, `why` says so.
+
+        Raises Stop when the job that the caller is in must end.
+        """
         room, queue = receipt.room, draft.queue
         if receipt.answer != "full" or room is None or room.when_full != "block":
             return False
         if self._refuses:
             self.why = f"; {self._refuses}"
-        elif queue == self._inside:
+        elif self._inside is not None and queue == self._inside.queue:
             self.why = "; a job does not wait for a place in its own queue, where it may hold the last one itself"
         elif room.block_timeout is None or self._waited(queue) < room.block_timeout / SECOND:
+            if self._inside is not None:
+                self._inside.check()
             return True
         else:
             self.why = f"; waited {short(room.block_timeout)} for a place"

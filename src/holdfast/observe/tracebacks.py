@@ -20,8 +20,8 @@ _BY_CAUSE = "\nThe above exception was the direct cause of the following excepti
 _MEANWHILE = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
 
-def text_of(error: BaseException) -> str:
-    """What the exception says, or why it cannot."""
+def text_of(error: object) -> str:
+    """What the exception, or anything else, says; or why it cannot."""
     try:
         return str.__str__(str(error))  # an exact str, whatever subclass of it came
     except BaseException as broken:  # noqa: BLE001  # a user's __str__ may raise anything

@@ -11,11 +11,10 @@ from typing import Any
 
 from holdfast.clock import SECOND
 from holdfast.context import current
-from holdfast.errors import Stop
 from holdfast.job import Verdict
 from holdfast.task import Task
 from holdfast.testing.loops import Loops, awaitable, fresh, loop_here, off_loop
-from holdfast.testing.openings import Openings
+from holdfast.testing.openings import Openings, is_the_tests
 from holdfast.worker.runner import Run, run_async, run_plain, timed_out
 
 
@@ -81,7 +80,7 @@ def watched(task: Task[..., Any]) -> tuple[Task[..., Any], list[BaseException]]:
     escaped = list[BaseException]()
 
     def note(error: BaseException) -> None:
-        if not isinstance(error, (Exception, Stop, asyncio.CancelledError, SystemExit)):
+        if is_the_tests(error):
             escaped.append(error)
 
     twin = copy.copy(task)

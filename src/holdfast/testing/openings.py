@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import TypeGuard
 
+from holdfast.errors import Stop
 from holdfast.resource import Opening, PlainOpening, Resources
 from holdfast.testing.loops import Loops, awaitable
+
+
+def is_the_tests(error: BaseException | None) -> TypeGuard[BaseException]:
+    """Whether it is for the test and not for its job: Ctrl-C, pytest.fail()."""
+    return error is not None and not isinstance(error, (Exception, Stop, asyncio.CancelledError, SystemExit))
 
 
 class Openings:
@@ -26,7 +33,10 @@ class Openings:
                 self._plain = self._resources.open()
 
     async def aopen(self) -> None:
-        """All, on this loop, once. Raises ResourceError; the next job tries again."""
+        """All, on this loop, once. Raises ResourceError, or what is the test's own, as pytest.skip() is.
+
+        The next job tries again.
+        """
         if self._on_loop is None:
             await awaitable()
         if self._on_loop is None:
@@ -34,9 +44,11 @@ class Openings:
         opening = self._on_loop
         try:
             await asyncio.shield(opening)
-        except Exception:
+        except Exception as error:
             if self._on_loop is opening:
                 self._on_loop = None
+            if is_the_tests(error.__cause__):
+                raise error.__cause__ from None
             raise
 
     async def aclose(self) -> None:

@@ -24,7 +24,7 @@ from holdfast.worker.report import tell_failed, tell_of
 from holdfast.worker.runner import Run, begun
 
 MOST = 1000  # attempts of one call of run(), and of one job at one moment
-ENDLESS = 20_000  # attempts at one moment, beyond those of the jobs that were due when it came
+ENDLESS = 20_000  # attempts at one moment, beyond those that are due when so many ran
 DEPTH = 20  # inline enqueues within each other's jobs
 
 
@@ -74,11 +74,12 @@ class Runs:
     async def _all_due(self) -> list[Record]:
         """Runs what is due at this moment; RuntimeError if that has no end."""
         ran, times = list[Record](), Counter[UUID]()
-        await self._promoted()
-        most = ENDLESS + sum(queue.counts.get(State.QUEUED, 0) for queue in (await self._store.stats()).queues)
+        most = ENDLESS
         while (record := await self._next()) is not None:
             ran.append(record)
             times[record.id] += 1
+            if len(ran) == ENDLESS:  # asked so late, since it counts every job
+                most += sum(queue.counts.get(State.QUEUED, 0) for queue in (await self._store.stats()).queues)
             if times[record.id] > MOST or len(ran) > most:
                 raise RuntimeError(
                     f"{len(ran):,} attempts ran at one moment and there is no end, the last of job {record.id} of "

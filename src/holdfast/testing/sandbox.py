@@ -52,6 +52,8 @@ class Sandbox:
     wait does not: a queue that is full raises QueueFull, also with when_full="block", and `result()` of a job that has
     not ended raises TimeoutError. A `jobs.worker()` that the code under test starts runs, and finds nothing to do.
 
+    What has ended stays, to be looked at, however much time passes: `keep=` deletes nothing here.
+
     Sandboxes may be nested (the inner one counts) and follow each other; each begins empty, and the app's real store
     is neither opened nor changed. Raises ConfigError for a `now` that is none, or a module of the app's that cannot be
     imported.

@@ -33,11 +33,7 @@ class Stage:
         """With `connection` all jobs or none, and what is stored stays, whatever becomes of its transaction."""
         if declared:
             await self._store.configure(declared, by="producer")
-        if connection is not None and len(jobs) > 1:
-            receipts = await self._store.rehearsal().enqueue(jobs)
-            if any(receipt.refused for receipt in receipts):
-                return [receipt._replace(created=False, dropped=None) for receipt in receipts]
-        receipts = await self._store.enqueue(jobs)
+        receipts = await (self._store.enqueue(jobs) if connection is None else self._store.enqueue_all(jobs))
         due = [receipt.holder or receipt.id for receipt in receipts if receipt.created or receipt.answer == "replaced"]
         if due and self.stored is not None:
             await self.stored(due)

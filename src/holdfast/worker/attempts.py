@@ -148,12 +148,12 @@ class Attempts:
         """Whether a handler goes on although its time and a grace are over, and only its process's end can end it."""
         if run.overdue or run.apart or run.deadline is None:
             return False
-        return run.job.stopped == "timeout" and now > run.deadline + GRACE
+        return run.asked == "timeout" and now > run.deadline + GRACE
 
     def _tell_end(self, run: Run, verdict: Verdict, outcome: Outcome) -> None:
         ran = self._clock.monotonic() - run.started
         match verdict:
-            case Succeeded() if run.job.stopped == "timeout":
+            case Succeeded() if run.asked == "timeout":
                 tell_of(run.claim, logging.WARNING, "succeeded", ran=ran, message="after its timeout")
             case Succeeded():
                 if jobs.isEnabledFor(logging.INFO):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from holdfast.around import Around
 from holdfast.clock import SECOND, short
-from holdfast.context import CurrentJob, Notebook, current
+from holdfast.context import CurrentJob, Notebook, ask_to_end, asked, current
 from holdfast.errors import ArgumentsChanged, Stop, StopReason
 from holdfast.job import Cancelled, Claim, Failed, Failure, Released, Succeeded, Verdict
 from holdfast.observe.logging import jobs, tell
@@ -80,15 +80,20 @@ class Run:
         """Which claim this is, within one worker."""
         return self.claim.id, self.claim.fence
 
+    @property
+    def asked(self) -> StopReason | None:
+        """Why it was asked to end, if it was."""
+        return asked(self.job)
+
     def stop(self, why: StopReason) -> None:
         """Asks the attempt to end."""
-        if self.job.stop(why) and self.handle is not None and self.entered:
+        if ask_to_end(self.job, why) and self.handle is not None and self.entered:
             self.handle.cancel()
 
     @property
     def in_doubt(self) -> bool:
         """Whether it may not begin any more, because others may soon have its job."""
-        return self.job.stopped is None and not self.job.held
+        return self.asked is None and not self.job.held
 
     def enter(self, *, on_loop: bool) -> None:
         """The attempt's first step. Raises Stop if it was asked to end before it began."""
@@ -114,7 +119,7 @@ class Run:
 def timed_out(run: Run) -> None:
     """The attempt's time is over. A plain function cannot be stopped from outside: it is told, and so is the reader."""
     run.stop("timeout")
-    if run.handle is None and run.job.stopped == "timeout":
+    if run.handle is None and run.asked == "timeout":
         tell(
             jobs,
             logging.WARNING,
@@ -180,7 +185,7 @@ def _plain_within(run: Run, around: Around) -> object:
 
 def _returned(run: Run, value: object) -> Verdict | None:
     end_if_copy(run.pid)
-    why = run.job.stopped
+    why = run.asked
     if why == "lost":
         return None
     try:
@@ -200,7 +205,7 @@ def judged(run: Run, error: BaseException) -> Verdict | None:
 
 
 def _raised(run: Run, error: BaseException) -> Verdict | None:
-    why = run.job.stopped
+    why = run.asked
     asked = why is not None and isinstance(error, (asyncio.CancelledError, Stop))
     if why == "lost":
         return None

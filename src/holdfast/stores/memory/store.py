@@ -85,14 +85,6 @@ class MemoryStore:
     def twin(self) -> Store:
         return self
 
-    def rehearsal(self) -> MemoryStore:
-        """A store that has the same jobs now: to see what a call would do here, without doing it."""
-        alike = MemoryStore(self._clock)
-        with self._lock:
-            ours = {name: value for name, value in vars(self).items() if name not in ("_clock", "_lock", "_waiters")}
-            vars(alike).update(copy.deepcopy(ours))
-        return alike
-
     async def open(self, *, create: bool = True) -> None:
         pass
 
@@ -122,6 +114,27 @@ class MemoryStore:
         with self._lock:
             now = self._now()
             return [self._receive(draft, now) for draft in jobs]
+
+    async def enqueue_all(self, jobs: Sequence[Draft]) -> Sequence[Receipt]:
+        """As `enqueue` in a transaction, for tests without one: where a job is refused, nothing is stored."""
+        with self._lock:
+            now = self._now()
+            if len(jobs) > 1 and any(draft.unique or self._bounded(draft.queue) for draft in jobs):
+                alike = self._alike()
+                receipts = [alike._receive(draft, now) for draft in jobs]  # noqa: SLF001  # its lock is nobody's
+                if any(receipt.refused for receipt in receipts):
+                    return [receipt._replace(created=False, dropped=None) for receipt in receipts]
+            return [self._receive(draft, now) for draft in jobs]
+
+    def _alike(self) -> MemoryStore:
+        """A store that has the same jobs now, to try there what a call would do here."""
+        alike = MemoryStore(self._clock)
+        ours = {name: value for name, value in vars(self).items() if name not in ("_clock", "_lock", "_waiters")}
+        vars(alike).update(copy.deepcopy(ours))
+        return alike
+
+    def _bounded(self, queue: str) -> bool:
+        return queue in self._queues and self._queues[queue].terms.max_size is not None
 
     def _receive(self, draft: Draft, now: Instant) -> Receipt:
         if (row := self._rows.get(draft.id) or self._deleted.get(draft.id)) is not None:

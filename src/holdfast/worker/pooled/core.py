@@ -25,7 +25,7 @@ from itertools import count, repeat
 from holdfast.context import current
 from holdfast.errors import ConfigError, JobCancelled
 from holdfast.job import State
-from holdfast.worker.pooled import settle, waits
+from holdfast.worker.pooled import inside, settle, waits, work
 from holdfast.worker.pooled.inside import Inside
 from holdfast.worker.pooled.kinds import LOOP
 from holdfast.worker.pooled.tallies import Tally
@@ -52,6 +52,7 @@ class Core:
         self.closed = False
         self.entered = False
         self.left = False  # at once, and what would not end was told
+        self.leaving = False  # what begins now shall not
         self.dropping = False  # closed without draining: what fails is not tried again
         self.lock = threading.RLock()  # of a finalizer, too: for what is not on the way of a job that simply succeeds
         self.lanes: list[Lane] = []  # the highest priority first
@@ -110,6 +111,8 @@ class Core:
         self.places.append(None)
         if self.askers:
             self.wake_asker()
+        if self.watchers:
+            self.look()
 
     def wake_asker(self) -> None:
         with suppress(IndexError):
@@ -124,7 +127,6 @@ class Core:
             with self.lock:
                 self._no_entries += 1
             self.give_place()
-            self.look()
             raise self.refusal()
         if self.slots and not (self.threads.rung and job.kind is not LOOP):
             self.fill()
@@ -337,7 +339,8 @@ class Core:
         return dropped
 
     def interrupt_all(self) -> None:
-        """Asks all that runs to end."""
+        """Asks all that runs to end, and what is about to run not to begin."""
+        self.leaving = True
         for run in (*self.threads.runs(), *self.tasks.runs()):
             run.job.asked = True
             self.interrupt(run)
@@ -478,6 +481,8 @@ class Core:
         self.slots = deque(repeat(None, self.concurrency))
         self.tally = Tally()
         self.threads, self.tasks, self.timer = Threads(self), Tasks(self), Timer(self)
+        if self.closed:
+            self.end()
         for job in unfinished:
             job.waiters = None
             job.ended(State.CANCELLED, None, JobCancelled("it belongs to the process that this one was forked from"))
@@ -506,6 +511,8 @@ def _ring(bell: asyncio.Future[None]) -> None:
 
 def _after_fork() -> None:
     waits.forget()
+    work.forget()
+    inside.forget()
     for core in list(cores):
         core.forget()
 

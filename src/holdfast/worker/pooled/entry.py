@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ class Entry:
 
     async def aadmit(self, job: Work) -> bool:
         """As `admit`, without holding up the loop."""
-        if self._core.take_place():
+        if not self._core.askers and self._core.take_place():  # else others were first
             return True
         if self._when_full == "block":
             await self.await_(self._timeout)
@@ -55,10 +56,8 @@ class Entry:
         if self._when_full == "drop_newest":
             core.drop_newest(job)
             return False
-        while self._when_full == "drop_oldest":
-            if core.drop_oldest():
-                return True
-            if core.take_place():
+        if self._when_full == "drop_oldest":
+            if core.drop_oldest() or core.take_place():
                 return True
             raise self.full("it has no job that was never begun, which it could drop for this one")
         raise self.full("submit again later, make max_size larger, or choose another when_full")
@@ -69,10 +68,9 @@ class Entry:
         self._may_wait()
         if core.tasks.runs_here():
             raise self.full("submit() would hold up the event loop that it runs on: write `await pool.asubmit(...)`")
-        bell = threading.Lock()
-        bell.acquire()
         end = None if seconds is None else time.monotonic() + seconds
-        while not self._asked(bell.release):
+        bell, again = _bell(), False
+        while not self._asked(bell.release, again=again):
             try:
                 with noticed(core, "submit()", forever=end is None):
                     rung = bell.acquire(timeout=_left(end, threading.TIMEOUT_MAX))
@@ -81,12 +79,14 @@ class Entry:
                 raise
             if not rung and self._stop_asking(bell.release):
                 raise self.full(f"no place within {seconds:g} s")
+            bell, again = _bell(), True  # a new one: whoever was about to ring the old one may still do so
 
     async def await_(self, seconds: float | None) -> None:
         """As `wait`."""
         self._may_wait()
         loop = asyncio.get_running_loop()
         end = None if seconds is None else time.monotonic() + seconds
+        again = False
         while True:
             bell: asyncio.Future[None] = loop.create_future()
 
@@ -96,8 +96,9 @@ class Entry:
                 except RuntimeError:  # the loop is closed: the next may have the place
                     self._core.wake_asker()
 
-            if self._asked(ring):
+            if self._asked(ring, again=again):
                 return
+            again = True
             try:
                 with noticed(self._core, "asubmit()", forever=end is None):
                     await asyncio.wait({bell}, timeout=None if end is None else _left(end, MOST))
@@ -115,14 +116,23 @@ class Entry:
                 " to end; make max_size larger, or submit from outside"
             )
 
-    def _asked(self, ring: Callable[[], object]) -> bool:
-        """Takes a place, or is told of the next one by `ring`. Raises as `submit` does once the pool is stopped."""
+    def _asked(self, ring: Callable[[], object], *, again: bool) -> bool:
+        """Takes a place, or is told of the next one by `ring`. Raises as `submit` does once the pool is stopped.
+
+        Who was told, and found that another had taken the place, asks `again`: as the first of the line.
+        """
         core = self._core
-        core.askers.append(ring)
+        if again:
+            core.askers.appendleft(ring)
+        else:
+            core.askers.append(ring)
         if core.closed:
             self._stop_asking(ring)
             raise core.refusal()
         if not core.take_place():
+            return False
+        if not _leads(core.askers, ring):
+            core.give_place()
             return False
         self._stop_asking(ring)
         return True
@@ -149,6 +159,19 @@ class Entry:
         ended = tally.succeeded + tally.failed
         mean = tally.latency / ended / self._core.bound if ended else UNKNOWN
         return min(max(mean, LEAST), MOST)
+
+
+def _bell() -> threading.Lock:
+    bell = threading.Lock()
+    bell.acquire()
+    return bell
+
+
+def _leads(line: deque[Callable[[], object]], ring: Callable[[], object]) -> bool:
+    try:
+        return line[0] == ring
+    except IndexError:
+        return False
 
 
 def _left(end: float | None, most: float) -> float:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from holdfast.clock import SECOND
-from holdfast.context import CurrentJob
+from holdfast.context import CurrentJob, ask_to_end
 from holdfast.errors import StopReason
 from holdfast.observe.logging import POOL
 
@@ -52,7 +52,7 @@ class Inside(CurrentJob):
 
     def stop(self, why: StopReason) -> bool:
         """Asks the function to end. The first reason stays: False if there was one."""
-        if not super().stop(why):
+        if not ask_to_end(self, why):
             return False
         self.why = why
         return True
@@ -79,6 +79,12 @@ class Inside(CurrentJob):
         if timeout is not None:
             self.timed(timeout / SECOND)
             self.job.core.timer.look_at(self.look_at)
+
+
+def forget() -> None:
+    """In a forked child: another thread may have held the lock."""
+    global _making  # noqa: PLW0603
+    _making = threading.Lock()
 
 
 _FIELDS = frozenset(name for cls in CurrentJob.__mro__ for name in getattr(cls, "__slots__", ()))

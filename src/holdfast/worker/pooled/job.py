@@ -51,7 +51,7 @@ class PoolJob(Generic[R_co]):
         if error is None:
             return cast("R_co", work.value)
         try:
-            raise error
+            raise error.with_traceback(work.traceback)
         finally:
             del error, work, self  # or this frame, which the error's traceback names, would name them
 

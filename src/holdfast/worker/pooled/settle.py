@@ -28,6 +28,7 @@ LOOKS = "a plain function ends only where it looks, at current_job().check()"
 STAYS = {
     THREAD: f"and goes on: {LOOKS}; until it does, it keeps its thread and its slot",
     LOOP: "and goes on, although it was cancelled; until it ends, it keeps its slot",
+    PROCESS: "and its process could not be ended in time; until it is, it keeps its thread and its slot",
 }
 AFTER = "after its timeout"
 DROPPED = "dropped: the pool was stopped without draining it"
@@ -156,7 +157,7 @@ def _said(run: Inside, error: BaseException) -> tuple[Verdict, BaseException]:
         late.__cause__ = None if stopped else error
         return verdict_of(late, job.plan.retry), late
     if run.why == "cancelled" or job.asked:
-        return Cancelled("cancelled while running"), error
+        return Cancelled("cancelled while running" if run.why else "cancelled before it began"), error
     if stopped:
         return Failed(failure(error)), error
     if job.kind is PROCESS and isinstance(error, PayloadError):  # to do it again would not make it fit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from holdfast.worker.pooled.entry import Entry
 
 
+AT_ONCE = 1000  # items that are taken in without a step of the loop
+
+
 class Stream:
     """One call of map or each. What is left when it is given up is cancelled: nobody could have its results."""
 
@@ -37,6 +41,7 @@ class Stream:
         self._kind = kind_of(fn, plan.run_in)
         self._items = iter(items)
         self._more = True
+        self._held: list[Any] = []  # the next item, if it has no place yet
         self._refusal: ConfigError | None = None  # the pool was stopped meanwhile
         self._ahead: dict[Work, None] = {}  # what is in, and not out yet; in order
         if core.closed:
@@ -75,12 +80,13 @@ class Stream:
         arrivals = _Arrivals()
         try:
             while self._more or self._ahead:
-                if self._more and not self._ahead:
+                if not self._ahead and self._has_item():
                     with self._until_stopped():
                         if not self._core.take_place():
                             await self._entry.await_(None)
                         self._put(arrivals.add)
-                self._pull(lambda: bool(arrivals), arrivals.add)
+                while self._pull(lambda: bool(arrivals), arrivals.add, AT_ONCE):  # noqa: ASYNC110  # others' turn
+                    await asyncio.sleep(0)
                 if self._ahead:
                     with noticed(self._ahead, "aeach()"):
                         job = await arrivals.next()
@@ -96,16 +102,23 @@ class Stream:
         with noticed(self._ahead, "each()"):
             return ended.get()
 
-    def _pull(self, enough: Callable[[], bool], told: Told | None) -> None:
-        """Takes items in until something may come out, or the pool is full; one at least."""
-        while self._more and len(self._ahead) < self._core.bound and not (self._ahead and enough()):
+    def _pull(self, enough: Callable[[], bool], told: Told | None, most: float = math.inf) -> bool:
+        """Takes items in until something may come out, or the pool is full; one at least. True after so many."""
+        taken = 0
+        while len(self._ahead) < self._core.bound and not (self._ahead and enough()):
+            if taken >= most:
+                return True
+            if not self._has_item():
+                return False
             if not self._core.take_place():
                 if self._ahead:
-                    return
+                    return False
                 with self._until_stopped():
                     self._entry.wait(None)
             if self._more:
                 self._put(told)
+                taken += 1
+        return False
 
     @contextmanager
     def _until_stopped(self) -> Generator[None]:
@@ -116,23 +129,24 @@ class Stream:
             if not self._core.closed:
                 raise
             self._more, self._refusal = False, error
+            self._held.clear()
 
     def _complete(self) -> None:
         if self._refusal is not None:
             raise self._refusal
 
+    def _has_item(self) -> bool:
+        """Has the next item, before any place is taken for it: getting it may need a place itself, or wait for long."""
+        if self._more and not self._held:
+            try:
+                self._held.append(next(self._items))
+            except StopIteration:
+                self._more = False
+        return self._more
+
     def _put(self, told: Told | None) -> None:
         """Takes in the next item, with the place that it has."""
-        try:
-            item = next(self._items)
-        except StopIteration:
-            self._more = False
-            self._core.give_place()
-            return
-        except BaseException:
-            self._core.give_place()
-            raise
-        job: Work = Work(self._core, self._plan, self._fn, self._kind, (item,), {})
+        job = Work(self._core, self._plan, self._fn, self._kind, (self._held.pop(),), {})
         if told is not None:
             job.waiters = [told]
         with self._until_stopped():

@@ -40,7 +40,8 @@ class Tasks:
         self._thread_id = 0  # of the thread that the loop runs in
         self._thread: threading.Thread | None = None  # with a loop of our own
         self._running: set[Inside] = set()
-        self._ended = self._tidying = False
+        self._fresh: list[Inside] = []  # whose tasks have perhaps not had their first step
+        self._ended = self._tidying = self._looking = False
         self.left: deque[threading.Thread] = deque(maxlen=1)
         self.tally = Tally()
 
@@ -58,28 +59,40 @@ class Tasks:
             self._wake()
 
     def _wake(self) -> None:
-        loop = self._loop or self._own()
-        if self._thread_id == threading.get_ident():
-            loop.call_soon(self._collect)
-            return
         try:
-            loop.call_soon_threadsafe(self._collect)
-        except RuntimeError:  # the caller's loop was closed without leaving the pool
-            self._fail()
+            loop = self._loop or self._own()
+            if self._thread_id == threading.get_ident():
+                loop.call_soon(self._collect)
+            else:
+                loop.call_soon_threadsafe(self._collect)
+        except RuntimeError as error:  # no thread for the loop, or the caller's was closed without leaving the pool
+            self._fail(f"the pool's event loop does not run: {error}")
 
     def _own(self) -> asyncio.AbstractEventLoop:
         with self._core.lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._serve, name="holdfast-pool-loop", daemon=True)
-                self._thread.start()
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(target=self._serve, args=(loop,), name="holdfast-pool-loop", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    loop.close()
+                    raise
+                self._loop, self._thread = loop, thread
             return self._loop
 
-    def _fail(self) -> None:
+    def _fail(self, why: str) -> None:
+        """Ends what came in, and what comes in for the slots that are free by that."""
+        core = self._core
         while self._inbox:
             job = self._inbox.popleft()
-            settle.raised(self._core, Inside(job, time.monotonic()), RuntimeError("the pool's event loop is closed"))
-            self._core.slots.append(None)
+            settle.raised(core, Inside(job, time.monotonic()), RuntimeError(why))
+            core.slots.append(None)
+            core.fill()  # what this puts into the inbox, comes next
+            if not self._inbox:
+                self._woken = False  # before the last look: what comes after it asks for itself
+        if self._ended:
+            core.look()
 
     def runs(self) -> Iterable[Inside]:
         """The attempts under way."""
@@ -87,7 +100,8 @@ class Tasks:
 
     def runs_here(self) -> bool:
         """Whether the caller is on the loop itself."""
-        return self._thread_id == threading.get_ident() and not self._ended
+        loop = self._loop
+        return self._thread_id == threading.get_ident() and not self._ended and loop is not None and loop.is_running()
 
     def interrupt(self, run: Inside) -> None:
         """Cancels an attempt; from any thread."""
@@ -120,7 +134,28 @@ class Tasks:
             context = context.copy()
         self._running.add(run)
         assert self._loop is not None  # noqa: S101  # it runs this very function
-        run.task_ = self._loop.create_task(self._attempt(run), context=context)
+        # Not create_task(): a task that begins at once, as a loop's task factory may have it, would begin the next one
+        # from within this one, and so on.
+        run.task_ = asyncio.Task(self._attempt(run), loop=self._loop, context=context)
+        self._fresh.append(run)
+        if not self._looking:
+            self._looking = True
+            self._loop.call_soon(self._look_after)
+
+    def _look_after(self) -> None:
+        """Ends what was cancelled before its first step, by somebody who cancels all tasks of the loop."""
+        fresh, self._fresh = self._fresh, []
+        for run in fresh:
+            if run.handle is None and run.task_ is not None:
+                if run.task_.done():
+                    self._left(run, None)
+                    settle.raised(self._core, run, asyncio.CancelledError())
+                    self._next()
+                else:
+                    self._fresh.append(run)
+        self._looking = bool(self._fresh)
+        if self._looking and self._loop is not None:
+            self._loop.call_soon(self._look_after)
 
     async def _attempt(self, run: Inside) -> None:
         core, job = self._core, run.job
@@ -131,7 +166,8 @@ class Tasks:
         if jobs.isEnabledFor(INFO):
             settle.tell_started(run)
         try:
-            if job.asked:
+            if job.asked or core.leaving:
+                job.asked = True
                 raise Stop("cancelled")
             value = await job.fn(*job.args, **job.kwargs)
         except BaseException as error:  # noqa: BLE001  # whatever leaves a function is its verdict
@@ -195,17 +231,15 @@ class Tasks:
 
     # --- in a thread of our own
 
-    def _serve(self) -> None:
-        loop = self._loop
-        if loop is None:
-            return
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         self._thread_id = threading.get_ident()
         asyncio.set_event_loop(loop)
         try:
             while not self._ended or self._running or self._inbox:  # a function may stop the loop that it runs on
-                loop.run_forever()
+                with suppress(KeyboardInterrupt, SystemExit):  # of a task that a function started; it has it, too
+                    loop.run_forever()
             self._tidying = True
-            with suppress(Exception):
+            with suppress(Exception, KeyboardInterrupt, SystemExit):
                 loop.run_until_complete(_tidy())
         finally:
             with suppress(Exception):

@@ -168,7 +168,8 @@ class Threads:
         if jobs.isEnabledFor(INFO):
             settle.tell_started(run)
         try:
-            if job.asked:
+            if job.asked or core.leaving:
+                job.asked = True
                 raise Stop("cancelled")
             value: Any = job.fn(*job.args, **job.kwargs) if job.kind is THREAD else self._apart(seat, run)
         except BaseException as error:  # noqa: BLE001  # whatever leaves a function is its verdict

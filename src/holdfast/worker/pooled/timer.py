@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from holdfast.worker.pooled.core import Core
     from holdfast.worker.pooled.work import Work
 
+LAST = 4  # times the grace: so long may the end of a process take
+
 Entry = tuple[float, int, "Work | Callable[[], object]"]
 
 
@@ -150,7 +152,7 @@ class Timer:
         if not run.stop("timeout"):
             return
         if run.job.kind is PROCESS:
-            run.look_at = math.inf  # its process is ended, and then its thread knows
+            run.look_at += LAST * GRACE  # its process is ended, and then its thread knows
             self._core.threads.interrupt(run)
         else:
             settle.tell_flagged(run)

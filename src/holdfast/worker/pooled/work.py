@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
 from logging import WARNING
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -65,11 +66,13 @@ class Work:
         "saved",
         "state",
         "submitted",
+        "traceback",
         "value",
         "waiters",
     )
 
     _id: UUID
+    traceback: TracebackType | None  # the error's own: each time that it is raised, its traceback grows
 
     def __init__(
         self, core: Core, plan: Plan, fn: Callable[..., Any], kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -121,6 +124,8 @@ class Work:
         self.error = error
         self.state = state
         self.context = self.run = None  # each of them names this job
+        if error is not None:
+            self.traceback = error.__traceback__
         self.done = True
         if self.waiters is not None:
             while self.waiters:
@@ -185,6 +190,12 @@ class Work:
 
     def _not_ended(self, limit: Span | None) -> TimeoutError:
         return TimeoutError(f"{self!r} has not ended within {short(limit or 0)}")
+
+
+def forget() -> None:
+    """In a forked child: another thread may have held the lock."""
+    global _rare  # noqa: PLW0603
+    _rare = threading.Lock()
 
 
 def _outside(_: object) -> tuple[Core, ...]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from holdfast.context import CurrentJob, current
+from holdfast.context import CurrentJob, ask_to_end, current
 from holdfast.errors import Stop, StopReason
 from holdfast.observe.logging import POOL
 from holdfast.observe.tracebacks import text_of
@@ -89,7 +89,7 @@ class Callee:
         job = self._job
         if job is not None:
             why: StopReason = "timeout" if job.time_left == 0 else "cancelled"
-            if job.stop(why):
+            if ask_to_end(job, why):
                 raise Stop(why)
 
 

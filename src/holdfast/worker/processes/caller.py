@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import signal
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -28,6 +30,8 @@ from holdfast.worker.runner import GRACE
 if TYPE_CHECKING:
     from holdfast.worker.pooled.inside import Inside
 
+LOOK = 0.5  # seconds between two looks at whether a process that says nothing is alive
+START = 60.0  # seconds that a process has to start and to read a call with a timeout, beside that
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from holdfast.worker.processes.callee import main; sys.exit(main(*map(int, sys.argv[2:])))"
@@ -54,6 +58,7 @@ class Caller:
         self._process: subprocess.Popen[bytes] | None = None
         self._end: socket.socket | None = None
         self._run: Inside | None = None
+        self._latest = math.inf  # monotonic; when a call must have begun
         self._killing: Callable[[], None] | None = None  # what will end the call's process by force
 
     @property
@@ -119,14 +124,32 @@ class Caller:
             raise Stop(run.why)
         with suppress(OSError):  # it is dead: that shows below
             send(self._end, call)
-        data = receive(self._end)
+        self._end.settimeout(LOOK)
+        self._latest = self._patience(run)
+        data = receive(self._end, self._goes_on)
         if data == BEGUN:
+            self._latest = math.inf
             run.begins()
-            data = receive(self._end)
+            data = receive(self._end, self._goes_on)
+        elif data is None and time.monotonic() >= self._latest:
+            self.close()
+            raise TimeoutError(
+                f"{run.job.task} has not begun within {START:g} s and its timeout: reading its call hung"
+            )
+        self._end.settimeout(None)
         if data is None:
             raise self._died(run)
         answer: Answer = unpickled(data, self._main)
         return answer
+
+    def _patience(self, run: Inside) -> float:
+        timeout = run.job.plan.timeout
+        return math.inf if timeout is None else time.monotonic() + START + timeout / SECOND
+
+    def _goes_on(self) -> bool:
+        """Its end of the channel may stay open when it is dead: in a process that it has forked."""
+        process = self._process
+        return process is not None and process.poll() is None and time.monotonic() < self._latest
 
     def _unpacked(self, run: Inside, answer: Answer) -> object:
         match answer.kind:

@@ -145,7 +145,7 @@ class InProcesses:
         return answer.result().verdict
 
     async def _stop(self, slot: Spawned, run: Run, answer: asyncio.Future[Reply]) -> Verdict | None:
-        why = run.job.stopped
+        why = run.asked
         try:
             if why is not None:
                 slot.stop(why)
@@ -233,7 +233,7 @@ def _time(run: Run) -> None:
 
 
 def _asked(run: Run) -> bool:
-    return run.job.stopped is not None
+    return run.asked is not None
 
 
 async def _first(*futures: asyncio.Future[Any], within: float | None = None) -> None:

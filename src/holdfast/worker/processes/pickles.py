@@ -80,19 +80,25 @@ def send(end: socket.socket, data: bytes) -> None:
     end.sendall(_LENGTH.pack(len(data)) + data)
 
 
-def receive(end: socket.socket) -> bytes | None:
-    """The next one; None when the other end is gone."""
+def receive(end: socket.socket, goes_on: Callable[[], bool] = lambda: True) -> bytes | None:
+    """The next one; None when the other end is gone, or when `goes_on`, asked now and then, says no."""
     try:
-        length = _exactly(end, _LENGTH.size)
-        return None if length is None else _exactly(end, _LENGTH.unpack(length)[0])
+        length = _exactly(end, _LENGTH.size, goes_on)
+        return None if length is None else _exactly(end, _LENGTH.unpack(length)[0], goes_on)
     except OSError:
         return None
 
 
-def _exactly(end: socket.socket, length: int) -> bytes | None:
+def _exactly(end: socket.socket, length: int, goes_on: Callable[[], bool]) -> bytes | None:
     data = bytearray()
     while len(data) < length:
-        part = end.recv(min(length - len(data), 2**20))
+        last = not goes_on()  # before the look: what it has sent until then is there
+        try:
+            part = end.recv(min(length - len(data), 2**20))
+        except TimeoutError:
+            if last:
+                return None
+            continue
         if not part:
             return None
         data += part

@@ -23,7 +23,7 @@ from typing import Any
 
 from holdfast.around import Around
 from holdfast.codec import from_json, to_json
-from holdfast.context import current
+from holdfast.context import ask_to_end, current
 from holdfast.errors import Stop, StopReason
 from holdfast.job import Claim, Failed, Failure, Verdict
 from holdfast.policy import failure
@@ -132,7 +132,7 @@ class Slot:
 
     def _interrupt(self, run: Run, why: StopReason) -> None:
         """A signal to the very thread: it ends a system call that the handler waits in."""
-        if run.job.stop(why):
+        if ask_to_end(run.job, why):
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     def _async(self, run: Run) -> Verdict | None:
@@ -163,10 +163,10 @@ class Slot:
         del number, frame
         run, self._run = self._run, None
         if run is not None:
-            if run.job.stopped is None:
+            if run.asked is None:
                 self._run = run
             else:
-                raise Stop(run.job.stopped)
+                raise Stop(run.asked)
 
     def _settle_in(self) -> None:
         """Undoes what a handler may have changed that would befall the next one, or end this process."""

@@ -28,7 +28,7 @@ def no_process(run: Run, reason: str) -> Verdict:
 
 def never_begun(run: Run) -> Verdict | None:
     """It was asked to stop before it was handed over."""
-    match run.job.stopped:
+    match run.asked:
         case "lost":
             return None
         case "cancelled":
@@ -41,7 +41,7 @@ def botched(run: Run, error: Exception) -> Verdict | None:
     """An error of the worker's own ended it, together with its process."""
     what = "a bug in running job %s in a process of its own, which was ended; please report it"
     workers.error(what, run.claim.id, exc_info=error)
-    return None if run.job.stopped == "lost" else Failed(failure(error))
+    return None if run.asked == "lost" else Failed(failure(error))
 
 
 def lost(number: int, death: Death) -> Verdict:
@@ -51,7 +51,7 @@ def lost(number: int, death: Death) -> Verdict:
 
 def stopped(run: Run, death: Death, said: Verdict | None) -> Verdict | None:
     """It was asked to stop, and its process was ended. What the runner said in time stands."""
-    match run.job.stopped:
+    match run.asked:
         case "lost":
             return None
         case _ if said is not None:
