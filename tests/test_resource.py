@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -432,6 +432,27 @@ def test_in_the_callers_own_thread_what_may_come_from_a_signal_stays_what_it_is(
     assert shelf.seen == ["+one", "-one"] * 2
     with shelf.jobs:
         assert shelf.seen[4:] == ["+one"]
+
+
+async def test_one_that_takes_no_notice_of_a_cancel_is_closed_and_no_other_is_opened(shelf: Shelf) -> None:
+    reached = asyncio.Event()
+
+    @shelf.jobs.resource
+    async def stubborn() -> AsyncIterator[int]:
+        reached.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        shelf.seen.append("+stubborn")
+        yield 1
+        shelf.seen.append("-stubborn")
+
+    shelf.plain("never")
+    opening = asyncio.create_task(shelf.jobs.worker().__aenter__())
+    await soon(reached.wait(), "it is not opened")
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await soon(opening, "it does not leave")
+    assert shelf.seen == ["+stubborn", "-stubborn"]
 
 
 async def test_one_that_is_not_wanted_before_its_opening_has_begun_can_be_opened_later(shelf: Shelf) -> None:

@@ -19,8 +19,7 @@ from examples.invoices import database, incidents, page
 from examples.invoices.orders import read_orders
 from examples.invoices.settings import INVOICES
 from examples.invoices.tasks import jobs, send_invoice
-from holdfast import JobNotFound, QueueFull, StoreError
-from holdfast.errors import Refused
+from holdfast import JobNotFound, QueueFull, Refused, StoreError
 from holdfast.integrations.starlette import queue_full
 
 UNFINISHED = ("scheduled", "queued", "running")

@@ -10,6 +10,7 @@ import pytest
 
 from holdfast import Unique
 from holdfast.cli import ids, show
+from holdfast.clock import DAY, HOUR, MINUTE
 from holdfast.job import Failed, Failure, Loss, Lost, Note, Snoozed, State, Succeeded
 from tests.cli.shop import Run, Shop
 
@@ -35,6 +36,42 @@ def test_text_from_jobs_is_shown_and_not_obeyed(run: Run, filled: dict[str, UUID
     text = run("job", str(filled["dead"])).stdout
     assert all(line.isprintable() for line in text.splitlines())
     assert r"no \x1b[31mroute\x07 ⟪RLO⟫to" in text
+
+
+@pytest.mark.parametrize(
+    ("length", "words"),
+    [
+        (999, "999 ms"),
+        (9_949, "9.9 s"),
+        (10_499, "10 s"),
+        (59_499, "59 s"),
+        (59_500, "1 m"),
+        (2 * HOUR - 1_000, "2 h"),
+        (HOUR - 1_000, "1 h"),
+        (89 * MINUTE, "1 h"),
+        (91 * MINUTE, "2 h"),
+        (47 * HOUR, "47 h"),
+        (2 * DAY - 1, "2 d"),
+        (-5, "0 ms"),
+    ],
+)
+def test_a_length_of_time_in_one_unit_is_the_nearest(length: int, words: str) -> None:
+    assert show.coarse(length) == words
+
+
+def test_a_job_that_is_overdue_says_since_when(run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    made = shop.resize.using(delay="10s").enqueue("x.png").id
+    assert "Due in " in run("job", str(made)).stdout
+    later = show.now() + 2 * HOUR
+    monkeypatch.setattr(show, "now", lambda: later)
+    assert "Due for 2 h, since 20" in run("job", str(made)).stdout
+    assert "no worker has looked since" in run("job", str(made)).stdout
+    monkeypatch.setattr(show, "on_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "due 2 h ago" in run("jobs").stdout
+    assert "DUE IN " in (listed := run("jobs", "--state", "scheduled").stdout)
+    assert " 2 h ago " in listed
 
 
 @pytest.mark.parametrize(
@@ -194,7 +231,7 @@ def test_a_unique_key_is_shown_with_how_long_it_is_held(run: Run, shop: Shop, mo
     shop.after(until_finished, Succeeded(b"null"))
     text = run("job", str(until_finished)).stdout
     assert "unique     thumb:1: holds it until 20" in text
-    assert "59 m more" in text
+    assert "1 h more" in text
     document = json.loads(run("job", "--json", str(until_finished)).stdout)["unique"]
     assert (document["key"], document["until"], document["hold"]) == ("thumb:1", "finished", 3600)
     assert document["holds"] is True

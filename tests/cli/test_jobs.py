@@ -38,7 +38,7 @@ def test_people_get_a_table_that_fits(run: Run, filled: dict[str, UUID], monkeyp
     assert "…" in lines[-1].removesuffix(lines[-1][-13:]), "the long error is cut, and says so"
     words = dict(zip(ORDER, lines[1:], strict=True))
     assert "waits " in words["queued"]
-    assert "due in 59 m" in words["scheduled"]
+    assert "due in 1 h" in words["scheduled"]
     assert "for " in words["running"]
     assert "took " in words["succeeded"]
     assert " ago" in words["dead"]

@@ -39,8 +39,28 @@ def test_people_get_a_table(run: Run, filled: dict[str, UUID], monkeypatch: pyte
     lines = [" ".join(line.split()) for line in run("queues").stdout.splitlines()]
     assert lines[0] == "QUEUE SCHEDULED QUEUED RUNNING DEAD PLACES WHEN FULL DROPPED OLDEST"
     assert lines[1] == "default 1 0 1 0 no bound 0"
-    assert lines[2].startswith("mail 1 1 0 1 2/2 ▲ block 5.0 s 0 ")
-    assert lines[2].endswith(" edited")
+    assert lines[2].startswith("mail 1 1 0 1 2/2* ▲ block 5.0 s 0 ")
+    assert lines[3].startswith("* an operator's: `holdfast queues reset QUEUE`")
+
+
+def test_a_narrow_terminal_shows_names_whole_and_leaves_out_what_says_nothing(
+    run: Run, at: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "mail-bulk-newsletters"
+    run("queues", "set", name, "--max-size", "10000", "--when-full", "block", "--block-timeout", "5s")
+    at.send.using(queue=name).enqueue(1)
+    monkeypatch.setattr(show, "on_terminal", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    heads, row, _ = run("queues").stdout.splitlines()
+    assert heads.split() == ["QUEUE", "QUEUED", "RUNNING", "DEAD", "PLACES", "WHEN", "FULL", "OLDEST"]
+    assert row.split()[:2] == [name, "1"]
+    assert "1/10,000*  block 5.0 s" in row
+    assert max(len(heads), len(row)) <= 80
+    monkeypatch.setenv("COLUMNS", "60")
+    heads, row, _ = run("queues").stdout.splitlines()
+    assert row.split()[0] == name
+    assert max(len(heads), len(row)) <= 60
 
 
 def test_json_has_one_object_for_each_queue(run: Run, filled: dict[str, UUID]) -> None:

@@ -14,7 +14,7 @@ from holdfast.context import CurrentJob
 from holdfast.errors import StopReason
 from holdfast.job import Cancelled, Failed, Released, Succeeded, Terms, Verdict
 from holdfast.worker.executors import InThreads, OnLoop
-from holdfast.worker.runner import Run, begun, run_async, run_plain
+from holdfast.worker.runner import Run, begun, run_async, run_plain, waited
 from tests.worker.rig import PATIENCE, claim, run_of, soon, task_of, until
 
 
@@ -475,3 +475,13 @@ async def test_what_is_in_doubt_when_its_turn_comes_is_given_back_and_never_begi
     assert "into doubt" in verdict.reason
     assert ran == []
     assert run.over
+
+
+# --- what is told of it
+
+
+def test_how_long_it_waited_is_known_unless_it_was_run_meanwhile() -> None:
+    assert waited(claim(due_at=1_000, claimed_at=3_500)) == 2.5
+    assert waited(claim(due_at=1_000, claimed_at=900)) == 0
+    assert waited(claim(due_at=1_000, claimed_at=3_500, losses=1)) is None
+    assert waited(claim(due_at=1_000, claimed_at=3_500, crashes=1)) is None

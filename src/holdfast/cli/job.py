@@ -60,6 +60,9 @@ def _sentence(record: Record, seen: Instant) -> str:
     last = _last_failed(record)
     again = f" {_before(last)}" if last else ""
     match record.state:
+        case State.SCHEDULED if record.due_at < seen:
+            late = show.coarse(seen - record.due_at)
+            return f"Due for {late}, since {show.utc(record.due_at)}: no worker has looked since. Does one run?{again}"
         case State.SCHEDULED:
             return f"Due in {show.coarse(record.due_at - seen)}, at {show.utc(record.due_at)}.{again}"
         case State.QUEUED:

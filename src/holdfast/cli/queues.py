@@ -55,31 +55,42 @@ def queues(context: click.Context, as_json: bool, quiet: bool, url: str | None) 
 
 
 def _table(stats: Stats) -> None:
-    heads = ("QUEUE", *(state.upper() for state in SHOWN), "PLACES", "WHEN FULL", "DROPPED", "OLDEST", "")
-    rows = [
-        (
-            queue.name,
-            *(f"{queue.counts.get(state, 0):,}" for state in SHOWN),
-            _places(queue),
-            _when_full(queue.terms),
-            f"{queue.dropped:,}",
-            _waits(queue, stats.now),
-            "edited" if queue.edited else "",
-        )
-        for queue in stats.queues
-    ]
-    for line in show.table(
-        show.Table(heads, rows, (show.Cut(0, 10, front=True), show.Cut(6, 6), show.Cut(0, 4, front=True)))
-    ):
+    columns = {
+        "QUEUE": [queue.name for queue in stats.queues],
+        **{state.upper(): [f"{queue.counts.get(state, 0):,}" for queue in stats.queues] for state in SHOWN},
+        "PLACES": [_places(queue) for queue in stats.queues],
+        "WHEN FULL": [_when_full(queue.terms) for queue in stats.queues],
+        "DROPPED": [f"{queue.dropped:,}" for queue in stats.queues],
+        "OLDEST": [_waits(queue, stats.now) for queue in stats.queues],
+    }
+    heads = _that_fit(columns)
+    rows = list(zip(*(columns[head] for head in heads), strict=True))
+    least = {"WHEN FULL": 6, "SCHEDULED": 6, "DROPPED": 5, "RUNNING": 5}  # names are needed whole, by `queues set`
+    cuts = [show.Cut(heads.index(head), width) for head, width in least.items() if head in heads]
+    for line in show.table(show.Table(heads, rows, cuts)):
         show.out(line)
+    if any(queue.edited for queue in stats.queues):
+        show.out("* an operator's: `holdfast queues reset QUEUE` gives it back to its code")
+
+
+def _that_fit(columns: dict[str, list[str]]) -> list[str]:
+    """The heads; on a narrow terminal without columns that have nothing to say."""
+    heads = list(columns)
+    for spare in ("DROPPED", "SCHEDULED", "DEAD", "OLDEST", "WHEN FULL"):
+        rows = list(zip(*(columns[head] for head in heads), strict=True))
+        if show.excess(show.Table(heads, rows, ())) <= 0:
+            break
+        if all(cell in ("", "0") for cell in columns[spare]):
+            heads.remove(spare)
+    return heads
 
 
 def _places(queue: QueueStats) -> str:
-    """Taken and bound: 12/10,000; with a sign where there is none left."""
-    bound = queue.terms.max_size
+    """Taken and bound: 12/10,000; with a sign where there is none left, a star where an operator has said so."""
+    bound, star = queue.terms.max_size, "*" if queue.edited else ""
     if bound is None:
-        return "no bound"
-    text = f"{queue.admitted or 0:,}/{bound:,}"
+        return f"no bound{star}"
+    text = f"{queue.admitted or 0:,}/{bound:,}{star}"
     return f"{text} {show.painted('▲', 'yellow')}" if (queue.admitted or 0) >= bound else text
 
 

@@ -80,10 +80,14 @@ def coarse(length: Span) -> str:
     length = max(0, length)
     if length < 10 * SECOND:
         return exact(length)
-    for size, unit, below in ((SECOND, "s", MINUTE), (MINUTE, "m", HOUR), (HOUR, "h", 2 * DAY)):
-        if length < below:
-            return f"{length // size} {unit}"
-    return f"{length // DAY} d"
+    for size, unit, most in ((SECOND, "s", 60), (MINUTE, "m", 60), (HOUR, "h", 48)):
+        if (count := _nearest(length, size)) < most:
+            return f"{count} {unit}"
+    return f"{_nearest(length, DAY)} d"
+
+
+def _nearest(length: Span, size: Span) -> int:
+    return (length + size // 2) // size
 
 
 def many(count: int, what: str) -> str:
@@ -125,9 +129,7 @@ class Table(NamedTuple):
 
 def table(content: Table) -> Iterable[str]:
     """Aligned lines, none wider than the terminal."""
-    by_column = zip(content.heads, *content.rows, strict=True)
-    widths = [max(columns(click.unstyle(cell)) for cell in column) for column in by_column]
-    room = shutil.get_terminal_size().columns if on_terminal() else sys.maxsize
+    widths, room = _widths(content), _room()
     _narrow(widths, content.cuts, room)
     for row in (content.heads, *content.rows):
         cells = list(row)
@@ -137,8 +139,26 @@ def table(content: Table) -> Iterable[str]:
         yield line if columns(click.unstyle(line)) <= room else shortened(click.unstyle(line), room)
 
 
+def excess(content: Table) -> int:
+    """How many columns of the terminal it is too wide, if nothing is cut; 0 or less if it fits."""
+    return _total(_widths(content)) - _room()
+
+
+def _room() -> int:
+    return shutil.get_terminal_size().columns if on_terminal() else sys.maxsize
+
+
+def _widths(content: Table) -> list[int]:
+    by_column = zip(content.heads, *content.rows, strict=True)
+    return [max(columns(click.unstyle(cell)) for cell in column) for column in by_column]
+
+
+def _total(widths: list[int]) -> int:
+    return sum(widths) + len(_GAP) * (len(widths) - 1)
+
+
 def _narrow(widths: list[int], cuts: Sequence[Cut], room: int) -> None:
-    over = sum(widths) + len(_GAP) * (len(widths) - 1) - room
+    over = _total(widths) - room
     for cut in cuts:
         gives = max(0, min(over, widths[cut.column] - cut.least))
         widths[cut.column] -= gives
@@ -231,6 +251,8 @@ def _time(record: Record, seen: Instant, *, bare: bool) -> str:
         span = exact(max(0, instant - (record.started_at or instant)))
     else:
         span = coarse(instant - seen if record.state is State.SCHEDULED else seen - instant)
+    if record.state is State.SCHEDULED and instant < seen:
+        return f"{'' if bare else 'due '}{coarse(seen - instant)} ago"
     return span if bare else _TIMES[record.state][1].format(span)
 
 

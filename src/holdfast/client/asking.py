@@ -23,12 +23,14 @@ from holdfast.errors import (
 )
 from holdfast.handles import Job, JobStatus, as_id
 from holdfast.job import FINAL, REASON_LIMIT, JobError, Record, State, cut
+from holdfast.observe.logging import WARNING, jobs, tell
 from holdfast.store import Retried, Where
 from holdfast.task import Task
 
 R = TypeVar("R")
 
 POLL_FIRST, POLL_MOST = 0.005, 1.0  # seconds between looks while waiting for a result
+LONG = 10.0  # seconds after which somebody who waits is told why it may be in vain
 
 
 class Asking:
@@ -102,10 +104,12 @@ class Asking:
 
     async def _finished(self, id: UUID, timeout: Duration | None) -> Record:
         end = None if timeout is None else time.monotonic() + span(timeout, "timeout") / 1000
-        pause = POLL_FIRST
+        pause, since = POLL_FIRST, time.monotonic()
         while (record := await self._read(id)).state not in FINAL:
             if self._link.stood_in:
                 raise self._link.stood_in.unfinished(record)
+            if time.monotonic() - since >= LONG:
+                self._tell_of_waiting(record)
             if end is not None and time.monotonic() >= end:
                 raise TimeoutError(
                     f"job {id} of {record.task} is still {record.state} after {short(span(timeout or 0, 'timeout'))}"
@@ -114,6 +118,23 @@ class Asking:
             await asyncio.sleep(left)
             pause = min(pause * 1.5, POLL_MOST)
         return record
+
+    def _tell_of_waiting(self, record: Record) -> None:
+        """Once for a queue: that nobody has begun the job, where somebody should have."""
+        due = record.state is State.QUEUED or (
+            record.state is State.SCHEDULED and record.due_at <= self._link.clock.now()
+        )
+        if due and self._link.first(f"waiting {record.queue}"):
+            tell(
+                jobs,
+                WARNING,
+                "waiting",
+                job=record.id,
+                task=record.task,
+                queue=record.queue,
+                message="result() waits, and no worker has begun the job: does one run that serves this queue and has "
+                "this task?",
+            )
 
     async def _cancel(self, id: UUID, reason: str) -> bool:
         if not isinstance(reason, str):

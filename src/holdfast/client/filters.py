@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import TypedDict
 
@@ -51,12 +52,5 @@ def _states(text: str) -> tuple[State, ...]:
 
 
 def with_states(where: Where, states: frozenset[State]) -> Where:
-    return Where(
-        states=tuple(states),
-        queue=where.queue,
-        task=where.task,
-        tag=where.tag,
-        error=where.error,
-        since=where.since,
-        before=where.before,
-    )
+    """The same, for jobs in these states alone."""
+    return replace(where, states=tuple(states))
