@@ -7,7 +7,6 @@ slow, fail once, or are not there; nothing else is reached.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import sys
 import threading
@@ -178,7 +177,6 @@ def serving() -> Iterator[str]:
 def main() -> int:
     """Exit code 0, or 130 after Ctrl-C."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else PAGES
-    logging.getLogger("holdfast.job").setLevel(logging.CRITICAL)  # a line for each failure would break the bar
     try:
         with serving() as address:
             download((f"{address}/{number}" for number in range(count)), count)

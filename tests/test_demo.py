@@ -330,11 +330,23 @@ def test_paying_twice_on_the_page_sends_one_invoice(open_shop: Open) -> None:
 
 
 @pytest.mark.timeout(120)
+def test_what_needs_a_look_can_be_looked_at(open_shop: Open) -> None:
+    assert "Need a look" not in open_shop.client.get("/").text
+    refused = an_order(4, paid_on=None, email=make_orders.REFUSED)
+    open_shop.client.post("/orders", content=exported(refused).encode()).raise_for_status()
+    open_shop.click("/orders/4/pay")
+    open_shop.until_row_says(4, "given up after attempt 1")
+    assert '<a href="/?dead=1">Need a look (1)</a>' in open_shop.client.get("/").text
+    assert re.findall(r"id=order-(\d+)", open_shop.client.get("/?dead=1").text) == ["4"]
+
+
+@pytest.mark.timeout(120)
 def test_on_the_page_one_sees_retries_and_the_rescue_from_a_killed_worker(open_shop: Open) -> None:
     open_shop.click("/incidents/mail-server/busy")
     open_shop.click("/orders/1/pay")
     open_shop.until_row_says(1, "attempt 1 failed, again at")
-    assert "try again later" in open_shop.row(1)
+    assert "451 4.3.2 try again later" in open_shop.row(1)
+    assert "b'" not in open_shop.row(1), "the server's answer in its own words"
     assert "http-equiv=refresh" in open_shop.client.get("/").text
     assert "http-equiv=refresh" not in open_shop.client.get("/?still=1").text
     open_shop.click("/incidents/mail-server/well")

@@ -1,5 +1,6 @@
 """The shop's tables in SQLite: orders and their lines."""
 
+import json
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -119,13 +120,18 @@ def load(number: int) -> Order:
         )
 
 
-def listed(below: int | None, limit: int, *, unpaid: bool) -> list[tuple[Order, str | None]]:
-    """The newest orders with a number under `below` (None: all), each with the id of its invoice's job."""
+def listed(
+    below: int | None, limit: int, *, unpaid: bool, jobs: list[str] | None = None
+) -> list[tuple[Order, str | None]]:
+    """The newest orders with a number under `below` (None: all), each with the id of its invoice's job.
+
+    `jobs`: only those whose invoice's job is one of these.
+    """
     with connected() as db:
         rows = db.execute(
-            f"SELECT number, invoice_job FROM orders WHERE number < ? {'AND paid_on IS NULL' if unpaid else ''}"  # noqa: S608
-            " ORDER BY number DESC LIMIT ?",
-            (below or 2**62, limit),
+            "SELECT number, invoice_job FROM orders WHERE number < ? AND (paid_on IS NULL OR NOT ?)"
+            " AND (? IS NULL OR invoice_job IN (SELECT value FROM json_each(?))) ORDER BY number DESC LIMIT ?",
+            (below or 2**62, unpaid, None if jobs is None else 1, json.dumps(jobs or []), limit),
         ).fetchall()
     return [(load(row["number"]), row["invoice_job"]) for row in rows]
 

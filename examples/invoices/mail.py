@@ -18,6 +18,10 @@ class Refused(Exception):
     """The mail server will never take this message (SMTP 5xx)."""
 
 
+class TryLater(OSError):
+    """The mail server does not take this message now (SMTP 4xx)."""
+
+
 def message(order: Order, pdf: bytes, message_id: str) -> EmailMessage:
     """The mail that brings an invoice to its customer."""
     mail = EmailMessage()
@@ -38,21 +42,25 @@ def message(order: Order, pdf: bytes, message_id: str) -> EmailMessage:
 def send(mail: EmailMessage) -> None:
     """Hand a message to the mail server.
 
-    Raises Refused where trying again is useless, and OSError (as smtplib's errors are) where it is not:
-    the server is away, or says "try again later".
+    Raises Refused where trying again is useless, and OSError (as smtplib's errors are) where it is not: the server is
+    away, or says "try again later" (TryLater).
     """
     try:
         with smtplib.SMTP(SMTP_HOST, SMTP_PORT, "shop.example", TIMEOUT) as smtp:
             smtp.send_message(mail)
     except smtplib.SMTPRecipientsRefused as error:
         for address, (code, text) in error.recipients.items():
-            if code >= 500:
-                raise Refused(f"{address}: {code} {text.decode(errors='replace')}") from error
-        raise
+            said = f"{address}: {code} {text.decode(errors='replace')}"
+            raise (Refused if code >= 500 else TryLater)(said) from error
     except smtplib.SMTPResponseException as error:
         if error.smtp_code >= 500:
-            raise Refused(f"{mail['To']}: {error.smtp_code} {error.smtp_error!r}") from error
-        raise
+            raise Refused(f"{mail['To']}: {_said(error)}") from error
+        raise TryLater(f"the mail server said {_said(error)}") from error
+
+
+def _said(error: smtplib.SMTPResponseException) -> str:
+    text = error.smtp_error
+    return f"{error.smtp_code} {text.decode(errors='replace') if isinstance(text, bytes) else text}"
 
 
 def accepted(message_id: str) -> bool:

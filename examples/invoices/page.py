@@ -35,15 +35,16 @@ class Invoice:
 
 @dataclass(frozen=True)
 class View:
-    """What the reader wants to see."""
+    """What the reader wants to see. `dead`: the orders whose invoice was given up."""
 
     unpaid: bool = False
+    dead: bool = False
     below: int | None = None
     still: bool = False
     note: str = ""
 
     def link(self, **changes: object) -> str:
-        wanted = {"unpaid": self.unpaid, "below": self.below, "still": self.still} | changes
+        wanted = {"unpaid": self.unpaid, "dead": self.dead, "below": self.below, "still": self.still} | changes
         query = "&amp;".join(
             f"{name}={int(value)}" for name, value in wanted.items() if isinstance(value, int) and value
         )
@@ -111,16 +112,17 @@ def _incidents(provider: Provider | None, *, killable: bool) -> str:
 
 
 def _filters(view: View, counts: Mapping[str, int]) -> str:
-    def tab(name: str, *, unpaid: bool) -> str:
-        current = " aria-current=page" if view.unpaid == unpaid else ""
-        return f'<a href="{view.link(unpaid=unpaid, below=None)}"{current}>{name}</a>'
+    def tab(name: str, *, unpaid: bool = False, dead: bool = False) -> str:
+        current = " aria-current=page" if (view.unpaid, view.dead) == (unpaid, dead) else ""
+        return f'<a href="{view.link(unpaid=unpaid, dead=dead, below=None)}"{current}>{name}</a>'
 
     still = ""
     if counts["waiting"]:
         word = "Refresh by itself again" if view.still else "Stop refreshing"
         still = f'<a class=still href="{view.link(still=not view.still)}">{word}</a>'
     unpaid = counts["orders"] - counts["paid"]
-    return f"<nav>{tab('All', unpaid=False)}{tab(f'Unpaid ({unpaid})', unpaid=True)}{still}</nav>"
+    dead = tab(f"Need a look ({counts['dead']})", dead=True) if counts["dead"] or view.dead else ""
+    return f"<nav>{tab('All')}{tab(f'Unpaid ({unpaid})', unpaid=True)}{dead}{still}</nav>"
 
 
 def _table(rows: list[tuple[Order, Invoice | None]]) -> str:

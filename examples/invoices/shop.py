@@ -3,7 +3,7 @@
 `uvicorn examples.invoices.shop:app` serves it.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from examples.invoices import database, incidents, page
 from examples.invoices.orders import read_orders
 from examples.invoices.settings import INVOICES
 from examples.invoices.tasks import jobs, send_invoice
-from holdfast import JobNotFound, QueueFull, Refused, StoreError
+from holdfast import JobNotFound, JobStatus, QueueFull, Refused, StoreError
 from holdfast.integrations.starlette import queue_full
 
 UNFINISHED = ("scheduled", "queued", "running")
@@ -81,11 +81,13 @@ def home(request: Request) -> Response:
     below = asked.get("below", "")
     view = page.View(
         "unpaid" in asked,
+        "dead" in asked,
         int(below) if below.isdecimal() and len(below) < 19 else None,
         "still" in asked,
         asked.get("note", ""),
     )
-    found = database.listed(view.below, SHOWN + 1, unpaid=view.unpaid)
+    among = [str(status.id) for status in _dead()] if view.dead else None
+    found = database.listed(view.below, SHOWN + 1, unpaid=view.unpaid, jobs=among)
     rows = [(order, _invoice(order.number, job)) for order, job in found[:SHOWN]]
     older = found[SHOWN - 1][0].number if len(found) > SHOWN else None
     killable = incidents.workers_can_be_killed()
@@ -180,8 +182,11 @@ def status(_request: Request) -> Response:
 def _counts() -> dict[str, int]:
     orders, paid_orders = database.counts()
     waiting = sum(1 for state in UNFINISHED for _ in jobs.find(state=state, task=send_invoice.name))
-    dead = sum(1 for _ in jobs.find(state="dead", task=send_invoice.name))
-    return {"orders": orders, "paid": paid_orders, "waiting": waiting, "dead": dead}
+    return {"orders": orders, "paid": paid_orders, "waiting": waiting, "dead": sum(1 for _ in _dead())}
+
+
+def _dead() -> Iterator[JobStatus[str]]:
+    return jobs.find(state="dead", task=send_invoice.name)
 
 
 def unknown(_request: Request, error: Exception) -> Response:

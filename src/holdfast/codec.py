@@ -83,6 +83,10 @@ class Signature:
             return whole
         return payload
 
+    def whole(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
+        """The call as JSON with every field of its models, given or not: equal calls are written alike."""
+        return self._payload(_ENCODER, args, dict(kwargs))
+
     def decode(self, payload: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
         """Positional and keyword arguments as they were passed, in the types of the hints.
 

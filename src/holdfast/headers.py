@@ -27,9 +27,6 @@ class Carry:
         self.variables = {variable.name: variable for variable in variables}
         if broken := [name for name in self.variables if not _writable(name)]:
             raise ConfigError(f"carry: the name {broken[0]!r} has half a surrogate pair, which is no text")
-        unwritable = next((name for name in self.variables if not _writable(name)), None)
-        if unwritable is not None:
-            raise ConfigError(f"carry: the name {unwritable!r} has half a surrogate pair, so it cannot be a header's")
         if len(self.variables) < len(variables):
             names = [variable.name for variable in variables]
             twice = next(name for name in names if names.count(name) > 1)

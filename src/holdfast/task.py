@@ -130,7 +130,7 @@ class Task(Generic[P, R]):
                 plan.at,
                 plan.tags,
                 alone=self.in_process,
-                unique=self._keying.of(payload, self.signature.decode) if self._keying else None,
+                unique=self._keying.of(payload, self.signature) if self._keying else None,
                 headers=self._maker.headers(plan.headers),
             )
         )

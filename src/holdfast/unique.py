@@ -7,13 +7,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, Protocol, cast, get_args
 
 from holdfast.clock import Duration, span
 from holdfast.errors import ConfigError
 from holdfast.job import KEY_LIMIT, UniqueKey
 
-Decode = Callable[[bytes], tuple[Sequence[object], Mapping[str, object]]]
 Call = Callable[[inspect.BoundArguments], object]
 Until = Literal["started", "finished"]
 OnClash = Literal["return", "raise", "replace"]
@@ -52,6 +51,13 @@ class Unique:
             raise ConfigError(f"hold={self.hold!r}: a hold begins when the job is finished; it needs until='finished'")
 
 
+class Stored(Protocol):
+    """How calls are stored, as codec.Signature knows."""
+
+    def decode(self, payload: bytes) -> tuple[tuple[object, ...], dict[str, object]]: ...
+    def whole(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes: ...
+
+
 class Keying:
     """How the jobs of one task get their keys; made once, so that what can never work is told there."""
 
@@ -62,21 +68,21 @@ class Keying:
         self._signature = inspect.signature(fn)
         self._call = _call(unique.key, task, self._signature) if callable(unique.key) else None
 
-    def of(self, payload: bytes, decode: Decode) -> UniqueKey:
+    def of(self, payload: bytes, signature: Stored) -> UniqueKey:
         """The key of a job with these stored arguments. ConfigError where the key function fails or gives no key."""
         its = self._unique
-        return UniqueKey(self._text(payload, decode), its.until, span(its.hold, "hold"), its.on_clash)
+        return UniqueKey(self._text(payload, signature), its.until, span(its.hold, "hold"), its.on_clash)
 
-    def _text(self, payload: bytes, decode: Decode) -> str:
+    def _text(self, payload: bytes, signature: Stored) -> str:
         if isinstance(self._unique.key, str):
             return self._unique.key
         if self._call is None:
-            return f"{self._task}:{blake2b(self._canonical(payload, decode), digest_size=16).hexdigest()}"
-        return self._said(self._call, payload, decode)
+            return f"{self._task}:{blake2b(self._canonical(payload, signature), digest_size=16).hexdigest()}"
+        return self._said(self._call, payload, signature)
 
-    def _said(self, call: Call, payload: bytes, decode: Decode) -> str:
+    def _said(self, call: Call, payload: bytes, signature: Stored) -> str:
         by = f"{self._task}: the key function {_name(self._unique.key)}"
-        bound = self._bound(decode(payload))
+        bound = self._bound(signature.decode(payload))
         bound.apply_defaults()
         try:
             text: object = call(bound)
@@ -89,15 +95,14 @@ class Keying:
         _check_key(text, f"{by} returned key")
         return text
 
-    def _canonical(self, payload: bytes, decode: Decode) -> bytes:
-        """The stored arguments by the names of their parameters, in one order however they were passed; without those
-        that are their parameter's default, so that a new parameter leaves the keys of stored jobs as they are.
+    def _canonical(self, payload: bytes, signature: Stored) -> bytes:
+        """The arguments by the names of their parameters, whole and in one order, however they were passed; without
+        those that are their parameter's default, so that a new parameter leaves the keys of stored jobs as they are.
         """
-        stored = json.loads(payload)
-        given = self._bound((stored.get("args", ()), stored.get("kwargs", {}))).arguments
-        if any(self._signature.parameters[name].default is not inspect.Parameter.empty for name in given):
-            typed = self._bound(decode(payload)).arguments
-            given = {name: value for name, value in given.items() if not self._is_default(name, typed[name])}
+        bound = self._bound(signature.decode(payload))
+        stored = json.loads(signature.whole(bound.args, bound.kwargs))
+        written = self._bound((stored.get("args", ()), stored.get("kwargs", {}))).arguments
+        given = {name: written[name] for name, value in bound.arguments.items() if not self._is_default(name, value)}
         return json.dumps(given, sort_keys=True, separators=(",", ":")).encode()
 
     def _is_default(self, name: str, value: object) -> bool:

@@ -26,6 +26,7 @@ from holdfast import (
     current_job,
 )
 from holdfast.app import parts_of
+from holdfast.client import asking
 
 PATIENCE = 30
 
@@ -105,6 +106,23 @@ def test_a_job_of_a_task_that_is_not_known_here_still_has_its_result(app: Holdfa
         job.result(PATIENCE)
     parts_of(app).registry.names.clear()  # as in a process that has the store and not the code
     assert app.job(job.id).result(PATIENCE) == "ann"
+
+
+def test_who_waits_long_for_what_nobody_begins_is_told_once(
+    app: Holdfast, send: SyncTask[..., str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(asking, "LONG", 0.02)
+    monkeypatch.setattr(asking, "POLL_MOST", 0.01)
+    caplog.set_level("WARNING", "holdfast")
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            send.enqueue("ann").result("100ms")
+    with pytest.raises(TimeoutError):
+        send.using(delay="1h", queue="later").enqueue("ann").result("100ms")
+    told = [record.getMessage() for record in caplog.records if "event=waiting" in record.getMessage()]
+    assert len(told) == 1, "once for a queue, and not of a job that is not due"
+    assert "queue=mail" in told[0]
+    assert "does one run that serves this queue" in told[0]
 
 
 def test_a_result_that_does_not_come_in_time_is_a_time_out_naming_the_state(

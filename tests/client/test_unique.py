@@ -5,6 +5,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
+import pydantic
 import pytest
 
 from holdfast import ConfigError, Holdfast, Job, SyncTask, Task, Unique, UniqueConflict
@@ -93,6 +94,22 @@ def test_true_is_no_default_of_one(app: Holdfast) -> None:
     task = app.task(name="shop.call", unique=Unique())(call)
     assert key_of(task) == key_of(task, 1)
     assert len({key_of(task, number).text for number in (1, True, 1.0, "1")}) == 4
+
+
+class Parcel(pydantic.BaseModel):
+    weight: float = 1.0
+    notes: dict[str, int] = {}
+
+
+def test_equal_arguments_have_one_key_however_they_were_written(app: Holdfast) -> None:
+    def ship(parcel: Parcel, price: float) -> None: ...
+
+    task = app.task(name="shop.ship", unique=Unique())(ship)
+    made: list[Any] = [Parcel(), Parcel(weight=1), Parcel(notes={}), {"weight": 1}]
+    keys = {key_of(task, parcel, price).text for parcel in made for price in (2, 2.0)}
+    keys |= {key_of(task, Parcel(notes=notes), price=2).text for notes in ({"a": 1, "b": 2}, {"b": 2, "a": 1})}
+    assert len(keys) == 2
+    assert key_of(task, Parcel(weight=1.5), 2).text not in keys
 
 
 @dataclass

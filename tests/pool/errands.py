@@ -1,6 +1,7 @@
 """What the pool's processes are sent to do; they import this, so it imports little."""
 
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -47,6 +48,10 @@ def fail() -> None:
     raise KeyError("no such key")
 
 
+def fail_with(thing: object) -> None:
+    raise KeyError("no such key")
+
+
 def fail_fussily() -> None:
     raise Fussy(1, 2)
 
@@ -80,3 +85,38 @@ def with_a_child(path: str) -> None:
     child = subprocess.Popen(["sleep", "1000"])
     Path(path).write_text(str(child.pid))
     child.wait()
+
+
+class Slow:
+    """Takes long to be unpickled."""
+
+    def __reduce__(self) -> Any:
+        return time.sleep, (1000,)
+
+
+def wait_here() -> None:
+    """In the pool's own process a test has it wait."""
+
+
+class Read:
+    """Calls `wait_here` where it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return _waited, ()
+
+
+def _waited() -> None:
+    wait_here()
+
+
+def slow_to_read() -> Any:
+    return Read()
+
+
+def fork_and_die(path: str, apart: bool) -> None:
+    if child := os.fork():
+        Path(path).write_text(str(child))
+        os.kill(os.getpid(), signal.SIGKILL)
+    if apart:
+        os.setsid()
+    time.sleep(1000)

@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from holdfast import ConfigError, JobCancelled, Pool, PoolJob, QueueFull, Retry
 from holdfast.job import WhenFull
 from tests.pool.rig import PATIENCE, threads_of_pools
 
-CROWD, EACH, SIZE, SLOTS = 64, 25, 20, 8
+CROWD, EACH, SIZE, SLOTS, JOBS = 64, 25, 20, 8, 1000
 MODES: list[WhenFull] = ["block", "reject", "drop_oldest", "drop_newest"]
 
 
@@ -145,26 +147,42 @@ async def test_64_tasks(mode: WhenFull) -> None:
     assert threads_of_pools() == set()
 
 
-def test_stats_add_up_at_every_moment() -> None:
-    recount = Recount()
+@pytest.fixture
+def often() -> Iterator[None]:
+    """Threads take turns so often that every order of their steps is met."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(usual)
+
+
+def test_stats_add_up_at_every_moment(often: None) -> None:
+    recount, submitted = Recount(), 0
     wrong: list[object] = []
     stop = threading.Event()
 
     def watch() -> None:
+        last = 0
         while not stop.is_set():
             stats = pool.stats()
-            if min(stats.running, stats.queued) < 0 or stats.running > SLOTS:
+            over = stats.succeeded + stats.failed + stats.cancelled + stats.dropped
+            if stats.submitted != over + stats.running + stats.queued or stats.running > SLOTS:
                 wrong.append(stats)
+            most = submitted + 1  # one may be on its way
+            if not last <= stats.submitted <= most or stats.queued < 0:
+                wrong.append((last, stats, most))
+            last = stats.submitted
 
     with Pool(SLOTS, max_size=SIZE) as pool:
         watcher = threading.Thread(target=watch)
         watcher.start()
-        for number in range(3000):
+        for number in range(JOBS):
             pool.submit(recount.work, number * 5 + 1)
+            submitted += 1
         stop.set()
         watcher.join(PATIENCE)
     assert wrong == []
-    assert pool.stats().succeeded == 3000
+    assert pool.stats().succeeded == JOBS
 
 
 def test_resizing_and_stopping_under_way() -> None:

@@ -218,3 +218,27 @@ def test_a_cancelled_job_gives_its_place_back() -> None:
                 job.result()
         assert pool.stats().cancelled == 50
         gate.open()
+
+
+def test_drop_oldest_looks_at_all_priorities() -> None:
+    with Pool(1, max_size=4, when_full="drop_oldest") as pool:
+        gate, _ = held(pool)
+        oldest = pool.using(priority=-5).submit(double, 1)
+        urgent = pool.using(priority=5).submit(double, 2)
+        usual = pool.submit(double, 3)
+        newest = pool.submit(double, 4)
+        assert [job.state.value for job in (oldest, urgent, usual, newest)] == ["cancelled", *["queued"] * 3]
+        gate.open()
+
+
+async def test_whoever_waits_for_a_place_gets_it_in_turn() -> None:
+    taken = [0] * 32
+    async with Pool(2, max_size=2) as pool:
+
+        async def submit(who: int) -> None:
+            while sum(taken) < 320:
+                await pool.asubmit(asyncio.sleep, 0)
+                taken[who] += 1
+
+        await asyncio.wait_for(asyncio.gather(*map(submit, range(32))), PATIENCE)
+    assert min(taken) >= 5, taken

@@ -1,10 +1,12 @@
 """run_in="process": pickles, errors, timeouts and deaths."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,18 @@ from holdfast import JobCancelled, JobFailed, Pool, Retry, State
 from holdfast.errors import PayloadError
 from tests.pool.errands import (
     Point,
+    Slow,
     about,
     amirrored,
     die,
     fail,
     fail_fussily,
+    fail_with,
+    fork_and_die,
     leave,
     mirrored,
     pid,
+    slow_to_read,
     spin,
     stubborn,
     unpicklable,
@@ -100,6 +106,38 @@ def test_a_death_is_a_failure_that_names_the_signal() -> None:
             pool.submit(leave).result(PATIENCE)
         assert pool.submit(abs, -1).result(PATIENCE) == 1
         assert (pool.stats().failed, pool.stats().succeeded) == (2, 1)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_death_is_seen_although_a_child_of_it_lives(apart: bool, tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    with Pool(1, run_in="process") as pool:
+        try:
+            with pytest.raises(JobFailed, match="SIGKILL"):
+                pool.submit(fork_and_die, str(note), apart).result(PATIENCE)
+        finally:
+            if note.exists() and lives(int(note.read_text())):
+                os.kill(int(note.read_text()), signal.SIGKILL)
+        assert pool.submit(abs, -1).result(PATIENCE) == 1
+
+
+def test_a_call_that_is_never_read_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.worker.processes.caller.START", 0.5)
+    with Pool(1, run_in="process", timeout=0.5) as pool:
+        with pytest.raises(TimeoutError, match="has not begun within"):
+            pool.submit(abs, Slow()).result(PATIENCE)
+        monkeypatch.undo()
+        assert pool.submit(abs, -1).result(PATIENCE) == 1
+
+
+def test_a_result_that_is_never_read_fails_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.worker.pooled.timer.GRACE", 0.1)
+    gate = threading.Event()
+    monkeypatch.setattr("tests.pool.errands.wait_here", gate.wait)
+    with Pool(1, run_in="process", timeout=0.5) as pool:
+        with pytest.raises(TimeoutError, match="could not be ended in time"):
+            pool.submit(slow_to_read).result(PATIENCE)
+        gate.set()
 
 
 def test_a_death_is_retried_as_any_failure() -> None:
@@ -187,3 +225,17 @@ with Pool(1, run_in="process") as pool:
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert "if __name__ == '__main__':" in done.stdout + done.stderr
     assert done.returncode == 0
+
+
+def test_what_failed_there_is_kept_by_its_handle_alone() -> None:
+    with Pool(1, run_in="process") as pool:
+        gc.collect()
+        gc.disable()
+        try:
+            job = pool.submit(fail_with, Point(1, 2))
+            gone = weakref.ref(job.args[0])
+            assert isinstance(job.exception(PATIENCE), KeyError)
+            del job
+            until(lambda: gone() is None, "it is let go")
+        finally:
+            gc.enable()

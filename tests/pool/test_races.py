@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from holdfast import ConfigError, Pool
+from holdfast import ConfigError, Pool, QueueFull
 from tests.pool.rig import PATIENCE, held, until
 
 
@@ -57,3 +57,29 @@ def test_who_gives_up_although_a_place_was_his_passes_the_word_on() -> None:
         pool._core.askers.append(told.set)  # noqa: SLF001  # somebody else, who also waits
         assert not pool._entry._stop_asking(lambda: None)  # noqa: SLF001  # one who was told, and has given up
         assert told.is_set()
+
+
+def test_a_word_that_comes_late_meets_nobody_elses_bell() -> None:
+    class Line(deque[Any]):
+        """Takes who asks first out at once, and rings when he asks again, once for each time that he asked."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked: list[Callable[[], object]] = []
+
+        def append(self, ring: Any) -> None:
+            self.asked.append(ring)
+            if len(self.asked) == 2:
+                for each in self.asked:
+                    each()
+            elif len(self.asked) > 2:
+                super().append(ring)
+
+        appendleft = append
+
+    with Pool(1, max_size=1, block_timeout=0.02) as pool:
+        gate, _ = held(pool)
+        pool._core.askers = Line()  # noqa: SLF001
+        with pytest.raises(QueueFull):
+            pool.submit(double, 4)
+        gate.open()

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import signal
 import subprocess
 import sys
@@ -237,16 +238,18 @@ async def test_a_cancel_of_the_block_leaves_at_once() -> None:
 
 
 def test_stuck_threads_are_named_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr("holdfast.pool.LEAVE", 0.05)
+    monkeypatch.setattr("holdfast.worker.pooled.leaving.LEAVE", 0.3)
     gate = Gate()
     with pytest.raises(LookupError), Pool(2) as pool:  # noqa: PT012
         pool.submit(gate)
         gate.await_begun()
         raise LookupError
-    warnings = [str(record.msg) for record in caplog.records if "event=stuck" in str(record.msg)]
-    assert len(warnings) == 1
-    assert "holdfast-pool-" in warnings[0]
-    assert "tests.pool.rig.Gate" in warnings[0] or "pool.rig.Gate" in warnings[0]
+    warnings = [str(record.msg) for record in caplog.records if record.levelno == logging.WARNING]
+    assert [line.split()[0] for line in warnings] == ["event=leaving", "event=stuck"]
+    assert "have 300 ms for it; Ctrl-C again leaves now" in warnings[0]
+    for line in warnings:
+        assert "holdfast-pool-" in line
+        assert "rig.Gate" in line
     gate.open()
     assert pool.join(PATIENCE)
 
@@ -406,8 +409,8 @@ def test_ctrl_c_with_a_stuck_thread_leaves_within_its_deadline(tmp_path: Path) -
     done = run(
         tmp_path,
         """
-import holdfast.pool
-holdfast.pool.LEAVE = 0.3
+import holdfast.worker.pooled.leaving
+holdfast.worker.pooled.leaving.LEAVE = 0.3
 with Pool(2) as pool:
     pool.submit(time.sleep, 1000)
     print("ready", flush=True)
@@ -417,6 +420,91 @@ with Pool(2) as pool:
     assert "KeyboardInterrupt" in done.stderr
     assert done.stderr.count("event=stuck") == 1
     assert time.monotonic() - start < PATIENCE
+
+
+def test_ctrl_c_again_leaves_now(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        """
+import logging, signal
+import holdfast.worker.pooled.leaving
+holdfast.worker.pooled.leaving.LEAVE = 1000
+class Again(logging.Handler):
+    def emit(self, record):
+        if "event=leaving" in record.getMessage():
+            print(record.getMessage(), flush=True)
+            threading.Timer(0.1, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
+logging.getLogger("holdfast.job").addHandler(Again())
+with Pool(2) as pool:
+    pool.submit(time.sleep, 1000)
+    print("ready", flush=True)
+    time.sleep(1000)
+""",
+        interrupt=True,
+    )
+    assert "__main__" not in done.stdout
+    assert "time.sleep" in done.stdout
+    assert "KeyboardInterrupt" in done.stderr
+    assert "another exception" not in done.stderr
+    assert "event=stuck" not in done.stdout + done.stderr
+
+
+async def test_leaving_cancels_what_its_loop_has_not_begun() -> None:
+    with pytest.raises(LookupError):  # noqa: PT012
+        async with Pool(2) as pool:
+            job = pool.submit(endless)
+            raise LookupError
+    assert job.state == State.CANCELLED
+    with pytest.raises(JobCancelled, match="cancelled before it began"):
+        job.result()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_may_join_a_pool_that_was_stopped(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        """
+pool = Pool(1)
+gate = threading.Event()
+pool.submit(gate.wait)
+pool.stop()
+if os.fork() == 0:
+    print(pool.join(20), flush=True)
+    os._exit(0)
+os.wait()
+gate.set()
+print(pool.join(20))
+""",
+    )
+    assert done.stdout == "True\nTrue\n", done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_needs_no_lock_that_a_thread_of_its_parent_had(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        """
+from holdfast.worker.pooled import inside, waits, work
+held, over = threading.Event(), threading.Event()
+def hold():
+    with work._rare, inside._making, waits._lock:
+        held.set()
+        over.wait()
+threading.Thread(target=hold).start()
+held.wait()
+if os.fork() == 0:
+    def nested():
+        current_job().check()
+        return pool.submit(abs, -3).result()
+    pool = Pool(2)
+    job = pool.submit(nested)
+    print(job.id.version, job.result(20), flush=True)
+    os._exit(0)
+os.wait()
+over.set()
+""",
+    )
+    assert done.stdout == "7 3\n", done.stderr
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

@@ -10,7 +10,7 @@ import pytest
 
 from holdfast import ConfigError, Pool, State
 from holdfast.job import WhenFull
-from tests.pool.rig import PATIENCE, Gate, held
+from tests.pool.rig import PATIENCE, Gate, held, until
 
 MODES: list[WhenFull] = ["block", "reject", "drop_oldest", "drop_newest"]
 
@@ -195,3 +195,61 @@ def test_items_are_arguments_as_they_are() -> None:
         assert list(pool.map(double, [])) == []
         with pytest.raises(TypeError):
             pool.map(double, 3)  # type: ignore[call-overload]
+
+
+def test_items_that_use_their_own_pool_need_no_place_of_the_stream() -> None:
+    def items() -> Iterator[int]:
+        for number in range(4):
+            yield pool.submit(double, number).result(PATIENCE)
+
+    for size in (1, 2):
+        with Pool(2, max_size=size) as pool:
+            assert list(pool.map(double, items())) == [0, 4, 8, 12]
+            nested = pool.map(double, pool.map(double, pool.map(double, range(5))))
+            assert list(nested) == [8 * number for number in range(5)]
+
+
+def test_who_joins_while_a_stream_waits_for_items_is_told() -> None:
+    more, joined = threading.Event(), list[bool]()
+
+    def items() -> Iterator[int]:
+        yield 1
+        assert more.wait(PATIENCE)
+
+    pool, results = Pool(2), list[int]()
+    reading = threading.Thread(target=lambda: results.extend(pool.map(double, items())))
+    reading.start()
+    until(lambda: pool.stats().succeeded == 1, "the first item is through")
+    assert (pool.stats().submitted, pool.stats().queued) == (1, 0)  # an item that is not there yet is no job
+    pool.stop()
+    joining = threading.Thread(target=lambda: joined.append(pool.join(PATIENCE)))
+    joining.start()
+    more.set()
+    for thread in (reading, joining):
+        thread.join(PATIENCE)
+    assert (results, joined) == ([2], [True])
+
+
+async def test_many_items_do_not_hold_up_the_loop() -> None:
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            await asyncio.sleep(0)
+            beats += 1
+
+    async with Pool(1, max_size=20_000) as pool:
+        gate = Gate()
+        pool.submit(gate)
+        beating = asyncio.create_task(beat())
+        jobs = pool.aeach(double, range(10_000))
+        first = asyncio.ensure_future(anext(jobs))
+        while pool.stats().submitted < 10_000 and beats < 10 * PATIENCE * 1000:  # noqa: ASYNC110  # it counts them
+            await asyncio.sleep(0)
+        assert pool.stats().submitted == 10_001
+        assert beats >= 9
+        gate.open()
+        assert await (await first).aresult(PATIENCE) == 0
+        beating.cancel()
+        await jobs.aclose()  # type: ignore[attr-defined]

@@ -1,6 +1,7 @@
 """Timeouts and cancels: of async functions, of threads that look, and of those that never do."""
 
 import asyncio
+import logging
 import threading
 
 import pytest
@@ -47,19 +48,22 @@ def test_a_timeout_is_retried_as_any_failure(fn: object) -> None:
         assert (pool.stats().retried, pool.stats().failed) == (2, 1)
 
 
-def test_a_job_whose_time_is_over_has_failed_whatever_it_returns() -> None:
+def test_what_has_returned_within_the_grace_has_succeeded_as_in_a_worker(caplog: pytest.LogCaptureFixture) -> None:
     with Pool(1) as pool:
         released = threading.Event()
 
         def work() -> str:
             until(lambda: asked(current_job()) == "timeout", "its time is over")
             released.wait(PATIENCE)
-            return "too late"
+            return "late"
 
-        job = pool.using(timeout=SHORT).submit(work)
+        job = pool.using(timeout=SHORT, retry=Retry(max_attempts=3)).submit(work)
         released.set()
-        with pytest.raises(TimeoutError):
-            job.result(PATIENCE)
+        assert job.result(PATIENCE) == "late"
+        until(lambda: "event=succeeded" in caplog.text, "its end is told")
+    told = [str(record.msg) for record in caplog.records if record.levelno == logging.WARNING]
+    assert ["timeout" in told[0], "event=succeeded" in told[1], "after its timeout" in told[1]] == [True] * 3
+    assert (pool.stats().succeeded, pool.stats().retried) == (1, 0)
 
 
 def test_its_time_is_its_own_and_not_the_wait_for_a_slot() -> None:
@@ -89,7 +93,7 @@ def test_a_thread_that_never_looks_fails_its_job_and_keeps_its_slot(caplog: pyte
         assert waiting.result(PATIENCE) == 1
         until(lambda: "event=late" in caplog.text, "the late end is told")
     events = [str(record.msg).split()[0] for record in caplog.records if str(job.id) in str(record.msg)]
-    assert events == ["event=started", "event=timeout", "event=dead", "event=late"]
+    assert events == ["event=started", "event=timeout", "event=failed", "event=late"]
     assert pool.stats().failed == 1
     assert gate.begun.acquire(blocking=False)
     assert not gate.begun.acquire(blocking=False)

@@ -678,7 +678,7 @@ def test_the_table_of_transitions_is_the_one_that_was_decided() -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_random_histories(backend: str) -> None:
     met: Counter[str] = Counter()
-    run_state_machine_as_test(lambda: History(BACKENDS[backend], met), settings=settings(CALM, max_examples=100))
+    run_state_machine_as_test(lambda: History(BACKENDS[backend], met), settings=settings(CALM, max_examples=60))
     assert {what for what in MET if not met[what]} == set(), f"never met, so not tested: {met}"
 
 

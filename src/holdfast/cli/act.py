@@ -77,7 +77,7 @@ RETRY = Verb(
     "only dead and cancelled jobs can be retried",
     _retry_one,
     _retry_many,
-    "another job holds their unique key, or their queue has no place",
+    "another job holds their unique key, their queue has no place, or they changed meanwhile",
 )
 CANCEL = Verb(
     "cancel", "cancelled", _sources("cancel"), "only unfinished jobs can be cancelled", _cancel_one, _cancel_many

@@ -23,7 +23,7 @@ from holdfast.errors import (
 )
 from holdfast.handles import Job, JobStatus, as_id
 from holdfast.job import FINAL, REASON_LIMIT, JobError, Record, State, cut
-from holdfast.observe.logging import WARNING, jobs, tell
+from holdfast.observe import logging as observed
 from holdfast.store import Retried, Where
 from holdfast.task import Task
 
@@ -125,9 +125,9 @@ class Asking:
             record.state is State.SCHEDULED and record.due_at <= self._link.clock.now()
         )
         if due and self._link.first(f"waiting {record.queue}"):
-            tell(
-                jobs,
-                WARNING,
+            observed.tell(
+                observed.jobs,
+                observed.WARNING,
                 "waiting",
                 job=record.id,
                 task=record.task,

@@ -127,7 +127,7 @@ class Producing:
                 observed.WARNING,
                 "lonely",
                 store=opened.place.url,
-                message="only a worker in this very process can run these jobs, and there is none yet: jobs.worker()",
+                message="only a worker in this very process can run these jobs, and there is none: with jobs.worker():",
             )
 
     # --- in the caller's transaction, on his own thread or loop

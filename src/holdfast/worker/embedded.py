@@ -41,7 +41,7 @@ class Worker:
 
     def start(self) -> None:
         """Starts the worker in a thread with a loop of its own; returns when it claims. Raises as `async with` does:
-        ConfigError, or StoreError if the store cannot be used.
+        ConfigError, StoreError if the store cannot be used, or ResourceError.
         """
         if self._thread is not None:
             raise ConfigError("this worker runs already")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from holdfast.worker.pooled.core import Core
     from holdfast.worker.pooled.work import Work
 
-_making = threading.Lock()
+_making = threading.RLock()  # of a signal handler, too
 
 
 class Inside(CurrentJob):
@@ -84,7 +84,7 @@ class Inside(CurrentJob):
 def forget() -> None:
     """In a forked child: another thread may have held the lock."""
     global _making  # noqa: PLW0603
-    _making = threading.Lock()
+    _making = threading.RLock()
 
 
 _FIELDS = frozenset(name for cls in CurrentJob.__mro__ for name in getattr(cls, "__slots__", ()))

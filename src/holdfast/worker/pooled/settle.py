@@ -74,8 +74,8 @@ def raised(core: Core, run: Inside, error: BaseException) -> None:
     if not _first(run):
         _tell_late(run)
         return
-    if error.__traceback__ is not None:
-        error.__traceback__ = error.__traceback__.tb_next  # our own frame, which holds the job
+    if error.__traceback__ is not None:  # our own frames, which hold the job
+        error.__traceback__ = None if run.job.kind is PROCESS else error.__traceback__.tb_next
     verdict, error = _judged(run, error)
     if core.dropping and not run.job.asked:
         verdict = _last(verdict)

@@ -6,8 +6,9 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from contextvars import Context
 from logging import INFO
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from holdfast.worker.pooled.core import Core
     from holdfast.worker.pooled.work import Work
 
+STANDS = "the pool's event loop does not run"
+CLOSED = f"{STANDS}: it was closed; a pool is left (`async with`) before its loop ends"
 _running = State.RUNNING
 
 
@@ -41,6 +44,8 @@ class Tasks:
         self._thread: threading.Thread | None = None  # with a loop of our own
         self._running: set[Inside] = set()
         self._fresh: list[Inside] = []  # whose tasks have perhaps not had their first step
+        self._graces: dict[Inside, asyncio.TimerHandle] = {}  # of those whose time is over
+        self._nowhere = Context()  # for timers: a job's own would keep the job
         self._ended = self._tidying = self._looking = False
         self.left: deque[threading.Thread] = deque(maxlen=1)
         self.tally = Tally()
@@ -57,6 +62,23 @@ class Tasks:
         if not self._woken:
             self._woken = True
             self._wake()
+        elif self._is_closed():  # and will never collect it
+            self.fail_stranded()
+
+    def take_waiting(self) -> Iterator[Work]:
+        """Takes out what has not begun; each comes with its slot."""
+        while self._inbox:
+            with suppress(IndexError):  # another thread was faster
+                yield self._inbox.popleft()
+
+    def fail_stranded(self) -> None:
+        """If the caller's loop was closed, fails what was on it, and what is to come to it."""
+        if self._is_closed():
+            self._woken = True
+            self._fail(CLOSED)
+
+    def _is_closed(self) -> bool:
+        return self._loop is not None and self._loop.is_closed()
 
     def _wake(self) -> None:
         try:
@@ -65,8 +87,8 @@ class Tasks:
                 loop.call_soon(self._collect)
             else:
                 loop.call_soon_threadsafe(self._collect)
-        except RuntimeError as error:  # no thread for the loop, or the caller's was closed without leaving the pool
-            self._fail(f"the pool's event loop does not run: {error}")
+        except (RuntimeError, OSError) as error:  # no thread or no file for a loop, or it was closed
+            self._fail(CLOSED if self._is_closed() else f"{STANDS}: {error}")
 
     def _own(self) -> asyncio.AbstractEventLoop:
         with self._core.lock:
@@ -82,17 +104,26 @@ class Tasks:
             return self._loop
 
     def _fail(self, why: str) -> None:
-        """Ends what came in, and what comes in for the slots that are free by that."""
-        core = self._core
-        while self._inbox:
-            job = self._inbox.popleft()
-            settle.raised(core, Inside(job, time.monotonic()), RuntimeError(why))
-            core.slots.append(None)
-            core.fill()  # what this puts into the inbox, comes next
+        """There is no loop. `_woken` holds meanwhile, so that what the free slots begin next, comes to the inbox."""
+        while True:
+            for run in self._stranded():
+                settle.raised(self._core, run, RuntimeError(why))
+                self._core.home()
+            self._woken = False  # before the last look: what comes after it, wakes for itself
             if not self._inbox:
-                self._woken = False  # before the last look: what comes after it asks for itself
+                break
+            self._woken = True
         if self._ended:
-            core.look()
+            self._core.look()
+
+    def _stranded(self) -> Iterator[Inside]:
+        for job in self.take_waiting():
+            yield Inside(job, time.monotonic())
+        while self._running and self._is_closed():
+            with suppress(KeyError):  # another thread was faster
+                run = self._running.pop()
+                run.handle = run.task_ = None
+                yield run
 
     def runs(self) -> Iterable[Inside]:
         """The attempts under way."""
@@ -106,8 +137,10 @@ class Tasks:
     def interrupt(self, run: Inside) -> None:
         """Cancels an attempt; from any thread."""
         if self._loop is not None:
-            with suppress(RuntimeError):  # closed
+            try:
                 self._loop.call_soon_threadsafe(self._cancel, run)
+            except RuntimeError:  # closed
+                self.fail_stranded()
 
     def end(self) -> None:
         """A loop of our own ends when nothing runs on it any more; for the caller's, nothing is to be done."""
@@ -124,8 +157,8 @@ class Tasks:
 
     def _collect(self) -> None:
         self._woken = False  # before the first look: what comes after it asks for a collection of its own
-        while self._inbox:
-            self._begin(self._inbox.popleft())
+        for job in self.take_waiting():
+            self._begin(job)
 
     def _begin(self, job: Work) -> None:
         run = job.run = Inside(job, time.monotonic())
@@ -133,7 +166,6 @@ class Tasks:
         if context is not None and job.plan.retry.max_attempts > 1:
             context = context.copy()
         self._running.add(run)
-        assert self._loop is not None  # noqa: S101  # it runs this very function
         # Not create_task(): a task that begins at once, as a loop's task factory may have it, would begin the next one
         # from within this one, and so on.
         run.task_ = asyncio.Task(self._attempt(run), loop=self._loop, context=context)
@@ -171,6 +203,8 @@ class Tasks:
                 raise Stop("cancelled")
             value = await job.fn(*job.args, **job.kwargs)
         except BaseException as error:  # noqa: BLE001  # whatever leaves a function is its verdict
+            if run not in self._running:  # it failed already, with its loop
+                return
             self._left(run, timer)
             settle.raised(core, run, error)
             del job, run, timer  # the error's traceback leads here, and they to the error
@@ -184,12 +218,13 @@ class Tasks:
 
     def _timed(self, run: Inside, timeout: int) -> asyncio.TimerHandle:
         run.timed(timeout / SECOND)
-        return asyncio.get_running_loop().call_later(timeout / SECOND, self._time_is_over, run)
+        return asyncio.get_running_loop().call_later(timeout / SECOND, self._time_is_over, run, context=self._nowhere)
 
     def _time_is_over(self, run: Inside) -> None:
         if run.stop("timeout"):
             self._cancel(run)
-            asyncio.get_running_loop().call_later(GRACE, self._is_overdue, run)
+            loop = asyncio.get_running_loop()
+            self._graces[run] = loop.call_later(GRACE, self._is_overdue, run, context=self._nowhere)
 
     def _is_overdue(self, run: Inside) -> None:
         if run.handle is not None:
@@ -202,9 +237,12 @@ class Tasks:
     def _left(self, run: Inside, timer: asyncio.TimerHandle | None) -> None:
         """The code has ended: nobody shall cancel its task any more."""
         run.handle = run.task_ = None
-        self._running.discard(run)
+        self._running.remove(run)
         if timer is not None:
             timer.cancel()
+            grace = self._graces.pop(run, None)
+            if grace is not None:
+                grace.cancel()
 
     def _next(self) -> None:
         core = self._core
@@ -239,11 +277,14 @@ class Tasks:
                 with suppress(KeyboardInterrupt, SystemExit):  # of a task that a function started; it has it, too
                     loop.run_forever()
             self._tidying = True
-            with suppress(Exception, KeyboardInterrupt, SystemExit):
-                loop.run_until_complete(_tidy())
+            tidying = loop.create_task(_tidy())
+            while not tidying.done():
+                with suppress(Exception, KeyboardInterrupt, SystemExit):
+                    loop.run_until_complete(tidying)
         finally:
             with suppress(Exception):
                 loop.close()
+            self.fail_stranded()
             self.left.append(threading.current_thread())
             self._thread, self._thread_id = None, 0
             self._core.look()

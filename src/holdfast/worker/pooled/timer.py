@@ -104,14 +104,20 @@ class Timer:
         while not self._done():
             due, look = self._next()
             try:
-                for what in due:
-                    what() if callable(what) else self._core.again(what)
+                while due:
+                    self._do(due.pop(0))
                 if look:
                     self._look(time.monotonic())
             except Exception as error:  # noqa: BLE001  # a bug must not stop all timers
                 workers.error("a bug in the pool's timer; please report it", exc_info=error)
-            del due
         self._core.look()
+
+    def _do(self, what: Work | Callable[[], object]) -> None:
+        """In a frame of its own, which keeps nothing while the thread waits."""
+        if callable(what):
+            what()
+        else:
+            self._core.again(what)
 
     def _done(self) -> bool:
         with self._changed:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Told = Callable[["Work"], object]
 
 _queued = State.QUEUED
-_rare = threading.Lock()  # for what few jobs ever need: an id, somebody who waits
+_rare = threading.RLock()  # of a signal handler, too: for what few jobs ever need, an id, somebody who waits
 
 
 class Plan(NamedTuple):
@@ -104,8 +104,9 @@ class Work:
             return self._id
         except AttributeError:
             with _rare:
+                made = new_id()
                 if not hasattr(self, "_id"):
-                    self._id = new_id()
+                    self._id = made
             return self._id
 
     @property
@@ -195,7 +196,7 @@ class Work:
 def forget() -> None:
     """In a forked child: another thread may have held the lock."""
     global _rare  # noqa: PLW0603
-    _rare = threading.Lock()
+    _rare = threading.RLock()
 
 
 def _outside(_: object) -> tuple[Core, ...]:

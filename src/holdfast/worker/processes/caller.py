@@ -54,7 +54,7 @@ class Caller:
 
     def __init__(self) -> None:
         self._main, self._file = main_module()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
         self._end: socket.socket | None = None
         self._run: Inside | None = None
