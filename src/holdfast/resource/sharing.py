@@ -19,7 +19,7 @@ class Shared:
     """The values that are open, and how many hold each."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer that runs while it is held may ask for a resource
         self._held: dict[Resource[Any], _Held] = {}  # in the order in which they were opened
         self._waiting: dict[int, _Held] = {}  # by the number of the thread that waits
 
@@ -51,14 +51,15 @@ class Shared:
             with steps.opening(resource, passes, told=told):
                 held.generator = resource.__wrapped__()
                 value = next(held.generator)
-        except BaseException as error:
+            with self._lock:
+                if self._held.pop(resource, None) is held:  # else this is a child that the opener has forked
+                    self._held[resource] = held  # after those that it has opened on its way
+                resource.plain, held.openers, held.thread = value, 1, 0
+        except BaseException as error:  # be it a Stop, which may come at any moment in a slot's main thread
             held.error = error if isinstance(error, ResourceError) else None
+            resource.plain = CLOSED
             self._gone(resource, held)
             raise
-        with self._lock:
-            if self._held.pop(resource, None) is held:  # else this is a child that the opener has forked
-                self._held[resource] = held  # after those that it has opened on its way
-            resource.plain, held.openers, held.thread = value, 1, 0
         held.over.set()
 
     def release(self, resource: Resource[Any]) -> None:
@@ -116,7 +117,7 @@ class Shared:
     def _refuse_circle(self, resource: Resource[Any], held: _Held) -> None:
         """Under the lock. Who would wait for itself hears so, be it through other threads."""
         waited: _Held | None = held
-        while waited is not None:
+        while waited is not None and not waited.over.is_set():
             if waited.thread == threading.get_ident():
                 what = "closed" if held.leaving else "opened"
                 raise ResourceError(

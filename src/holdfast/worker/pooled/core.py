@@ -128,8 +128,11 @@ class Core:
                 self._no_entries += 1
             self.give_place()
             raise self.refusal()
-        if self.slots and not (self.threads.rung and job.kind is not LOOP):
-            self.fill()
+        if self.slots:
+            if not (self.threads.rung and job.kind is not LOOP):
+                self.fill()
+        elif self.missing:
+            self.try_missing()
 
     def refusal(self) -> ConfigError:
         return ConfigError("this pool was stopped, and takes no more jobs: make another Pool")
@@ -171,7 +174,7 @@ class Core:
             job = self.take()
             if job is not None:
                 self.start(job)
-                if job.kind is LOOP:
+                if job.kind is LOOP or not self.threads.rung:  # on the loop, or failed, as there was no thread
                     continue
                 return
             self.slots.append(None)
@@ -191,11 +194,16 @@ class Core:
         """A slot comes home, because nothing waits."""
         self.slots.append(None)
         if self.missing:
-            with self.lock:
-                self.slots.extend(repeat(None, self.missing))
-                self.missing = 0
-        if any(self.lanes):  # what came in before the slot was back, found none
+            self.try_missing()
+        elif any(self.lanes):  # what came in before the slot was back, found none
             self.fill()
+
+    def try_missing(self) -> None:
+        """Perhaps there are threads again for the slots that had none."""
+        with self.lock:
+            self.slots.extend(repeat(None, self.missing))
+            self.missing = 0
+        self.fill()
 
     def start(self, job: Work) -> None:
         """Has a job run by who can; the slot goes with it."""
@@ -210,6 +218,8 @@ class Core:
             job.plan.lane.appendleft(job)
             with self.lock:
                 self.missing += 1
+            if self.threads.parked:  # since just now, and found nothing to do
+                self.fill()
             return
         run = Inside(job, time.monotonic())
         settle.raised(self, run, error)
@@ -256,7 +266,7 @@ class Core:
         job.asked = True  # first: whoever starts it or puts it off looks at that afterwards
         if job.done:
             return False
-        if _take_out(job.plan.lane, job) or self.timer.take_out(job):
+        if self._take_last(job) or _take_out(job.plan.lane, job) or self.timer.take_out(job):
             self.cancelled(job, "cancelled before it began" if job.runs == 1 else "cancelled before its next attempt")
             return True
         run = job.run
@@ -264,6 +274,19 @@ class Core:
             self.interrupt(run)
             return True
         return not job.done
+
+    def _take_last(self, job: Work) -> bool:
+        """Takes a job out if it is the newest: who cancels many may begin with that, and a lane is searched slowly."""
+        lane = job.plan.lane
+        with suppress(IndexError):
+            if lane[-1] is job:
+                last = lane.pop()
+                if last is job:
+                    return True
+                lane.append(last)  # it came in between
+                self.still_wanted(last)
+                self.fill()
+        return False
 
     def again(self, job: Work) -> None:
         """A job has its next attempt: it goes to the end of its lane."""
@@ -327,11 +350,15 @@ class Core:
         while self.askers:  # they see that it is closed
             self.wake_asker()
         dropped: list[Work] = []
+        self.tasks.fail_stranded()
         if not drain:
             self.dropping = True
             while (job := self.take()) is not None:
                 dropped.append(job)
             dropped += self.timer.take_all()
+            for job in self.tasks.take_waiting():
+                dropped.append(job)
+                self.home()
             dropped.sort(key=lambda job: job.submitted)
             for job in dropped:
                 self.cancelled(job, DROPPED + why, dropped=True)

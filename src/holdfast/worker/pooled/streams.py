@@ -54,7 +54,7 @@ class Stream:
                 self._pull(lambda: next(iter(self._ahead)).done, None)
                 if self._ahead:
                     job = next(iter(self._ahead))
-                    result = PoolJob[Any](job).result()
+                    result: Any = PoolJob(job).result()
                     del self._ahead[job], job
                     yield result
             self._complete()

@@ -166,6 +166,7 @@ class Tasks:
         if context is not None and job.plan.retry.max_attempts > 1:
             context = context.copy()
         self._running.add(run)
+        assert self._loop is not None  # noqa: S101  # it runs this very function
         # Not create_task(): a task that begins at once, as a loop's task factory may have it, would begin the next one
         # from within this one, and so on.
         run.task_ = asyncio.Task(self._attempt(run), loop=self._loop, context=context)
@@ -255,7 +256,9 @@ class Tasks:
             elif job.kind is LOOP:
                 self._begin(job)
             else:
-                core.threads.start(job)
+                core.start(job)
+                if core.slots:  # there was no thread for it
+                    core.fill()
         if self._ended:
             self._end_if_idle()
 

@@ -86,6 +86,11 @@ class Threads:
             self.rung.pop()
             self._core.not_started(job, error)
 
+    @property
+    def parked(self) -> bool:
+        """Whether a thread waits for a job."""
+        return bool(self._parked)
+
     def runs(self) -> Iterator[Inside]:
         """The attempts under way."""
         for seat in list(self.seats):

@@ -117,15 +117,18 @@ class Caller:
                 end_family(self._process.pid)
 
     def _answer(self, run: Inside, call: bytes) -> Answer:
+        if self._process is not None and _is_dead(self._process):  # of nothing that this call did
+            self.close()
         if self._process is None:
             self._spawn()
         assert self._end is not None  # noqa: S101  # as it has a process
         if run.why is not None:  # asked to end while there was nothing that a signal could reach
             raise Stop(run.why)
-        with suppress(OSError):  # it is dead: that shows below
+        self._latest = self._patience(run)
+        self._end.settimeout(None if self._latest == math.inf else self._latest - time.monotonic())
+        with suppress(OSError):  # it is dead, or does not read: that shows below
             send(self._end, call)
         self._end.settimeout(LOOK)
-        self._latest = self._patience(run)
         data = receive(self._end, self._goes_on)
         if data == BEGUN:
             self._latest = math.inf
@@ -149,7 +152,7 @@ class Caller:
     def _goes_on(self) -> bool:
         """Its end of the channel may stay open when it is dead: in a process that it has forked."""
         process = self._process
-        return process is not None and process.poll() is None and time.monotonic() < self._latest
+        return process is not None and not _is_dead(process) and time.monotonic() < self._latest
 
     def _unpacked(self, run: Inside, answer: Answer) -> object:
         match answer.kind:
@@ -203,6 +206,16 @@ class Caller:
         with self._lock:
             self._process, self._end = process, ours
         send(ours, pickle.dumps((self._main, self._file, list(sys.argv))))
+
+
+def _is_dead(process: subprocess.Popen[bytes]) -> bool:
+    """Looks without reaping: until that is done, neither its pid nor its group can be another's."""
+    if process.returncode is not None or not hasattr(os, "waitid"):  # macOS before Python 3.13
+        return process.poll() is not None
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    except ChildProcessError:  # the program has the system reap its children
+        return True
 
 
 def _error(run: Inside, type_: str, message: str, traceback: str) -> JobError:
