@@ -163,7 +163,7 @@ def test_a_shared_store_without_a_worker_does_not_warn(tmp_path: Path, caplog: p
 
 # --- what users see of it
 
-ONCE = {"around", "close", "configure", "find", "job", "queue", "resource", "stand_in", "task", "worker"}
+ONCE = {"around", "close", "configure", "find", "job", "queue", "resource", "task", "worker"}
 TWICE = {"cancel", "delete", "enqueue_many", "retry"}
 
 

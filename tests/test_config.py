@@ -34,7 +34,7 @@ def test_an_argument_wins_over_the_environment_and_that_over_the_file(
 def test_no_store_at_all_is_an_error_at_first_use_that_names_every_place() -> None:
     jobs = Holdfast()
     with pytest.raises(ConfigError) as caught:
-        _ = parts_of(jobs).link.place
+        _ = parts_of(jobs).link.store
     for place in ("Holdfast(url=...)", "jobs.configure(url=...)", "HOLDFAST_URL", "[tool.holdfast]"):
         assert place in str(caught.value)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
@@ -27,11 +26,10 @@ from holdfast.clock import Clock, Duration, SystemClock
 from holdfast.context import CurrentJob
 from holdfast.handles import Job, JobStatus, NewJob
 from holdfast.headers import Carry
-from holdfast.job import Record, WhenFull
+from holdfast.job import WhenFull
 from holdfast.options import Plan, TaskOptions
 from holdfast.policy import Retry
 from holdfast.resource import PlainOpening, Resource, Resources
-from holdfast.store import Store
 from holdfast.task import AsyncTask, SyncTask, TaskDecorator
 from holdfast.worker.embedded import Worker
 
@@ -123,14 +121,6 @@ class Holdfast:
     async def __aexit__(self, *exc: object) -> None:
         await self._parts.resources.aclose()
         await asyncio.to_thread(self.close)
-
-    def stand_in(
-        self, place: Store, clock: Clock, unfinished: Callable[[Record], BaseException]
-    ) -> AbstractContextManager[None]:
-        """While it is entered, all that the app does with its store it does with `place`, by `clock`, in the caller's
-        own thread or loop; for tests. `place` must never suspend. What `result()` finds unfinished raises `unfinished`.
-        """
-        return self._parts.link.stand_in(place, clock, unfinished)
 
     # --- tasks
 

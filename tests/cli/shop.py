@@ -53,7 +53,7 @@ class Shop:
         asyncio.run(self._say(id, notes))
 
     async def _say(self, id: UUID, notes: Sequence[Note]) -> None:
-        store, worker = parts_of(self.jobs).link.place.twin(), uuid4()
+        store, worker = parts_of(self.jobs).link.store.twin(), uuid4()
         await store.open()
         try:
             await store.register(worker, None, {})
@@ -74,7 +74,7 @@ class Shop:
         return id
 
     async def _attempt(self, id: UUID, verdict: Verdict | None) -> None:
-        store, worker = parts_of(self.jobs).link.place.twin(), uuid4()
+        store, worker = parts_of(self.jobs).link.store.twin(), uuid4()
         await store.open()
         try:
             await store.register(worker, None, {})

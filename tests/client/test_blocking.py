@@ -263,7 +263,7 @@ def test_with_a_connection_nobody_waits(tmp_path: Path) -> None:
 
 def test_a_long_call_that_waits_asks_for_no_more_than_the_queue_holds(app: Holdfast, send: SyncTask[..., str]) -> None:
     app.queue("mail", max_size=2, when_full="block")
-    place = parts_of(app).link.place
+    place = parts_of(app).link.store
     enqueue, asked = place.enqueue, list[int]()
 
     async def counted(jobs: Sequence[Draft], *rest: Any) -> Sequence[Receipt]:

@@ -139,7 +139,7 @@ async def test_a_caller_that_leaves_is_told_which_job_may_have_been_stored() -> 
         await held.wait()
         return []
 
-    parts_of(jobs).link.place.enqueue = slow  # type: ignore[method-assign]
+    parts_of(jobs).link.store.enqueue = slow  # type: ignore[method-assign]
     async with jobs:
         with pytest.raises(TimeoutError) as caught:
             async with asyncio.timeout(0.05):

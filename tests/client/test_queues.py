@@ -23,7 +23,7 @@ def test_the_first_enqueue_into_a_queue_lays_down_what_is_declared(app: Holdfast
 
 
 def test_a_store_is_told_of_a_declaration_once(app: Holdfast, send: SyncTask[..., str]) -> None:
-    place = parts_of(app).link.place
+    place = parts_of(app).link.store
     configure, told = place.configure, list[set[str]]()
 
     async def counted(declared: Mapping[str, QueueTerms | None], by: Authority) -> None:

@@ -41,7 +41,7 @@ def test_everything_goes_to_the_stand_in_without_a_thread(jobs: Holdfast) -> Non
     store = asyncio.run(opened(clock))
     send = jobs.task(name="shop.send")(lambda to: to)
     threads = threading.active_count()
-    with jobs.stand_in(store, clock, unfinished):
+    with parts_of(jobs).link.stand_in(store, clock, unfinished):
         job = send.enqueue("ann")
         assert job.status().state == "queued"
         assert [status.id for status in jobs.find(task="shop.send")] == [job.id]
@@ -60,7 +60,7 @@ async def test_the_twins_go_there_on_the_callers_loop(jobs: Holdfast) -> None:
     clock = FakeClock()
     store = await opened(clock)
     send = jobs.task(name="shop.send")(lambda to: to)
-    with jobs.stand_in(store, clock, unfinished):
+    with parts_of(jobs).link.stand_in(store, clock, unfinished):
         job = await send.aenqueue("ann")
         assert (await job.astatus()).state == "queued"
         assert [status.id async for status in jobs.afind(task="shop.send")] == [job.id]
@@ -84,7 +84,7 @@ async def test_a_connection_is_the_stand_ins_to_take(jobs: Holdfast) -> None:
     clock = FakeClock()
     store, connection = Taking(clock), object()
     send = jobs.task(name="shop.send")(lambda to: to)
-    with jobs.stand_in(store, clock, unfinished):
+    with parts_of(jobs).link.stand_in(store, clock, unfinished):
         assert (await send.using(connection=connection).aenqueue("ann")).created
         assert len(await jobs.aenqueue_many([send.bind("bob")], connection=connection)) == 1
         assert await asyncio.to_thread(send.using(connection=connection).enqueue, "cy")
@@ -101,10 +101,10 @@ def test_what_was_before_is_afterwards_also_when_nested(tmp_path: Path) -> None:
 
     with jobs:
         send.enqueue("real")
-        with jobs.stand_in(asyncio.run(opened(clock)), clock, unfinished):
+        with parts_of(jobs).link.stand_in(asyncio.run(opened(clock)), clock, unfinished):
             assert count() == 0
             jobs.enqueue_many([send.bind("outer"), send.bind("outer")])
-            inner = jobs.stand_in(asyncio.run(opened(clock)), clock, unfinished)
+            inner = parts_of(jobs).link.stand_in(asyncio.run(opened(clock)), clock, unfinished)
             inner.__enter__()
             jobs.enqueue_many([send.bind(str(n)) for n in range(3)])
             assert count() == 3
@@ -120,7 +120,7 @@ def test_a_full_queue_of_a_stand_in_makes_nobody_wait(jobs: Holdfast) -> None:
     send = jobs.task(name="shop.send", queue="mail")(lambda to: to)
     jobs.queue("mail", max_size=1, when_full="block")
     for _ in range(2):  # each is told of the declaration
-        with jobs.stand_in(asyncio.run(opened(clock)), clock, unfinished):
+        with parts_of(jobs).link.stand_in(asyncio.run(opened(clock)), clock, unfinished):
             send.enqueue("first")
             with pytest.raises(QueueFull, match="here nothing runs meanwhile"):
                 send.enqueue("late")

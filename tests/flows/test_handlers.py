@@ -29,7 +29,7 @@ def said(id: UUID) -> list[str]:
     link: Link = parts_of(talk.jobs).link
 
     async def read() -> list[str]:
-        return [line.text for line in await (await link.opened()).place.log(id)]
+        return [line.text for line in await (await link.opened()).store.log(id)]
 
     return link.run(read)
 

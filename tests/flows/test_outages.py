@@ -128,7 +128,7 @@ class Hand:
     """One worker of the fleet."""
 
     def __init__(self, app: Holdfast, tasks: dict[str, Task[..., Any]], clock: FakeClock) -> None:
-        self.way = Way(parts_of(app).link.place.twin())
+        self.way = Way(parts_of(app).link.store.twin())
         self.worker = Crew(lambda: (self.way, tasks), concurrency=EACH, clock=clock)  # type: ignore[arg-type, return-value]
 
     @property
@@ -166,7 +166,7 @@ class Fleet:
 
         self.hold = hold
         self.hands = [Hand(self.app, parts_of(self.app).registry.names, self.clock) for _ in range(WORKERS)]
-        self.store = parts_of(self.app).link.place.twin()
+        self.store = parts_of(self.app).link.store.twin()
 
     async def _freed(self, id: UUID, fence: int) -> None:
         if not self.all_free:

@@ -86,7 +86,7 @@ async def test_sweepers_killed_between_reclaim_and_finish_charge_nobody_twice(ur
 
     async with app:
         jobs = [await silent.aenqueue(), await crashed.aenqueue()]
-        store = parts_of(app).link.place.twin()
+        store = parts_of(app).link.store.twin()
         await store.open()
         await lost(store, "silent", None)
         await lost(store, "crashed", CRASH)

@@ -223,3 +223,50 @@ def test_all_that_wait_are_told_that_there_is_no_thread(monkeypatch: pytest.Monk
             gate.set()
             assert {str(job.exception(PATIENCE)) for job in jobs} == {"can't start new thread"}
         assert pool.submit(double, 4).result(PATIENCE) == 8
+
+
+def test_a_slot_without_a_thread_is_tried_again_with_the_next_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with Pool(2) as pool:
+        gate, _ = held(pool)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            waiting = pool.submit(double, 1)
+            assert waiting.state == State.QUEUED
+        assert pool.submit(double, 2).result(PATIENCE) == 4  # beside the one that holds the other slot
+        assert waiting.result(PATIENCE) == 2
+        gate.open()
+
+
+# --- Ctrl-C between two steps
+
+
+def interrupted(_: threading.Thread) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("fn", [double, answer])
+def test_ctrl_c_while_a_thread_is_started_costs_neither_slot_nor_job(fn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = [4] if fn is double else []
+    with Pool(1) as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                pool.submit(fn, *args)
+        assert pool.submit(double, 4).result(PATIENCE) == 8
+        assert pool.submit(fn, *args).result(PATIENCE) in {8, 42}
+        assert pool.join(PATIENCE)
+    assert (pool.stats().succeeded, pool.stats().queued) == (3, 0)
+
+
+def test_a_place_that_ctrl_c_cost_keeps_nobody_from_leaving() -> None:
+    for fn, args in ((double, [1]), (answer, [])):
+        pool = Pool(1)
+        pool.submit(fn, *args).result(PATIENCE)
+        assert pool._core.take_place()  # noqa: SLF001  # as a submit that went no further
+        running = pool.submit(fn, *args)
+        pool.stop(drain=False)
+        assert pool.join(PATIENCE), "it waits for a job that never was"
+        assert running.state in {State.SUCCEEDED, State.CANCELLED}

@@ -700,7 +700,7 @@ def test_a_worker_that_the_code_under_test_starts_finds_nothing_to_do(shop: Shop
 
 async def test_what_such_a_worker_sweeps_is_nothing(shop: Shop, box: Sandbox) -> None:
     job = await asyncio.to_thread(shop.send.enqueue, 1)
-    idle = parts_of(shop.jobs).link.place.twin().twin()
+    idle = parts_of(shop.jobs).link.store.twin().twin()
     await idle.register(worker := uuid4(), None, {})
     assert (await idle.claim(worker, 1, None, 10)).jobs == []
     assert not await idle.wait(None, 0)

@@ -214,7 +214,7 @@ class Shop:
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock
         self.jobs = Holdfast("memory://", clock=clock, keep="1h")
-        self.store = Flaky(parts_of(self.jobs).link.place)
+        self.store = Flaky(parts_of(self.jobs).link.store)
         self.workers: list[Crew] = []
 
     def task(self, fn: Callable[..., Any] | None = None, **options: Any) -> Any:

@@ -479,7 +479,7 @@ async def test_a_header_of_anothers_making_is_a_failure_that_names_the_variable(
     async with it.jobs.worker():
         stranger: Any = other.task(name="it")(lambda: None)
         draft = stranger.using(headers={"tenant": "no json"}).bind().draft
-        await parts_of(it.jobs).link.place.enqueue([draft])
+        await parts_of(it.jobs).link.store.enqueue([draft])
         with pytest.raises(JobFailed) as failed:
             await soon(it.jobs.job(draft.id).aresult(), "the job does not end")
     assert failed.value.error.type == "PayloadError"

@@ -67,7 +67,7 @@ async def until_said(job: Job[Any], expected: list[str]) -> None:
     try:
         async with asyncio.timeout(PATIENCE):
             while said != expected:
-                said = [line.text for line in await parts_of(talkers.jobs).link.place.log(job.id)]
+                said = [line.text for line in await parts_of(talkers.jobs).link.store.log(job.id)]
                 await asyncio.sleep(0.005)
     except TimeoutError:
         pytest.fail(f"it says {said}, not {expected}")
@@ -124,7 +124,7 @@ async def test_threads_of_the_handler_save_and_speak(worker: Worker) -> None:
     job = await talkers.saves_from_threads.aenqueue()
     assert await job.aresult(60) in range(8)
     async with asyncio.timeout(PATIENCE):
-        while len(lines := await parts_of(talkers.jobs).link.place.log(job.id)) < 8:  # noqa: ASYNC110  # a log tells nobody
+        while len(lines := await parts_of(talkers.jobs).link.store.log(job.id)) < 8:  # noqa: ASYNC110  # a log tells nobody
             await asyncio.sleep(0.005)
     assert sorted(line.text for line in lines) == [f"thread {number}" for number in range(8)]
 
@@ -228,7 +228,7 @@ async def test_an_async_handler_in_a_process_has_both_kinds(here: Path, worker: 
 
 async def test_an_alone_run_of_an_async_handler_has_both_kinds(here: Path, worker: Worker) -> None:
     draft = talkers.on_the_loop.bind().draft
-    await parts_of(talkers.jobs).link.place.enqueue([replace(draft, alone=True)])
+    await parts_of(talkers.jobs).link.store.enqueue([replace(draft, alone=True)])
     assert await talkers.on_the_loop.job(draft.id).aresult(60) == "http"
     assert "+http" in seen(here, mine=False)
 

@@ -63,7 +63,7 @@ def _end_if_orphaned(supervisor: int, serving: threading.Event) -> None:
 
 
 async def _serve(app: Holdfast, end: socket.socket, options: dict[str, Any], serving: threading.Event) -> int:
-    place = parts_of(app).link.place
+    place = parts_of(app).link.store
     if not place.shared:
         raise ConfigError(
             f"{place.url} lives in one process: `holdfast worker` would see none of its jobs; "
@@ -100,7 +100,7 @@ def _resolved(app: Holdfast) -> str:
     url = urlsplit(parts_of(app).link.url)
     if url.netloc:
         return parts_of(app).link.url
-    scheme, _, path = parts_of(app).link.place.url.partition("://")
+    scheme, _, path = parts_of(app).link.store.url.partition("://")
     return f"{scheme}://{quote(path)}" + (f"?{url.query}" if url.query else "")
 
 

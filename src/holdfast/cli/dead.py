@@ -118,7 +118,7 @@ def _died(record: Record) -> Instant:
 
 
 def _nothing(app: Holdfast, where: Where) -> None:
-    place = parts_of(app).link.place.url
+    place = parts_of(app).link.store.url
     if where != Where():
         raise NothingMatched(f"no dead job in {place} matches all of this")
     show.note(f"no dead jobs in {place}; they would be kept until someone retries or deletes them")

@@ -97,5 +97,5 @@ def _task(app: Holdfast, name: str) -> Task[..., Any]:
 
 
 def _must_last(app: Holdfast) -> None:
-    if not parts_of(app).link.place.shared:
-        raise ConfigError(f"{parts_of(app).link.place.url} lives in one process: the job would end with this command")
+    if not parts_of(app).link.store.shared:
+        raise ConfigError(f"{parts_of(app).link.store.url} lives in one process: the job would end with this command")

@@ -65,9 +65,9 @@ def _nothing(app: Holdfast, where: Where, after: str | None) -> None:
     if after is not None:
         show.note(f"no more jobs behind {after}")
     elif where == Where():
-        show.note(f"no jobs in {parts_of(app).link.place.url} yet")
+        show.note(f"no jobs in {parts_of(app).link.store.url} yet")
     else:
-        raise NothingMatched(f"no job in {parts_of(app).link.place.url} matches all of this")
+        raise NothingMatched(f"no job in {parts_of(app).link.store.url} matches all of this")
 
 
 def _form(*, as_json: bool, quiet: bool) -> Callable[[Record], str] | None:

@@ -18,7 +18,7 @@ from holdfast.store import Store
 @url_option
 def migrate(sql: bool, url: str | None) -> None:
     """Bring the store's schema to this version. Doing it twice is harmless."""
-    place = parts_of(operated(url)).link.place
+    place = parts_of(operated(url)).link.store
     statements = asyncio.run(_migrated(place, dry_run=sql))
     if sql:
         for statement in statements:

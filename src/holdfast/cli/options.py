@@ -38,7 +38,7 @@ def operated(url: str | None) -> Holdfast:
 
 
 def _shared(app: Holdfast) -> Holdfast:
-    place = parts_of(app).link.place
+    place = parts_of(app).link.store
     if not place.shared:
         raise ConfigError(
             f"{place.url} lives and ends with the process that has it, and no command can see its jobs; "

@@ -46,7 +46,7 @@ def queues(context: click.Context, as_json: bool, quiet: bool, url: str | None) 
     with operated(url) as app:
         stats = parts_of(app).operating.stats()
         if not stats.queues:
-            place = parts_of(app).link.place.url
+            place = parts_of(app).link.store.url
             show.note(f"no queue in {place} yet; one appears with its first job, or with a worker that declares it")
     if as_json or quiet or not show.on_terminal():
         _lines(stats, _form(as_json=as_json, quiet=quiet))
@@ -205,7 +205,7 @@ def reset(context: click.Context, name: str, url: str | None) -> None:
     with operated(_url(context, url)) as app:
         before = _seen(app, name)
         if before is None:
-            place = parts_of(app).link.place.url
+            place = parts_of(app).link.store.url
             raise NothingMatched(f"no queue {name} in {place}: nobody has declared it and it has no job")
         if not before.edited:
             raise Refused(f"nothing to reset: the bound of queue {name} is not an operator's")

@@ -98,8 +98,8 @@ class Asking:
     # --- on the bridge's loop
 
     async def _read(self, id: UUID) -> Record:
-        place = (await self._link.opened()).place
-        found = await place.find(Where(ids=(id,)), None, 1)
+        store = (await self._link.opened()).store
+        found = await store.find(Where(ids=(id,)), None, 1)
         return found[0] if found else _missing(id)
 
     async def _finished(self, id: UUID, timeout: Duration | None) -> Record:
@@ -140,13 +140,13 @@ class Asking:
         if not isinstance(reason, str):
             raise ConfigError(f"reason={reason!r}: a text")
         reason = cut(reason, REASON_LIMIT)
-        place = (await self._link.opened()).place
-        (answer,) = await place.cancel([id], reason)
+        store = (await self._link.opened()).store
+        (answer,) = await store.cancel([id], reason)
         return _missing(id) if answer == "missing" else answer in ("cancelled", "requested")
 
     async def _retry(self, id: UUID) -> None:
-        place = (await self._link.opened()).place
-        (retried,) = await place.retry([id])
+        store = (await self._link.opened()).store
+        (retried,) = await store.retry([id])
         if retried.answer == "missing":
             _missing(id)
         if retried.answer in ("taken", "full"):
@@ -168,8 +168,8 @@ class Asking:
         return UniqueConflict(text, record.queue, key, holder)
 
     async def _delete(self, id: UUID) -> None:
-        place = (await self._link.opened()).place
-        (answer,) = await place.delete([id])
+        store = (await self._link.opened()).store
+        (answer,) = await store.delete([id])
         if answer == "missing":
             _missing(id)
         if answer == "running":

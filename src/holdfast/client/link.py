@@ -29,7 +29,7 @@ CHUNK = 500  # jobs per write, and ids per operator's step
 class Opened(NamedTuple):
     """What lives on one loop of the bridge: the store, what joins concurrent enqueues, what it was told of queues."""
 
-    place: Store
+    store: Store
     put: Callable[[Sequence[Draft]], Awaitable[Sequence[Receipt]]]
     told: Told
 
@@ -46,8 +46,8 @@ class StandIn(NamedTuple):
     fullness: Fullness
 
     @property
-    def place(self) -> Store:
-        return self.opened.place
+    def store(self) -> Store:
+        return self.opened.store
 
 
 class Link:
@@ -78,10 +78,10 @@ class Link:
             self._url, self._place = url, None
 
     @property
-    def place(self) -> Store:
+    def store(self) -> Store:
         """The store, perhaps not open yet; what workers make their twins of."""
         if self.stood_in:
-            return self.stood_in.place
+            return self.stood_in.store
         with self._lock:
             if self._place is None:
                 self._place = open_store(store_url(self._url), self._clock)
@@ -90,7 +90,7 @@ class Link:
     @property
     def url(self) -> str:
         """The store's URL as chosen now, secrets included. ConfigError if none is."""
-        return self.stood_in.place.url if self.stood_in else store_url(self._url)
+        return self.stood_in.store.url if self.stood_in else store_url(self._url)
 
     def enter_slot(self, url: str | None) -> None:
         """For a slot process: this app stands for its worker's, whose store is at `url`."""
@@ -109,7 +109,7 @@ class Link:
         self._fullness.flush()
         opening = self._openings.pop(asyncio.get_running_loop(), None)
         if opening is not None:
-            await (await opening).place.close()
+            await (await opening).store.close()
 
     async def opened(self) -> Opened:
         """On the bridge's loop: opens the store once, and the batcher before it."""
@@ -122,9 +122,9 @@ class Link:
         return await asyncio.shield(opening)
 
     async def _open(self) -> Opened:
-        place = self.place
-        await place.open(create=self.creates)
-        return Opened(place, Batcher(place.enqueue, CHUNK).put, Told(self._queues, place))
+        store = self.store
+        await store.open(create=self.creates)
+        return Opened(store, Batcher(store.enqueue, CHUNK).put, Told(self._queues, store))
 
     def _forget(self) -> object:
         left = (self._place, self._openings)
@@ -136,9 +136,9 @@ class Link:
     # --- a store of a test's own
 
     @contextmanager
-    def stand_in(self, place: Store, clock: Clock, unfinished: Callable[[Record], BaseException]) -> Generator[None]:
-        """All goes to `place` while this is entered; what was before is after."""
-        opened = Opened(place, place.enqueue, Told(self._queues, place))
+    def stand_in(self, store: Store, clock: Clock, unfinished: Callable[[Record], BaseException]) -> Generator[None]:
+        """All goes to `store` while this is entered; what was before is after."""
+        opened = Opened(store, store.enqueue, Told(self._queues, store))
         it = StandIn(opened, clock, unfinished, Fullness())
         self._stand_ins.append(it)
         self.stood_in = it
@@ -187,9 +187,9 @@ class Link:
     def may_enqueue(self) -> None:
         """ConfigError in a process in which enqueueing could not work, or would never end."""
         not_while_loading()
-        if self.in_slot and not self.place.shared:
+        if self.in_slot and not self.store.shared:
             raise ConfigError(
-                f"{self.place.url} lives in the worker's process alone: a handler with run_in='process' cannot enqueue "
+                f"{self.store.url} lives in the worker's process alone: a handler with run_in='process' cannot enqueue "
                 "to it; use a store such as sqlite:///jobs.db"
             )
 

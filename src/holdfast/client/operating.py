@@ -78,17 +78,17 @@ class Operating:
     # --- on the bridge's loop
 
     async def _stats(self) -> Stats:
-        return await (await self._link.opened()).place.stats()
+        return await (await self._link.opened()).store.stats()
 
     async def _log(self, id: UUID) -> Sequence[LogLine]:
-        return await (await self._link.opened()).place.log(id)
+        return await (await self._link.opened()).store.log(id)
 
     async def _set_queue(self, name: str, terms: QueueTerms | None) -> None:
-        await (await self._link.opened()).place.configure({name: terms}, by="operator")
+        await (await self._link.opened()).store.configure({name: terms}, by="operator")
 
     async def _page(self, where: Where, after: Cursor | None, limit: int) -> Sequence[Record]:
-        place = (await self._link.opened()).place
-        return await place.find(where, after, limit)
+        store = (await self._link.opened()).store
+        return await store.find(where, after, limit)
 
     async def _each(
         self,
@@ -109,16 +109,16 @@ class Operating:
         return done
 
     async def _retry(self, ids: list[UUID]) -> int:
-        place = (await self._link.opened()).place
-        return sum(retried.answer == "retried" for retried in await place.retry(ids))
+        store = (await self._link.opened()).store
+        return sum(retried.answer == "retried" for retried in await store.retry(ids))
 
     async def _cancel(self, ids: list[UUID]) -> int:
-        place = (await self._link.opened()).place
-        return sum(answer in ("cancelled", "requested") for answer in await place.cancel(ids))
+        store = (await self._link.opened()).store
+        return sum(answer in ("cancelled", "requested") for answer in await store.cancel(ids))
 
     async def _delete(self, ids: list[UUID]) -> int:
-        place = (await self._link.opened()).place
-        return sum(answer == "deleted" for answer in await place.delete(ids))
+        store = (await self._link.opened()).store
+        return sum(answer == "deleted" for answer in await store.delete(ids))
 
 
 def _cursor(page: Sequence[Record]) -> Cursor:

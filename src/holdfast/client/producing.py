@@ -110,7 +110,7 @@ class Producing:
         """The job that keeps the first of the refused from its key, for the text of the error."""
         met = [receipt.holder for receipt in receipts if receipt.answer == "taken" and receipt.holder]
         with suppress(StoreError):
-            if met and (found := await opened.place.find(Where(ids=(met[0],)), None, 1)):
+            if met and (found := await opened.store.find(Where(ids=(met[0],)), None, 1)):
                 return found[0]
         return None
 
@@ -120,13 +120,13 @@ class Producing:
         return list(receipts)
 
     def _warn_if_lonely(self, opened: Opened) -> None:
-        alone = not (self._link.workers or self._link.stood_in or opened.place.shared)
+        alone = not (self._link.workers or self._link.stood_in or opened.store.shared)
         if alone and self._link.first("memory"):
             observed.tell(
                 observed.stores,
                 observed.WARNING,
                 "lonely",
-                store=opened.place.url,
+                store=opened.store.url,
                 message="only a worker in this very process can run these jobs, and there is none: with jobs.worker():",
             )
 
@@ -144,7 +144,7 @@ class Producing:
 
     async def _enqueue_within(self, opened: Opened, drafts: list[Draft], connection: object) -> Sequence[Receipt]:
         self._link.may_enqueue()
-        return await opened.place.enqueue(drafts, connection, self._queues.of(drafts))
+        return await opened.store.enqueue(drafts, connection, self._queues.of(drafts))
 
     def _all_or_nothing(self, jobs: list[NewJob[Any]], answered: Answered) -> list[Job[Any]]:
         answers, patience = self._answers(), Patience("with connection= nobody waits for a place: it keeps its locks")

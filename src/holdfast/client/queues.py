@@ -40,9 +40,9 @@ class Queues:
 class Told:
     """What one opened store was told of the declarations."""
 
-    def __init__(self, queues: Queues, place: Store) -> None:
+    def __init__(self, queues: Queues, store: Store) -> None:
         self._queues = queues
-        self._place = place
+        self._store = store
         self._known: set[str] = set()
 
     async def before(self, drafts: Sequence[Draft]) -> None:
@@ -52,7 +52,7 @@ class Told:
             return
         fresh = {name: terms for name, terms in declared.items() if name not in self._known}
         if any(draft.queue in fresh for draft in drafts):
-            await self._place.configure(fresh, by="producer")
+            await self._store.configure(fresh, by="producer")
             self._known.update(fresh)
 
 

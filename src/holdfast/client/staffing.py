@@ -69,4 +69,4 @@ class Staffing:
         not_while_loading()
         self._registry.load()
         self._link.workers += 1
-        return self._link.place.twin(), self._registry.names
+        return self._link.store.twin(), self._registry.names

@@ -66,7 +66,7 @@ class Sandbox:
         self._parts = parts_of(app)
         self._now = None if now is None else _instant(now)
         self._inline = inline
-        self._stage: _Open | None = None
+        self._world: _World | None = None
 
     # --- opening
 
@@ -75,40 +75,40 @@ class Sandbox:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        stage = self._closing()
+        world = self._closing()
         try:
-            stage.runs.openings.close()
+            world.runs.openings.close()
         finally:
-            stage.leave()
+            world.leave()
 
     async def __aenter__(self) -> Self:
         self._open(Loops(loop_here()))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        stage = self._closing()
+        world = self._closing()
         try:
-            await stage.runs.openings.aclose()
+            await world.runs.openings.aclose()
         finally:
-            stage.leave()
+            world.leave()
 
     def _open(self, loops: Loops) -> None:
-        if self._stage is not None:
+        if self._world is not None:
             raise RuntimeError("this sandbox is open already; make another one: Sandbox(jobs)")
         self._parts.registry.load()
-        self._stage = _Open(self._app, FakeClock(SystemClock().now() if self._now is None else self._now), loops)
+        self._world = _World(self._app, FakeClock(SystemClock().now() if self._now is None else self._now), loops)
         if self._inline:
-            self._stage.place.stored = self._stage.runs.at_once
+            self._world.stage.stored = self._world.runs.at_once
 
-    def _closing(self) -> _Open:
-        stage, self._stage = self._here, None
-        return stage
+    def _closing(self) -> _World:
+        world, self._world = self._here, None
+        return world
 
     @property
-    def _here(self) -> _Open:
-        if self._stage is None:
+    def _here(self) -> _World:
+        if self._world is None:
             raise RuntimeError("this sandbox is not open: use it inside of `with Sandbox(jobs) as box:`")
-        return self._stage
+        return self._world
 
     # --- running
 
@@ -195,16 +195,16 @@ class Sandbox:
         return records
 
 
-class _Open:
+class _World:
     """A sandbox that is open: its store, its clock, its loops, and what runs its jobs."""
 
     def __init__(self, app: Holdfast, clock: FakeClock, loops: Loops) -> None:
         self.store = MemoryStore(clock)
         self.loops = loops
         self.runs = Runs(parts_of(app), self.store, clock, loops)
-        self.place = Stage(self.store, self.runs.asked_to_end)
+        self.stage = Stage(self.store, self.runs.asked_to_end)
         self._standing = ExitStack()
-        self._standing.enter_context(app.stand_in(cast("Store", self.place), clock, unfinished))
+        self._standing.enter_context(parts_of(app).link.stand_in(cast("Store", self.stage), clock, unfinished))
 
     def leave(self) -> None:
         try:

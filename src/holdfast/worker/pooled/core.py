@@ -362,8 +362,14 @@ class Core:
             dropped.sort(key=lambda job: job.submitted)
             for job in dropped:
                 self.cancelled(job, DROPPED + why, dropped=True)
-        self.watch(lambda: self.depth == 0, self.end)
+        self.watch(self._may_end, self.end)
         return dropped
+
+    def _may_end(self) -> bool:
+        """Whether nothing is left. Where all that waited was dropped, the places do not count: one may be lost for
+        ever, as a Ctrl-C comes between any two steps of a `submit`.
+        """
+        return self.depth == 0 or (self.dropping and not any(self.lanes) and self.threads.idle and self.tasks.idle)
 
     def interrupt_all(self) -> None:
         """Asks all that runs to end, and what is about to run not to begin."""

@@ -89,6 +89,9 @@ class Tasks:
                 loop.call_soon_threadsafe(self._collect)
         except (RuntimeError, OSError) as error:  # no thread or no file for a loop, or it was closed
             self._fail(CLOSED if self._is_closed() else f"{STANDS}: {error}")
+        except BaseException:  # Ctrl-C: the next one wakes it
+            self._woken = False
+            raise
 
     def _own(self) -> asyncio.AbstractEventLoop:
         with self._core.lock:
@@ -150,8 +153,13 @@ class Tasks:
                 self._loop.call_soon_threadsafe(self._end_if_idle)
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing runs, or is about to."""
+        return not self._running and not self._inbox
+
+    @property
     def gone(self) -> bool:
-        return self._thread is None and not self._running and not self._inbox
+        return self._thread is None and self.idle
 
     # --- on the loop
 
@@ -259,6 +267,8 @@ class Tasks:
                 core.start(job)
                 if core.slots:  # there was no thread for it
                     core.fill()
+        if core.closed:
+            core.look()
         if self._ended:
             self._end_if_idle()
 

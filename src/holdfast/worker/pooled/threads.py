@@ -81,10 +81,25 @@ class Threads:
         try:
             seat.thread.start()
         except RuntimeError as error:
-            with self._core.lock:
-                self.seats.remove(seat)
-            self.rung.pop()
+            self._stand_up(seat)
             self._core.not_started(job, error)
+        except BaseException:  # Ctrl-C: the thread may be there, or not
+            stays, seat.job = seat.job, None
+            if stays is not None:  # and if it comes, it goes
+                self._stand_up(seat)
+                job.plan.lane.appendleft(job)
+                self._core.home()
+            raise
+
+    def _stand_up(self, seat: Seat) -> None:
+        with self._core.lock, suppress(ValueError):
+            self.seats.remove(seat)
+        self.rung.pop()
+
+    @property
+    def idle(self) -> bool:
+        """Whether all threads wait for a job."""
+        return len(self._parked) == len(self.seats)
 
     @property
     def parked(self) -> bool:
@@ -135,6 +150,8 @@ class Threads:
                 if core.slots and any(core.lanes):
                     core.fill()
                 self._work(seat)
+                if core.closed:
+                    core.look()
                 if self._ended:
                     self.end()
         finally:
@@ -214,7 +231,8 @@ class Threads:
         core = self._core
         with core.lock:
             core.tally.add(seat.tally)
-            self.seats.remove(seat)
+            with suppress(ValueError):  # it came after all (see `_sit`)
+                self.seats.remove(seat)
             self.left.append(seat.thread)
         core.look()
 
