@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from holdfast import JobCancelled, Pool, Retry, State
+from holdfast import JobCancelled, Pool, PoolJob, Retry, State
 from tests.pool.errands import pid
 from tests.pool.rig import PATIENCE, held, until
 
@@ -36,7 +36,7 @@ async def test_stop_without_drain_drops_what_the_loop_has_not_begun() -> None:
         jobs = [pool.submit(answer) for _ in range(4)]
         assert pool.stop(drain=False) == jobs
         for job in jobs:
-            with pytest.raises(JobCancelled, match="^dropped: the pool was stopped without draining it"):
+            with pytest.raises(JobCancelled, match=r"^dropped: the pool was stopped"):
                 await job.aresult()
         assert await pool.ajoin(PATIENCE)
     assert (pool.stats().dropped, pool.stats().submitted) == (4, 4)
@@ -71,7 +71,7 @@ def test_what_was_on_a_loop_that_is_closed_fails_when_the_pool_is_stopped() -> N
 
 async def _begun(pool: Pool) -> Any:
     job = pool.submit(endless)
-    while job.state != State.RUNNING:
+    while job.state != State.RUNNING:  # noqa: ASYNC110  # nobody tells
         await asyncio.sleep(0)
     return job
 
@@ -261,12 +261,31 @@ def test_ctrl_c_while_a_thread_is_started_costs_neither_slot_nor_job(fn: Any, mo
     assert (pool.stats().succeeded, pool.stats().queued) == (3, 0)
 
 
-def test_a_place_that_ctrl_c_cost_keeps_nobody_from_leaving() -> None:
-    for fn, args in ((double, [1]), (answer, [])):
-        pool = Pool(1)
-        pool.submit(fn, *args).result(PATIENCE)
-        assert pool._core.take_place()  # noqa: SLF001  # as a submit that went no further
-        running = pool.submit(fn, *args)
-        pool.stop(drain=False)
-        assert pool.join(PATIENCE), "it waits for a job that never was"
-        assert running.state in {State.SUCCEEDED, State.CANCELLED}
+@pytest.mark.parametrize("fn", [double, answer])
+def test_a_last_submit_that_ctrl_c_broke_into_lets_the_pool_end(fn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool.submit(fn, *([4] if fn is double else []))
+    pool.stop()
+    assert pool.join(PATIENCE), "the job that was submitted is still there"
+    assert pool.stats().succeeded == 1
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_place_that_ctrl_c_cost_keeps_nobody_from_leaving(asynchronous: bool) -> None:
+    gate = threading.Event()
+
+    async def wait() -> None:
+        await asyncio.to_thread(gate.wait, PATIENCE)
+
+    pool = Pool(1)
+    assert pool._core.take_place()  # noqa: SLF001  # as a submit that went no further
+    running: PoolJob[Any] = pool.submit(wait) if asynchronous else pool.submit(gate.wait, PATIENCE)
+    until(lambda: running.state == State.RUNNING, "it runs")
+    pool.stop(drain=False)
+    assert not pool.join(0.01)
+    gate.set()
+    assert pool.join(PATIENCE), "it waits for a job that never was"
+    assert running.state == State.SUCCEEDED

@@ -329,6 +329,8 @@ def work():
         current_job().check()
 jobs = [pool.submit(work), pool.submit(asyncio.sleep, 1000), pool.submit(print, "never")]
 started.wait(30)
+while jobs[1].state != "running":
+    time.sleep(0.01)
 print("end")
 """,
     )
@@ -455,7 +457,7 @@ async def test_leaving_cancels_what_its_loop_has_not_begun() -> None:
             job = pool.submit(endless)
             raise LookupError
     assert job.state == State.CANCELLED
-    with pytest.raises(JobCancelled, match="^dropped: the pool was left"):
+    with pytest.raises(JobCancelled, match=r"^dropped: the pool was left"):
         job.result()
 
 

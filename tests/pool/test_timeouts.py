@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+from typing import Any
 
 import pytest
 
@@ -160,10 +161,21 @@ def test_an_error_after_the_timeout_is_its_cause() -> None:
 
 
 @pytest.mark.parametrize("fn", [looking, endless])
-def test_cancel_of_what_runs(fn: object) -> None:
-    with Pool(1) as pool:
-        job = pool.using(retry=Retry(max_attempts=5, base_delay=0)).submit(fn)  # type: ignore[arg-type]
-        until(lambda: job.state == State.RUNNING, "it runs")
+def test_cancel_of_what_runs(fn: Any) -> None:
+    begun = threading.Event()
+
+    def plain() -> None:
+        begun.set()
+        fn()
+
+    async def on_loop() -> None:
+        begun.set()
+        await fn()
+
+    with Pool(1, retry=Retry(max_attempts=5, base_delay=0)) as pool:
+        job = pool.submit(plain if fn is looking else on_loop)
+        assert begun.wait(PATIENCE)
+        assert job.state == State.RUNNING
         assert job.cancel()
         with pytest.raises(JobCancelled, match="cancelled while running"):
             job.result(PATIENCE)

@@ -42,13 +42,29 @@ class Producing:
         return self._asking.job(id)
 
     def store(self, job: NewJob[R], connection: object) -> Job[R]:
-        return self._store("aenqueue", [job], connection)[0]
+        if connection is not None:
+            return self._within([job], connection)[0]
+        drafts, patience = [job.draft], self._patience("aenqueue")
+        with _unclear(drafts, ()):
+            answered = self._link.blocking("aenqueue", self._put, drafts, patience)
+        return self._one(job, answered, patience)
 
     async def astore(self, job: NewJob[R], connection: object) -> Job[R]:
-        return (await self.astore_many([job], connection))[0]
+        if connection is not None:
+            return (await self._awithin([job], connection))[0]
+        drafts, patience = [job.draft], self._patience()
+        with _unclear(drafts, ()):
+            answered = await self._link.arun(self._put, drafts, patience)
+        return self._one(job, answered, patience)
 
-    def store_many(self, jobs: Iterable[NewJob[R]], connection: object) -> list[Job[R]]:
-        return self._store("aenqueue_many", jobs, connection)
+    def _one(self, job: NewJob[R], answered: Answered, patience: Patience) -> Job[R]:
+        """The handle of the one job of a call: the way that most take, so it is short."""
+        [receipt] = answered.receipts
+        if receipt.answer == "accepted":
+            return Job(self._asking, receipt.id, created=receipt.created)
+        answers = self._answers()
+        answers.take([job], *answered)
+        return answers.all_accepted(patience.why)[0]
 
     async def astore_many(self, jobs: Iterable[NewJob[R]], connection: object) -> list[Job[R]]:
         if connection is not None:
@@ -60,14 +76,14 @@ class Producing:
                 answers.take(chunk, *await self._link.arun(self._put, drafts, patience))
         return answers.all_accepted(patience.why)
 
-    def _store(self, twin: str, jobs: Iterable[NewJob[R]], connection: object) -> list[Job[R]]:
+    def store_many(self, jobs: Iterable[NewJob[R]], connection: object) -> list[Job[R]]:
         if connection is not None:
             return self._within(list(jobs), connection)
-        source, answers, patience = iter(jobs), self._answers(), self._patience(twin)
+        source, answers, patience = iter(jobs), self._answers(), self._patience("aenqueue_many")
         while chunk := list(islice(source, CHUNK)):
             drafts = _drafts(chunk)
             with _unclear(drafts, answers.accepted):
-                answers.take(chunk, *self._link.blocking(twin, self._put, drafts, patience))
+                answers.take(chunk, *self._link.blocking("aenqueue_many", self._put, drafts, patience))
         return answers.all_accepted(patience.why)
 
     def _answers(self) -> Answers:

@@ -174,7 +174,7 @@ class Core:
             job = self.take()
             if job is not None:
                 self.start(job)
-                if job.kind is LOOP or not self.threads.rung:  # on the loop, or failed, as there was no thread
+                if job.kind is LOOP or not (self.threads.rung or self.missing):  # or failed, as there is no thread
                     continue
                 return
             self.slots.append(None)
@@ -223,6 +223,11 @@ class Core:
             return
         run = Inside(job, time.monotonic())
         settle.raised(self, run, error)
+        self.slots.append(None)
+
+    def put_back(self, job: Work) -> None:
+        """Who had it begin was interrupted: whoever comes next, finds the job and its slot."""
+        job.plan.lane.appendleft(job)
         self.slots.append(None)
 
     def give_up(self) -> bool:
@@ -358,10 +363,11 @@ class Core:
             dropped += self.timer.take_all()
             for job in self.tasks.take_waiting():
                 dropped.append(job)
-                self.home()
+                self.slots.append(None)
             dropped.sort(key=lambda job: job.submitted)
             for job in dropped:
                 self.cancelled(job, DROPPED + why, dropped=True)
+        self.fill()  # what was put back
         self.watch(self._may_end, self.end)
         return dropped
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from holdfast.clock import SECOND, short
 from holdfast.worker.pooled.core import Core, cores
-from holdfast.worker.pooled.report import tell_dropped, tell_running
+from holdfast.worker.pooled.report import tell_dropped, tell_leaving, tell_stuck
 from holdfast.worker.runner import GRACE
 
 LEAVE = 10.0  # seconds that running jobs have when a pool is left by an exception
@@ -58,14 +58,14 @@ def _drop(core: Core) -> None:
 
 def _tell_waiting(core: Core) -> None:
     most = short(round(LEAVE * SECOND))
-    tell_running(core, "leaving", f"they have been told to end, and have {most} for it; Ctrl-C again leaves now")
+    tell_leaving(core, f"they have been told to end, and have {most} for it; Ctrl-C again leaves now")
 
 
 def _left(core: Core, *, gone: bool) -> None:
     if gone:
         core.join_threads(time.monotonic() + GRACE)
     else:
-        tell_running(core, "stuck", "they still run, and do not look at current_job().check()")
+        tell_stuck(core, "they still run, and do not look at current_job().check()")
 
 
 def _leave_at_exit() -> None:

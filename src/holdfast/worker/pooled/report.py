@@ -35,8 +35,13 @@ def tell_dropped(count: int, message: str) -> None:
         tell(jobs, logging.WARNING, "dropped", count=count, message=message)
 
 
-def tell_running(core: Core, event: str, message: str) -> None:
+def tell_leaving(core: Core, message: str) -> None:
     """Names the threads that still run something, if there are any."""
-    running = core.stuck()
-    if running:
-        tell(jobs, logging.WARNING, event, threads=", ".join(running), message=message)
+    if running := core.stuck():
+        tell(jobs, logging.WARNING, "leaving", threads=", ".join(running), message=message)
+
+
+def tell_stuck(core: Core, message: str) -> None:
+    """As `tell_leaving`, of those that are not waited for any longer."""
+    if running := core.stuck():
+        tell(jobs, logging.WARNING, "stuck", threads=", ".join(running), message=message)

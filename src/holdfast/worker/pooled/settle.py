@@ -157,7 +157,7 @@ def _said(run: Inside, error: BaseException) -> tuple[Verdict, BaseException]:
         late.__cause__ = None if stopped else error
         return verdict_of(late, job.plan.retry), late
     if run.why == "cancelled" or job.asked:
-        return Cancelled("cancelled while running" if run.why else "cancelled before it began"), error
+        return Cancelled("cancelled before it began" if _unbegun(run, error) else "cancelled while running"), error
     if stopped:
         return Failed(failure(error)), error
     if job.kind is PROCESS and isinstance(error, PayloadError):  # to do it again would not make it fit
@@ -170,6 +170,11 @@ def _last(verdict: Verdict) -> Verdict:
     if isinstance(verdict, Failed):
         return replace(verdict, final=True)
     return Cancelled(DROPPED) if isinstance(verdict, Snoozed) else verdict
+
+
+def _unbegun(run: Inside, error: BaseException) -> bool:
+    """Whether the error is our own, made in place of a call; that of a process has no traceback here in any case."""
+    return error.__traceback__ is None and run.job.kind is not PROCESS
 
 
 def _overran(run: Inside) -> str:

@@ -54,8 +54,9 @@ class Stream:
                 self._pull(lambda: next(iter(self._ahead)).done, None)
                 if self._ahead:
                     job = next(iter(self._ahead))
-                    result: Any = PoolJob(job).result()
-                    del self._ahead[job], job
+                    handle: PoolJob[Any] = PoolJob(job)
+                    result = handle.result()
+                    del self._ahead[job], job, handle
                     yield result
             self._complete()
         finally:

@@ -89,8 +89,10 @@ class Tasks:
                 loop.call_soon_threadsafe(self._collect)
         except (RuntimeError, OSError) as error:  # no thread or no file for a loop, or it was closed
             self._fail(CLOSED if self._is_closed() else f"{STANDS}: {error}")
-        except BaseException:  # Ctrl-C: the next one wakes it
+        except BaseException:  # Ctrl-C: the loop knows of them, or not
             self._woken = False
+            for job in self.take_waiting():
+                self._core.put_back(job)
             raise
 
     def _own(self) -> asyncio.AbstractEventLoop:
@@ -100,7 +102,7 @@ class Tasks:
                 thread = threading.Thread(target=self._serve, args=(loop,), name="holdfast-pool-loop", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError:
+                except BaseException:  # Ctrl-C, too: the thread, if it comes, goes
                     loop.close()
                     raise
                 self._loop, self._thread = loop, thread
@@ -267,8 +269,6 @@ class Tasks:
                 core.start(job)
                 if core.slots:  # there was no thread for it
                     core.fill()
-        if core.closed:
-            core.look()
         if self._ended:
             self._end_if_idle()
 
@@ -283,6 +283,9 @@ class Tasks:
     # --- in a thread of our own
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._core.lock:
+            if self._loop is not loop:
+                return
         self._thread_id = threading.get_ident()
         asyncio.set_event_loop(loop)
         try:

@@ -84,11 +84,9 @@ class Threads:
             self._stand_up(seat)
             self._core.not_started(job, error)
         except BaseException:  # Ctrl-C: the thread may be there, or not
-            stays, seat.job = seat.job, None
-            if stays is not None:  # and if it comes, it goes
+            if _taken_back(seat):  # and if the thread comes, it goes
                 self._stand_up(seat)
-                job.plan.lane.appendleft(job)
-                self._core.home()
+                self._core.put_back(job)
             raise
 
     def _stand_up(self, seat: Seat) -> None:
@@ -235,6 +233,11 @@ class Threads:
                 self.seats.remove(seat)
             self.left.append(seat.thread)
         core.look()
+
+
+def _taken_back(seat: Seat) -> bool:
+    job, seat.job = seat.job, None
+    return job is not None
 
 
 def _context(job: Work) -> Context:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -23,7 +23,7 @@ _waiting: dict[Inside, list[Waited]] = {}  # attempts under way, and what their 
 
 
 @contextmanager
-def noticed(waited: Waited, call: str, *, forever: bool = True) -> Iterator[None]:
+def noticed(waited: Waited, call: str, *, forever: bool = True) -> Generator[None]:
     """Around a wait. ConfigError if it is a job's, and for what cannot go on before this job has ended.
 
     A wait that ends by itself, at a time limit or at its job's timeout, is the caller's own affair.
