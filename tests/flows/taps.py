@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,7 +92,8 @@ class Tapped:
         return getattr(self._inner, name)
 
 
-link.open_store = lambda url, clock: Tapped(open_store(url, clock))  # type: ignore[assignment]
+if "pytest" not in sys.modules:  # in the app's own processes alone: tests import this, too
+    link.open_store = lambda url, clock: Tapped(open_store(url, clock))  # type: ignore[assignment]
 
 jobs = Holdfast()
 

@@ -157,7 +157,7 @@ UNIQUE = [
 ]
 uniques = st.none() | st.sampled_from(UNIQUE)
 OnClash = Literal["return", "raise", "replace"]
-clashes: st.SearchStrategy[OnClash] = st.sampled_from(["return", "raise", "replace", "replace"])
+clashes: st.SearchStrategy[OnClash] = st.sampled_from(["return", "return", "raise", "replace", "replace"])
 terms = st.none() | st.builds(
     QueueTerms,
     st.sampled_from([3, 1, 2, 4, None]),
@@ -679,6 +679,11 @@ def test_the_table_of_transitions_is_the_one_that_was_decided() -> None:
 def test_random_histories(backend: str) -> None:
     met: Counter[str] = Counter()
     run_state_machine_as_test(lambda: History(BACKENDS[backend], met), settings=settings(CALM, max_examples=60))
+    for _ in range(5):  # what hypothesis draws depends on the modules that happen to be loaded
+        if all(met[what] for what in MET):
+            break
+        more = settings(CALM, derandomize=False, max_examples=30)
+        run_state_machine_as_test(lambda: History(BACKENDS[backend], met), settings=more)
     assert {what for what in MET if not met[what]} == set(), f"never met, so not tested: {met}"
 
 
