@@ -1,6 +1,7 @@
 """What every test gets: asyncio as the only loop, a clean environment, a guard against left-over threads."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,10 @@ from hypothesis import settings
 # The machines that run this are shared: a slow example is no finding.
 settings.register_profile("holdfast", deadline=None, print_blob=True)
 settings.load_profile("holdfast")
+
+# What is started in the background of a shell ignores Ctrl-C, and so would all programs that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A HOLDFAST_URL of the developer's own must not decide where the tests write.
 for _name in [name for name in os.environ if name.startswith("HOLDFAST_")]:
