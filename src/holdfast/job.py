@@ -75,6 +75,14 @@ def _transitions() -> frozenset[Transition]:
 TRANSITIONS = _transitions()
 
 
+def _sources(event: Event) -> frozenset[State]:
+    return frozenset(step.source for step in TRANSITIONS if step.event == event and step.source is not None)
+
+
+# In which states an operator may do what: for the app and for the command line.
+RETRYABLE, CANCELLABLE, DELETABLE = _sources("retry"), _sources("cancel"), frozenset(State) - {State.RUNNING}
+
+
 class Terms(NamedTuple):
     """What the producer laid down for the job's whole life; it travels on the job and never changes."""
 

@@ -20,7 +20,7 @@ from holdfast.client.filters import Filter, which
 from holdfast.clock import moment
 from holdfast.errors import JobNotFound, StoreError
 from holdfast.errors import Refused as RefusedByStore
-from holdfast.job import TRANSITIONS, Event, Record, State
+from holdfast.job import CANCELLABLE, DELETABLE, RETRYABLE, Record, State
 from holdfast.observe.visible import visible
 from holdfast.store import Where
 
@@ -33,15 +33,11 @@ class Verb(NamedTuple):
 
     name: str
     past: str
-    states: frozenset[State | None]
+    states: frozenset[State]
     rule: str
     one: Callable[[Holdfast, UUID], bool]
     many: Callable[[Holdfast, Filter], int]
     kept: str = "they changed meanwhile"
-
-
-def _sources(event: Event) -> frozenset[State | None]:
-    return frozenset(step.source for step in TRANSITIONS if step.event == event)
 
 
 def _retry_one(app: Holdfast, id: UUID) -> bool:
@@ -73,19 +69,17 @@ def _delete_many(app: Holdfast, where: Filter) -> int:
 RETRY = Verb(
     "retry",
     "retried",
-    _sources("retry"),
+    RETRYABLE,
     "only dead and cancelled jobs can be retried",
     _retry_one,
     _retry_many,
     "another job holds their unique key, their queue has no place, or they changed meanwhile",
 )
-CANCEL = Verb(
-    "cancel", "cancelled", _sources("cancel"), "only unfinished jobs can be cancelled", _cancel_one, _cancel_many
-)
+CANCEL = Verb("cancel", "cancelled", CANCELLABLE, "only unfinished jobs can be cancelled", _cancel_one, _cancel_many)
 DELETE = Verb(
     "delete",
     "deleted",
-    frozenset(State) - {State.RUNNING},
+    DELETABLE,
     "running jobs cannot be deleted: cancel them first",
     _delete_one,
     _delete_many,

@@ -11,14 +11,10 @@ from holdfast.client.filters import with_states
 from holdfast.client.link import CHUNK, Link
 from holdfast.errors import ConfigError
 from holdfast.handles import Job, JobStatus
-from holdfast.job import LogLine, QueueTerms, Record, State
+from holdfast.job import CANCELLABLE, DELETABLE, RETRYABLE, LogLine, QueueTerms, Record, State
 from holdfast.store import Cursor, Stats, Where
 
 PAGE = 100
-
-_RETRIED = frozenset({State.DEAD, State.CANCELLED})
-_CANCELLED = frozenset({State.SCHEDULED, State.QUEUED, State.RUNNING})
-_DELETED = frozenset(State) - {State.RUNNING}
 
 
 class Operating:
@@ -46,22 +42,22 @@ class Operating:
             after = _cursor(page)
 
     def retry(self, where: Where, *, dry_run: bool) -> int:
-        return self._link.blocking("aretry", self._each, where, _RETRIED, self._retry, dry_run)
+        return self._link.blocking("aretry", self._each, where, RETRYABLE, self._retry, dry_run)
 
     async def aretry(self, where: Where, *, dry_run: bool) -> int:
-        return await self._link.arun(self._each, where, _RETRIED, self._retry, dry_run)
+        return await self._link.arun(self._each, where, RETRYABLE, self._retry, dry_run)
 
     def cancel(self, where: Where, *, dry_run: bool) -> int:
-        return self._link.blocking("acancel", self._each, where, _CANCELLED, self._cancel, dry_run)
+        return self._link.blocking("acancel", self._each, where, CANCELLABLE, self._cancel, dry_run)
 
     async def acancel(self, where: Where, *, dry_run: bool) -> int:
-        return await self._link.arun(self._each, where, _CANCELLED, self._cancel, dry_run)
+        return await self._link.arun(self._each, where, CANCELLABLE, self._cancel, dry_run)
 
     def delete(self, where: Where, *, dry_run: bool) -> int:
-        return self._link.blocking("adelete", self._each, where, _DELETED, self._delete, dry_run)
+        return self._link.blocking("adelete", self._each, where, DELETABLE, self._delete, dry_run)
 
     async def adelete(self, where: Where, *, dry_run: bool) -> int:
-        return await self._link.arun(self._each, where, _DELETED, self._delete, dry_run)
+        return await self._link.arun(self._each, where, DELETABLE, self._delete, dry_run)
 
     def stats(self) -> Stats:
         """Every queue as it is now."""
