@@ -5,9 +5,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.servers.places import Database
 
 # The machines that run this are shared: a slow example is no finding.
 settings.register_profile("holdfast", deadline=None, print_blob=True)
@@ -37,3 +41,21 @@ def no_thread_left_behind() -> Iterator[None]:
         if thread.name.startswith("holdfast") and not thread.daemon:
             thread.join(max(0.0, patience - time.monotonic()))
             assert not thread.is_alive(), f"thread {thread.name!r} still runs 5 s after its test; close what started it"
+
+
+@pytest.fixture
+def postgres() -> Iterator["Database"]:
+    """A fresh place for jobs in PostgreSQL: migrated, empty."""
+    from tests import servers
+
+    with servers.postgres().ready() as database:
+        yield database
+
+
+@pytest.fixture
+def bare_postgres() -> Iterator["Database"]:
+    """An empty database."""
+    from tests import servers
+
+    with servers.postgres().bare() as database:
+        yield database

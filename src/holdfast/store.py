@@ -17,6 +17,7 @@ from holdfast.clock import SECOND, Instant, Span
 from holdfast.job import Claim, Draft, LogLine, Loss, Note, Outcome, QueueTerms, Record, State, WhenFull
 
 LEASE: Span = 15 * SECOND  # the default; one setting of the store, written by migrate()
+RESERVED: Span = 60 * SECOND  # how long a place is kept for a caller's transaction
 LEASE_RAN_OUT = Loss("the worker's lease ran out")  # what reclaim writes where nobody said more
 
 
@@ -33,11 +34,15 @@ class Receipt(NamedTuple):
     """What became of one draft. `created` is True only if this call stored it.
 
     accepted: it is stored, now or already; `dropped`: the job that was ended to make room for it. conflict: the id is
-    another job's. Nothing is stored: duplicate, replaced, taken (`holder` has its unique key), full, dropped (`room`).
+    another job's. Nothing is stored: duplicate, replaced, taken (`holder` has its unique key), full, dropped (`room`);
+    busy: a transaction that is open elsewhere decides on its id, key or place, ask again; unreserved: its place in the
+    queue must be taken by `reserve` before the caller's transaction can use it.
     """
 
     id: UUID
-    answer: Literal["accepted", "duplicate", "replaced", "taken", "full", "dropped", "conflict"]
+    answer: Literal[
+        "accepted", "duplicate", "replaced", "taken", "full", "dropped", "conflict", "busy", "unreserved"
+    ]
     created: bool = True
     holder: UUID | None = None
     dropped: UUID | None = None
@@ -46,7 +51,7 @@ class Receipt(NamedTuple):
     @property
     def refused(self) -> bool:
         """Whether its producer must hear of it as an error."""
-        return self.answer in ("conflict", "taken", "full")
+        return self.answer in ("conflict", "taken", "full", "busy", "unreserved")
 
 
 class Claims(NamedTuple):
@@ -100,7 +105,7 @@ class Promoted(NamedTuple):
     next_in: Span | None
 
 
-Cancelling: TypeAlias = Literal["cancelled", "requested", "final", "missing"]
+Cancelling: TypeAlias = Literal["cancelled", "requested", "final", "missing", "finishing"]
 Deleting: TypeAlias = Literal["deleted", "running", "missing"]
 Authority: TypeAlias = Literal["producer", "worker", "operator"]
 
@@ -227,7 +232,20 @@ class Store(Protocol):
         transaction: all or nothing (one is refused: none is stored, and no receipt says `created`), visible and
         claimable with its commit; nothing is committed here, and with a synchronous connection the coroutine never
         suspends. `declared`, a producer's terms of queues, are part of it too, as `configure` on a connection of ours
-        would wait for this very transaction. ConfigError for a connection of another kind or place.
+        would wait for this very transaction. ConfigError for a connection of another kind or place, or one that cannot
+        be written on now.
+
+        Nobody waits long for a stranger's transaction: what hangs on one that is open is `busy`, the others go on. In
+        the caller's own transaction a draft waits for it, as for any unique index. Where the places of a bounded queue
+        cannot be counted in the caller's transaction without holding up others, the answer is `unreserved`.
+        """
+        ...
+
+    async def reserve(self, jobs: Sequence[Draft]) -> Sequence[Receipt]:
+        """Takes places for drafts that a caller's transaction is about to store, for RESERVED at most; `enqueue` with
+        that connection uses them up. Per draft as an enqueue would answer it about its place: accepted, full, dropped,
+        busy. A draft that needs none is accepted, and on a store that never answers `unreserved` all are. A place that
+        is not used comes free again, also when the caller rolls back. Again: the same place, for longer.
         """
         ...
 
@@ -246,7 +264,7 @@ class Store(Protocol):
         """
         ...
 
-    async def finish(self, outcomes: Sequence[Outcome]) -> Sequence[Settled]:
+    async def finish(self, outcomes: Sequence[Outcome], connection: object = None) -> Sequence[Settled]:
         """Writes outcomes, each under its claim's word (id, fence, worker); answers in the same order.
 
         accepted: the job was running under just this word; now it is as the outcome says. The cancel flag set and
@@ -263,6 +281,11 @@ class Store(Protocol):
         get finished_at and, where `keep` is set, are prunable after max(keep, TOMBSTONE). The claim's mailbox lines go.
         A queued outcome without delay keeps its due time. The cancel flag, the loss and the worker are cleared when the
         job is not running any more; started_at stays.
+
+        With `connection`, as for enqueue, one outcome, a success, is part of the caller's own transaction: only the
+        job's row is written, and what else follows from it (its place, what was saved) comes with the next finish under
+        the same word, which is `busy` until the transaction has ended, then replayed or, rolled back, accepted.
+        ConfigError as for enqueue.
         """
         ...
 
@@ -339,7 +362,8 @@ class Store(Protocol):
 
     async def cancel(self, ids: Sequence[UUID], reason: str = "") -> Sequence[Cancelling]:
         """Per id, in one atomic step each: not running -> cancelled now, prunable like an outcome's; running -> flag
-        and reason set once and a "cancel" line for its worker, `requested` (so it says again); final -> `final`.
+        and reason set once and a "cancel" line for its worker, `requested` (so it says again); final -> `final`; its
+        end is being written by a transaction that is open -> `finishing`, nothing is changed.
         """
         ...
 

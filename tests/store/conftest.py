@@ -1,13 +1,13 @@
 """One `store` for every test of the seam, once per backend; its time stands still until the test moves `shift`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from holdfast.clock import FakeClock
 from holdfast.store import Store
-from tests.store.backends import BACKENDS
+from tests.store.backends import BACKENDS, Backend
 
 
 @pytest.fixture
@@ -16,16 +16,27 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture(params=BACKENDS)
-def unopened(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> Store:
-    """A store in a fresh place: no schema, no jobs, not open."""
-    return BACKENDS[request.param](tmp_path, clock)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return BACKENDS[request.param]
 
 
 @pytest.fixture
-async def store(unopened: Store) -> AsyncIterator[Store]:
-    await unopened.migrate()
-    await unopened.open()
+def unopened(backend: Backend, tmp_path: Path, clock: FakeClock) -> Iterator[Store]:
+    """A store in a fresh place: no schema, no jobs, not open."""
+    with backend.bare(tmp_path, clock) as store:
+        yield store
+
+
+@pytest.fixture
+def migrated(backend: Backend, tmp_path: Path, clock: FakeClock) -> Iterator[Store]:
+    with backend.ready(tmp_path, clock) as store:
+        yield store
+
+
+@pytest.fixture
+async def store(migrated: Store) -> AsyncIterator[Store]:
+    await migrated.open()
     try:
-        yield unopened
+        yield migrated
     finally:
-        await unopened.close()
+        await migrated.close()

@@ -435,3 +435,16 @@ async def test_a_refused_outcome_leaves_no_attempt(store: Store) -> None:
     job = await running(store, await hand(store))
     await store.finish([decide(job, BOOM)._replace(fence=9)])
     assert (await record(store, job.id)).history == ()
+
+
+async def test_what_no_text_of_a_database_can_hold_is_written_out(store: Store) -> None:
+    worker = await hand(store)
+    job = await running(store, worker, terms=Terms(max_attempts=1))
+    boom = Failed(Failure("OS\0Error", "no file \udcff\0.txt", "…\udcff"))
+    assert await finish(store, job, boom) == Settled(Answer.ACCEPTED, State.DEAD)
+    error = (await record(store, job.id)).history[0].error
+    assert error == Failure(r"OS\x00Error", r"no file \udcff\x00.txt", r"…\udcff")
+    job = await running(store, worker)
+    await finish(store, job, Snoozed(SECOND, "later\0 \ud800"))
+    found = await record(store, job.id)
+    assert (found.reason, found.history[0].reason) == (r"later\x00 \ud800",) * 2

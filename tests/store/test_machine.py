@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -57,7 +58,7 @@ from holdfast.job import (
 from holdfast.policy import decide
 from holdfast.store import LEASE, LEASE_RAN_OUT, Authority, Claims, Store, Where
 from holdfast.stores.memory import MemoryStore
-from tests.store.backends import BACKENDS
+from tests.store.backends import BACKENDS, Make
 from tests.store.witness import QUEUES, Witness
 
 T = TypeVar("T")
@@ -186,14 +187,14 @@ class History(RuleBasedStateMachine):
     claims: Bundle[Claim] = Bundle("claims")
     spoken: Bundle[Outcome] = Bundle("spoken")  # outcomes that were sent already
 
-    def __init__(self, make: Callable[[Path, FakeClock], Store], met: Counter[str] | None = None) -> None:
+    def __init__(self, make: Make, met: Counter[str] | None = None) -> None:
         super().__init__()
         self._met = Counter[str]() if met is None else met
         clock = FakeClock()
-        self._folder = tempfile.TemporaryDirectory(prefix="holdfast-")
+        self._place = ExitStack()
+        folder = self._place.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-"))
         self._loop = asyncio.Runner()
-        first = make(Path(self._folder.name), clock)
-        self._run(first.migrate())
+        first = self._place.enter_context(make(Path(folder), clock))
         self._handles = [first, first.twin()]  # used in turn: nothing may be remembered in one instance only
         for handle in self._handles:
             self._run(handle.open())
@@ -629,7 +630,7 @@ class History(RuleBasedStateMachine):
                 self._run(handle.close())
         finally:
             self._loop.close()
-            self._folder.cleanup()
+            self._place.close()
 
 
 def chosen(rows: Sequence[Record], pick: int) -> Record:
@@ -678,12 +679,12 @@ def test_the_table_of_transitions_is_the_one_that_was_decided() -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_random_histories(backend: str) -> None:
     met: Counter[str] = Counter()
-    run_state_machine_as_test(lambda: History(BACKENDS[backend], met), settings=settings(CALM, max_examples=60))
+    run_state_machine_as_test(lambda: History(BACKENDS[backend].ready, met), settings=settings(CALM, max_examples=60))
     for _ in range(5):  # what hypothesis draws depends on the modules that happen to be loaded
         if all(met[what] for what in MET):
             break
         more = settings(CALM, derandomize=False, max_examples=30)
-        run_state_machine_as_test(lambda: History(BACKENDS[backend], met), settings=more)
+        run_state_machine_as_test(lambda: History(BACKENDS[backend].ready, met), settings=more)
     assert {what for what in MET if not met[what]} == set(), f"never met, so not tested: {met}"
 
 
@@ -692,4 +693,4 @@ def test_random_histories(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_many_long_random_histories(backend: str) -> None:
     soak = settings(CALM, derandomize=False, max_examples=1500, stateful_step_count=100)
-    run_state_machine_as_test(lambda: History(BACKENDS[backend]), settings=soak)
+    run_state_machine_as_test(lambda: History(BACKENDS[backend].ready), settings=soak)

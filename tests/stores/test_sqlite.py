@@ -912,7 +912,7 @@ async def test_an_error_with_a_lone_surrogate_or_a_nul_is_kept(store: SqliteStor
     boom = Failed(Failure("OSError", "no file \udcff\x00.txt", "…\udcff"))
     assert (await store.finish([decide(job, boom)]))[0].answer == "accepted"
     [found] = await store.find(Where(ids=[job.id]))
-    assert found.history[0].error == Failure("OSError", "no file \\udcff\x00.txt", "…\\udcff")
+    assert found.history[0].error == Failure("OSError", "no file \\udcff\\x00.txt", "…\\udcff")
 
 
 # --- letting go

@@ -12,7 +12,7 @@ from holdfast.errors import ConfigError
 if TYPE_CHECKING:
     from holdfast.store import Store
 
-SCHEMES = ("memory://", "sqlite:///path")
+SCHEMES = ("memory://", "sqlite:///path", "postgresql://user@host/database")
 
 
 def open_store(url: str, clock: Clock | None = None) -> Store:
@@ -31,6 +31,8 @@ def open_store(url: str, clock: Clock | None = None) -> Store:
             return _memory(url, clock)
         case "sqlite":
             return _sqlite(url, parts, clock)
+        case "postgresql" | "postgres":
+            return _postgres(url, parts)
         case "":
             raise _refusal(url, "it has no scheme")
         case _:
@@ -58,6 +60,16 @@ def _sqlite(url: str, parts: SplitResult, clock: Clock) -> Store:
     if path == ":memory:":
         raise _refusal(url, "a database in memory belongs to one connection; for jobs in memory use memory://")
     return SqliteStore(path, durability=_durability(url, parts.query), clock=clock)
+
+
+def _postgres(url: str, parts: SplitResult) -> Store:
+    from holdfast.stores.postgres import PostgresStore
+    from holdfast.stores.postgres.address import address_of
+
+    try:
+        return PostgresStore(address_of(parts, masked))
+    except ValueError as error:
+        raise _refusal(url, str(error)) from None
 
 
 def _durability(url: str, query: str) -> Literal["full", "normal"]:

@@ -22,6 +22,7 @@ from holdfast.job import (
     State,
 )
 from holdfast.store import Where
+from holdfast.stores.columns import storable, storable_error
 
 
 @dataclass(slots=True, eq=False)
@@ -93,8 +94,8 @@ class Row:
                 self.started_at,
                 now,
                 outcome.ended,
-                outcome.error,
-                outcome.reason,
+                outcome.error and storable_error(outcome.error),
+                storable(outcome.reason),
             )
         )
         if len(self.history) > ERRORS_FIRST + ERRORS_LAST:
@@ -113,8 +114,8 @@ class Row:
         if note.progress is not None:
             told.progress = note.progress
         if note.text is not None:
-            told.text = note.text
-        told.lines.extend(LogLine(now - age, note.fence, line) for age, line in note.lines)
+            told.text = storable(note.text)
+        told.lines.extend(LogLine(now - age, note.fence, storable(line)) for age, line in note.lines)
         if runs and note.saved is not None:
             told.saved = note.saved
         return runs

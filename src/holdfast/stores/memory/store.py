@@ -51,6 +51,7 @@ from holdfast.store import (
     Store,
     Where,
 )
+from holdfast.stores.columns import storable
 from holdfast.stores.memory.keys import Keys
 from holdfast.stores.memory.lives import Life
 from holdfast.stores.memory.queues import Queue
@@ -275,7 +276,7 @@ class MemoryStore:
         row.state = outcome.state
         row.attempt, row.releases = outcome.attempt, outcome.releases
         row.losses, row.crashes, row.alone = outcome.losses, outcome.crashes, outcome.alone
-        row.result, row.reason = outcome.result, outcome.reason
+        row.result, row.reason = outcome.result, storable(outcome.reason)
         row.worker = row.ticket = row.loss = row.cancel_requested_at = None
         row.settled_fence, row.settled_by, row.settled_state = outcome.fence, outcome.worker, outcome.state
         if outcome.ended == "succeeded" and row.told is not None:
@@ -383,7 +384,7 @@ class MemoryStore:
     async def cancel(self, ids: Sequence[UUID], reason: str = "") -> Sequence[Cancelling]:
         with self._lock:
             now = self._now()
-            return [self._cancel(job, reason, now) for job in ids]
+            return [self._cancel(job, storable(reason), now) for job in ids]
 
     def _cancel(self, id: UUID, reason: str, now: Instant) -> Cancelling:
         row = self._rows.get(id)

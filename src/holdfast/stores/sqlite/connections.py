@@ -1,31 +1,32 @@
-"""Connections that callers lend: sqlite3's own, and SQLAlchemy's Session, Connection, AsyncSession, AsyncConnection.
-
-SQLAlchemy's are known by the names of their classes, so that nothing of it is imported here, and are used by
-documented calls alone: `connection()`, `run_sync`, `exec_driver_sql`, `driver_connection`. So it knows of the
-transaction that it is to commit: what is begun behind its back, its commit() leaves open.
+"""Connections that callers lend: sqlite3's own, SQLAlchemy's Session, Connection, AsyncSession, AsyncConnection, and
+Django's.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from holdfast.errors import ConfigError
+from holdfast.stores.lent import (
+    DJANGO,
+    SQLALCHEMY,
+    driver_error,
+    in_django,
+    in_sqlalchemy,
+    kind_of,
+    name_of,
+    usable,
+    vendor_of,
+)
 from holdfast.stores.sqlite.statements import Cursor, Row
 
 T = TypeVar("T")
 
-_CONNECTION = "sqlalchemy.engine.base.Connection"
-_ASYNC_CONNECTION = "sqlalchemy.ext.asyncio.engine.AsyncConnection"
-_SYNC = {_CONNECTION, "sqlalchemy.orm.session.Session", "sqlalchemy.orm.scoping.scoped_session"}
-_ASYNC = {
-    _ASYNC_CONNECTION,
-    "sqlalchemy.ext.asyncio.session.AsyncSession",
-    "sqlalchemy.ext.asyncio.scoping.async_scoped_session",
-}
+_BEGIN = 'execute "BEGIN IMMEDIATE" on it first'
+_ATOMIC = "open one with transaction.atomic()"
 
 
 class Lent(Protocol):
@@ -33,6 +34,11 @@ class Lent(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def begin(self) -> str:
+        """What its owner is to do for a transaction, where nothing begins one by itself."""
+        ...
+
     @property
     def in_transaction(self) -> bool:
         """Whether SQLite has a transaction open on it."""
@@ -52,32 +58,31 @@ async def with_lent(connection: object, path: str, work: Callable[[Lent], T]) ->
     ConfigError for an object that is no such connection, or cannot be used now; `path` is for its text. Errors of
     SQLite are sqlite3's, whoever brings them.
     """
-    kind, name = _kind(connection), _name(connection)
-    lent: Any = connection
-    if kind in _ASYNC:
-        await asyncio.sleep(0)  # who cannot await must leave before anything is done
-        with _plainly(name):
-            reached = lent if kind == _ASYNC_CONNECTION else await lent.connection()
-            return await _in_its_turn(reached, lambda inner: work(Wrapped(name, inner, path)))
-    if kind in _SYNC:
-        with _plainly(name):
-            reached = lent if kind == _CONNECTION else lent.connection()
-        return work(Wrapped(name, reached, path))
+    name = name_of(connection)
+    with _sqlites():
+        if kind_of(connection, SQLALCHEMY):
+            return await in_sqlalchemy(connection, lambda inner: work(Wrapped(name, inner, path)))
+        if kind_of(connection, DJANGO) and (vendor := vendor_of(connection)):
+            return work(_of_django(connection, vendor, path))
     if not isinstance(connection, sqlite3.Connection):
         _refuse(name, connection, path)
     return work(Bare(name, connection))
 
 
-async def _in_its_turn(connection: Any, work: Callable[[Any], T]) -> T:
-    done: T = await connection.run_sync(work)
-    return done
+def _of_django(connection: object, vendor: str, path: str) -> Bare:
+    """Django sends its BEGIN by itself when a block begins, so that statements may go by the driver."""
+    name = name_of(connection)
+    if vendor != "sqlite":
+        _refuse(f"{name} on {vendor}", connection, path)
+    return Bare(name, in_django(connection), begin=_ATOMIC)
 
 
 class Bare:
     """A connection of sqlite3's."""
 
-    def __init__(self, name: str, connection: sqlite3.Connection) -> None:
+    def __init__(self, name: str, connection: sqlite3.Connection, begin: str = _BEGIN) -> None:
         self.name = name
+        self.begin = begin
         self._connection = connection
 
     @property
@@ -97,13 +102,14 @@ class Wrapped:
 
     def __init__(self, name: str, connection: Any, path: str) -> None:
         self.name = name
+        self.begin = _BEGIN
         self._connection = connection
         if connection.dialect.name != "sqlite":
             _refuse(f"{name} on {connection.dialect.name}", connection, path)
-        with _plainly(name):
+        with usable(name):
             self._driver = connection.connection.driver_connection
-        if not isinstance(self._driver, sqlite3.Connection) and not _name(self._driver).startswith("aiosqlite."):
-            _refuse(f"{name} on {_name(self._driver)}", self._driver, path)
+        if not isinstance(self._driver, sqlite3.Connection) and not name_of(self._driver).startswith("aiosqlite."):
+            _refuse(f"{name} on {name_of(self._driver)}", self._driver, path)
 
     @property
     def in_transaction(self) -> bool:
@@ -144,44 +150,38 @@ class _Through:
 
 
 @contextmanager
-def _plainly(name: str) -> Generator[None]:
-    """SQLAlchemy's errors as ours: the driver's error where there is one, else that it cannot be used now."""
+def _sqlites() -> Generator[None]:
+    """The errors of SQLite that a library brings as sqlite3's own."""
     try:
         yield
     except Exception as error:
-        driver = getattr(error, "orig", None)
+        driver = driver_error(error)
         if isinstance(driver, sqlite3.Error):
             raise driver from error
-        if any(kind.__module__ == "sqlalchemy.exc" for kind in type(error).__mro__):
-            raise ConfigError(f"connection={name}: cannot be used here: {error}") from error
         raise
+
+
+@contextmanager
+def _plainly(name: str) -> Generator[None]:
+    with _sqlites(), usable(name):
+        yield
 
 
 def accepted(path: str) -> str:
     """What `connection=` takes, for errors."""
     return (
-        "accepted are a sqlite3.Connection and SQLAlchemy's Session, Connection, AsyncSession and AsyncConnection (on "
-        f"pysqlite or aiosqlite) to {path}; of another framework, pass the driver's own connection"
+        "accepted are a sqlite3.Connection, SQLAlchemy's Session, Connection, AsyncSession and AsyncConnection (on "
+        f"pysqlite or aiosqlite) and Django's connection, to {path}; of another framework, pass the driver's own connection"
     )
 
 
 def _refuse(name: str, connection: object, path: str) -> NoReturn:
     why = accepted(path)
-    if _name(connection).startswith("pysqlite3"):
+    if name_of(connection).startswith("pysqlite3"):
         why = (
             "two copies of SQLite in one process undo each other's file locks, so the whole program must use "
             'one: sys.modules["sqlite3"] = pysqlite3 before anything else is imported'
         )
-    if _name(connection).startswith("aiosqlite."):
+    if name_of(connection).startswith("aiosqlite."):
         why = f"aiosqlite runs no code of others in its thread; use it through SQLAlchemy: {why}"
     raise ConfigError(f"connection={name}: {why}")
-
-
-def _kind(connection: object) -> str | None:
-    """Which of SQLAlchemy's classes it is an instance of."""
-    names = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(connection).__mro__)
-    return next((name for name in names if name in _SYNC or name in _ASYNC), None)
-
-
-def _name(connection: object) -> str:
-    return f"{type(connection).__module__}.{type(connection).__qualname__}"

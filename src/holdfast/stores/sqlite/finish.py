@@ -12,7 +12,8 @@ from holdfast.clock import Instant, Span
 from holdfast.job import ERRORS_FIRST, ERRORS_LAST, FINAL, TOMBSTONE, Outcome, State
 from holdfast.rulings import judge, written
 from holdfast.store import Answer, Settled
-from holdfast.stores.sqlite.rows import error_columns, storable, text_of, texts_of, uuid_of
+from holdfast.stores.columns import error_columns, storable
+from holdfast.stores.sqlite.rows import text_of, texts_of, uuid_of
 from holdfast.stores.sqlite.statements import Row, Sql
 
 _ACCEPTED = Settled(Answer.ACCEPTED, State.SUCCEEDED)

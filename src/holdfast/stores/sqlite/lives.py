@@ -10,7 +10,8 @@ from uuid import UUID
 from holdfast.clock import Instant, Span
 from holdfast.job import Loss
 from holdfast.store import Beat, Line, Registered
-from holdfast.stores.sqlite.rows import id_of, text_of_loss, texts_of, uuid_of
+from holdfast.stores.columns import text_of_loss
+from holdfast.stores.sqlite.rows import id_of, texts_of, uuid_of
 from holdfast.stores.sqlite.statements import Row, Sql
 from holdfast.stores.sqlite.unreadable import decoded
 

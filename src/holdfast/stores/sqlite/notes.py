@@ -8,7 +8,7 @@ from uuid import UUID
 
 from holdfast.clock import Instant
 from holdfast.job import LOG_MOST, LogLine, Note
-from holdfast.stores.sqlite.rows import storable
+from holdfast.stores.columns import storable
 from holdfast.stores.sqlite.statements import Row, Sql
 
 

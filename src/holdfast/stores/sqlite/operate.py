@@ -9,8 +9,9 @@ from uuid import UUID
 from holdfast.job import TOMBSTONE, State
 from holdfast.rulings import cancelling, deleting, retrying
 from holdfast.store import Cancelling, Deleting, Retried
+from holdfast.stores.columns import storable
 from holdfast.stores.sqlite.admission import holder_of, room_of
-from holdfast.stores.sqlite.rows import storable, texts_of
+from holdfast.stores.sqlite.rows import texts_of
 from holdfast.stores.sqlite.statements import Row, Sql
 
 

@@ -10,10 +10,11 @@ from uuid import UUID
 from holdfast.clock import DAY, HOUR, Instant
 from holdfast.job import Loss
 from holdfast.store import LEASE_RAN_OUT, Promoted
+from holdfast.stores.columns import text_of_loss
 from holdfast.stores.sqlite.lives import lease, life_of, retire
 from holdfast.stores.sqlite.operate import drop_belongings
 from holdfast.stores.sqlite.presence import Presence
-from holdfast.stores.sqlite.rows import text_of_loss, texts_of, uuid_of
+from holdfast.stores.sqlite.rows import texts_of, uuid_of
 from holdfast.stores.sqlite.statements import Row, Sql
 
 # --- promote

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from holdfast.observe.logging import stores, tell
-from holdfast.stores.sqlite.rows import storable
+from holdfast.stores import unreadable
+from holdfast.stores.columns import storable
 from holdfast.stores.sqlite.statements import Row, Sql
 
 R = TypeVar("R")
-
-_UNREADABLE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)  # what decoding raises
 
 
 class Unreadable(NamedTuple):
@@ -28,14 +27,8 @@ def decoded(
     rows: Iterable[Row], decode: Callable[[Row], R], place: Callable[[Row], tuple[int, int, str]]
 ) -> tuple[list[R], list[Unreadable]]:
     """The values of the rows that can be read, and the others; `place` finds a row's seq, fence and id."""
-    values: list[R] = []
-    others: list[Unreadable] = []
-    for row in rows:
-        try:
-            values.append(decode(row))
-        except _UNREADABLE as error:
-            others.append(Unreadable(*place(row), f"{type(error).__name__}: {error}"))
-    return values, others
+    values, others = unreadable.decoded(rows, decode)
+    return values, [Unreadable(*place(row), why) for row, why in others]
 
 
 def bury(sql: Sql, rows: Sequence[Unreadable]) -> list[Unreadable]:

@@ -117,7 +117,7 @@ def _savepoint(lent: Lent, sql: Sql) -> Generator[None]:
 def _commits_itself(lent: Lent) -> ConfigError:
     return ConfigError(
         f"connection={lent.name}: it commits every statement by itself and has no transaction open that the job could "
-        'be part of; execute "BEGIN IMMEDIATE" on it first'
+        f"be part of; {lent.begin}"
     )
 
 
@@ -126,7 +126,8 @@ def _stated(error: Exception, path: str) -> Exception:
         return StoreAway(
             f"{path}: the transaction on connection= could not get the write lock ({error}). One that begins by "
             "reading cannot write once others have written: open it with BEGIN IMMEDIATE, so that it waits its turn "
-            '(SQLAlchemy: in the engine\'s "begin" event), or write before you read'
+            '(SQLAlchemy: in the engine\'s "begin" event; Django: "OPTIONS": {"transaction_mode": "IMMEDIATE"}), or write '
+            "before you read"
         )
     if "no such table: holdfast_" in str(error):
         return StoreError(f"{path}: has no tables of Holdfast yet: run `holdfast migrate`, or open the store first")

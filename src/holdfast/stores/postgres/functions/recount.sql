@@ -1,0 +1,43 @@
+-- Counts the places of a queue anew; its row must be locked by the caller. Returns how many are taken.
+--
+-- What is given back is counted in the same snapshot as the jobs: both change in one commit, so nobody who finishes is
+-- waited for. A job that was let in by a transaction which did not see the bound yet is counted once that has ended:
+-- until then (`unsettled`) the count is repeated by all who ask for a place.
+CREATE OR REPLACE FUNCTION {schema}.holdfast_recount(queue_name text, moment bigint) RETURNS bigint
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    taken bigint;
+    given bigint;
+    horizon xid8;
+    future xid8;
+BEGIN
+    WITH over AS (
+        SELECT reservation.job FROM {schema}.holdfast_reservations AS reservation
+        WHERE reservation.queue = queue_name AND reservation.until <= moment
+        FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM {schema}.holdfast_reservations AS reservation USING over WHERE reservation.job = over.job;
+    SELECT
+        (
+            SELECT count(*) FROM {schema}.holdfast_jobs AS job
+            WHERE job.queue = queue_name AND job.finished_at IS NULL
+            AND job.state IN ('queued', 'scheduled', 'running', 'waiting')
+        ) + (SELECT count(*) FROM {schema}.holdfast_reservations AS reservation WHERE reservation.queue = queue_name),
+        coalesce((SELECT gone.places FROM {schema}.holdfast_left AS gone WHERE gone.queue = queue_name), 0),
+        pg_snapshot_xmin(pg_current_snapshot()),
+        pg_snapshot_xmax(pg_current_snapshot())
+    INTO taken, given, horizon, future;
+    UPDATE {schema}.holdfast_queues AS queue
+    SET
+        admitted = taken + given,
+        counted_at = moment,
+        unsettled = CASE
+            WHEN queue.unsettled = '18446744073709551615'::xid8 THEN future
+            WHEN queue.unsettled <= horizon THEN NULL
+            ELSE queue.unsettled
+        END
+    WHERE queue.name = queue_name;
+    RETURN taken;
+END
+$$;

@@ -1,0 +1,156 @@
+"""A session: one connection of ours, with our settings, given up when the server does not answer in time.
+
+The settings travel in the startup packet (`options`). Where a pooler refuses or drops them, the time-outs go along with
+every statement instead, in one round trip and one transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from holdfast.clock import SECOND
+from holdfast.stores.postgres.limits import CONNECT, RESOLVE, Limit
+
+Row: TypeAlias = tuple[Any, ...]
+Connection: TypeAlias = psycopg.AsyncConnection[Row]
+
+# A connection whose other end is gone without a word is found out also while nobody asks anything.
+_KEEPALIVES = {"keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20 * SECOND}
+_TIME_OUTS = "SELECT set_config('statement_timeout', %b, true), set_config('lock_timeout', %b, true)"
+_STILL_READING = 1.0  # seconds more where an answer is there but was not read yet: this process was busy
+_left: list[object] = []  # what a forked child holds of its parent's: never closed, never collected
+
+
+class Unanswered(psycopg.OperationalError):
+    """The server, or whatever stands between, did not answer in time."""
+
+
+class Session:
+    """One connection, in autocommit. Not for concurrent use: see Lane."""
+
+    def __init__(self, connection: Connection, limit: Limit, *, bare: bool) -> None:
+        self.connection = connection
+        self._limit = limit
+        self._bare = bare  # without our settings
+        self._cursor = connection.cursor(binary=True)
+        self._pid = os.getpid()
+        self._cut = False
+
+    @staticmethod
+    async def opened(conninfo: str, name: str, limit: Limit) -> Session:
+        """Raises psycopg.Error, with Unanswered among them."""
+        try:
+            connection = await _connected(conninfo, name, _options(limit))
+        except psycopg.OperationalError as error:
+            if not _about_options(error):
+                raise
+            return Session(await _connected(conninfo, name, ""), limit, bare=True)
+        session = Session(connection, limit, bare=False)
+        session._bare = not await session._has_settings()
+        return session
+
+    @property
+    def usable(self) -> bool:
+        return not self.connection.closed and not self._cut and self._pid == os.getpid()
+
+    @property
+    def standby(self) -> bool:
+        """Whether the server says that it only follows another; a pooler may not pass that on."""
+        return self.connection.info.parameter_status("in_hot_standby") == "on"
+
+    async def rows(self, text: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Runs one statement. Raises psycopg.Error; the session is not usable after some."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._limit.answer / SECOND, self._give_up, loop)
+        self._timer = timer
+        try:
+            if self._bare:
+                return await self._rows_with_time_outs(text, parameters)
+            await self._cursor.execute(text, parameters or None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+            return await self._cursor.fetchall() if self._cursor.description else []
+        except psycopg.Error as error:
+            if self._cut:
+                raise Unanswered(f"no answer within {self._limit.answer / SECOND:g} s") from error
+            raise
+        finally:
+            self._timer.cancel()
+
+    async def _rows_with_time_outs(self, text: str, parameters: Sequence[Any]) -> list[Row]:
+        """Both are one transaction, since there is no Sync between them."""
+        async with self.connection.pipeline(), self.connection.cursor() as before:
+            await before.execute(_TIME_OUTS, (f"{self._limit.statement}ms", f"{self._limit.lock}ms"))
+            await self._cursor.execute(text, parameters or None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+            return await self._cursor.fetchall() if self._cursor.description else []
+
+    async def _has_settings(self) -> bool:
+        """Some poolers take `options` and drop them."""
+        [[found]] = await self.rows("SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'")
+        return bool(found == self._limit.statement)
+
+    def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Shuts the socket down: whoever waits for an answer is told that there is none."""
+        if self.connection.closed:
+            return
+        descriptor = self.connection.fileno()
+        if select.select([descriptor], [], [], 0)[0]:
+            self._timer = loop.call_later(_STILL_READING, self._give_up, loop)
+            return
+        self._cut = True
+        with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as end:
+            end.shutdown(socket.SHUT_RDWR)
+
+    async def close(self) -> None:
+        """In a forked child nothing is closed: the server would take it for its parent's goodbye."""
+        if self._pid == os.getpid():
+            await self.connection.close()
+        else:
+            _left.append(self.connection)
+
+
+async def _connected(conninfo: str, name: str, options: str) -> Connection:
+    given = conninfo_to_dict(conninfo)
+    theirs = given.get("options") or os.environ.get("PGOPTIONS") or ""
+    settings: dict[str, Any] = {key: value for key, value in _KEEPALIVES.items() if key not in given}
+    if "connect_timeout" not in given and "PGCONNECT_TIMEOUT" not in os.environ:
+        settings["connect_timeout"] = CONNECT // SECOND
+    settings |= {"client_encoding": "UTF8", "fallback_application_name": f"holdfast {name}"}
+    if options or theirs:
+        settings["options"] = f"{theirs} {options}".strip()  # ours last: they go before
+    whole = make_conninfo(conninfo, **settings)
+    try:
+        async with asyncio.timeout(_patience(whole)):
+            return await psycopg.AsyncConnection.connect(whole, autocommit=True, prepare_threshold=None)
+    except TimeoutError:
+        raise Unanswered(f"no connection within {_patience(whole):g} s") from None
+
+
+def _patience(conninfo: str) -> float:
+    given = conninfo_to_dict(conninfo)
+    hosts = str(given.get("host") or given.get("hostaddr") or "").count(",") + 1
+    each = float(given.get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or CONNECT / SECOND)
+    return hosts * each * 2 + RESOLVE / SECOND  # a name may stand for two addresses
+
+
+def _options(limit: Limit) -> str:
+    settings = {
+        "statement_timeout": limit.statement,
+        "lock_timeout": limit.lock,
+        "default_transaction_isolation": r"read\ committed",  # whatever the role's own is
+        "jit": "off",
+    }
+    return " ".join(f"-c {name}={value}" for name, value in settings.items())
+
+
+def _about_options(error: psycopg.Error) -> bool:
+    """pgbouncer: unsupported startup parameter: options; others speak of command-line options."""
+    text = str(error).lower()
+    return "startup parameter" in text or "command-line option" in text

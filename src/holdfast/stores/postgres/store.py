@@ -1,0 +1,228 @@
+"""Jobs in a PostgreSQL database, for many machines: the seam, spoken in calls to functions of the database."""
+# ruff: noqa: PLC0415  # until all topics are there
+# mypy: disable-error-code="import-not-found,no-any-return"
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from holdfast.clock import Span
+from holdfast.errors import StoreError
+from holdfast.job import Claim, Draft, LogLine, Loss, Note, Outcome, QueueTerms, Record
+from holdfast.store import (
+    Authority,
+    Beat,
+    Cancelling,
+    Claims,
+    Cursor,
+    Deleting,
+    Line,
+    Promoted,
+    Receipt,
+    Registered,
+    Retried,
+    Settled,
+    Stats,
+    Store,
+    Where,
+)
+from holdfast.stores.postgres import opening
+from holdfast.stores.postgres.address import Address, Place
+from holdfast.stores.postgres.lanes import Lanes
+
+
+class PostgresStore:
+    """Jobs in the tables of a schema of the database at `address`. Times are the server's."""
+
+    def __init__(self, address: Address) -> None:
+        self._start(Place(address))
+
+    def _start(self, place: Place) -> None:
+        self._place = place
+        self._lanes: Lanes | None = None
+
+    @property
+    def shift(self) -> Span:
+        """Milliseconds by which a test has moved the clock of all twins."""
+        return self._place.shift
+
+    @shift.setter
+    def shift(self, shift: Span) -> None:
+        self._place.shift = shift
+
+    @property
+    def url(self) -> str:
+        """The place, without secrets."""
+        return self._place.url
+
+    @property
+    def shared(self) -> bool:
+        """True: other processes see the same database."""
+        return True
+
+    def twin(self) -> Store:
+        """The same store for another event loop, on connections of its own."""
+        twin = PostgresStore.__new__(PostgresStore)
+        twin._start(self._place)  # noqa: SLF001  # its own kind
+        return twin
+
+    # --- open and close
+
+    async def open(self, *, create: bool = True) -> None:
+        """Makes no tables, whatever `create` says: `holdfast migrate` does."""
+        if self._lanes is None:
+            self._lanes = await opening.opened(self._place)
+
+    async def migrate(self, *, dry_run: bool = False) -> Sequence[str]:
+        """Each statement is whole, with its semicolon."""
+        return await opening.migrate(self._place, dry_run=dry_run)
+
+    async def close(self) -> None:
+        """Ends `wait` at once; all other calls in flight are waited for."""
+        lanes, self._lanes = self._lanes, None
+        if lanes is not None:
+            await lanes.close()
+
+    def _opened(self) -> Lanes:
+        if self._lanes is None:
+            raise StoreError(f"{self.url}: the store is not open; await open() first")
+        return self._lanes
+
+    # --- the producer's side
+
+    async def enqueue(
+        self, jobs: Sequence[Draft], connection: object = None, declared: Mapping[str, QueueTerms] = {}
+    ) -> Sequence[Receipt]:
+        """As the seam says."""
+        from holdfast.stores.postgres import enqueue, within
+
+        if connection is not None:
+            return await within.enqueue_within(connection, self._place, jobs, declared)
+        lanes = self._opened()
+        return await enqueue.enqueue(lanes.enqueue, jobs, lanes.ring)
+
+    async def reserve(self, jobs: Sequence[Draft]) -> Sequence[Receipt]:
+        """As the seam says."""
+        from holdfast.stores.postgres import enqueue
+
+        return await enqueue.reserve(self._opened().enqueue, jobs)
+
+    # --- the worker's side
+
+    async def claim(self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int) -> Claims:
+        """As the seam says."""
+        from holdfast.stores.postgres import claim
+
+        return await claim.claim(self._opened().claim, worker, ticket, queues, limit)
+
+    async def finish(self, outcomes: Sequence[Outcome], connection: object = None) -> Sequence[Settled]:
+        """As the seam says."""
+        from holdfast.stores.postgres import finish, within
+
+        if connection is not None:
+            return await within.finish_within(connection, self._place, outcomes)
+        lanes = self._opened()
+        return await finish.finish(lanes.finish, outcomes, lanes.ring)
+
+    async def register(self, worker: UUID, supervisor: UUID | None, facts: Mapping[str, object]) -> Registered:
+        """As the seam says."""
+        from holdfast.stores.postgres import lives
+
+        return await lives.register(self._opened().beat, worker, supervisor, facts)
+
+    async def beat(self, workers: Sequence[UUID]) -> Beat:
+        """As the seam says."""
+        from holdfast.stores.postgres import lives
+
+        return await lives.beat(self._opened().beat, workers)
+
+    async def mail(self, workers: Sequence[UUID]) -> Sequence[Line]:
+        """As the seam says."""
+        from holdfast.stores.postgres import lives
+
+        return await lives.mail(self._opened().beat, workers)
+
+    async def retire(self, worker: UUID, loss: Loss | None = None, jobs: Mapping[tuple[UUID, int], Loss] = {}) -> None:
+        """As the seam says."""
+        from holdfast.stores.postgres import lives
+
+        await lives.retire(self._opened().beat, worker, loss, jobs)
+
+    async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
+        """As the seam says."""
+        return await self._opened().wait(queues, timeout)
+
+    # --- the janitor's side
+
+    async def promote(self, limit: int) -> Promoted:
+        """As the seam says."""
+        from holdfast.stores.postgres import sweep
+
+        lanes = self._opened()
+        return await sweep.promote(lanes.work, limit, lanes.ring)
+
+    async def reclaim(self, sweeper: UUID, limit: int) -> Sequence[Claim]:
+        """As the seam says."""
+        from holdfast.stores.postgres import sweep
+
+        return await sweep.reclaim(self._opened().work, sweeper, limit)
+
+    async def prune(self, limit: int) -> int:
+        """As the seam says."""
+        from holdfast.stores.postgres import sweep
+
+        return await sweep.prune(self._opened().work, limit)
+
+    # --- the operator's side
+
+    async def find(self, where: Where, after: Cursor | None = None, limit: int = 50) -> Sequence[Record]:
+        """As the seam says."""
+        from holdfast.stores.postgres import find
+
+        return await find.find(self._opened().work, where, after, limit)
+
+    async def cancel(self, ids: Sequence[UUID], reason: str = "") -> Sequence[Cancelling]:
+        """As the seam says."""
+        from holdfast.stores.postgres import operate
+
+        return await operate.cancel(self._opened().work, ids, reason)
+
+    async def retry(self, ids: Sequence[UUID]) -> Sequence[Retried]:
+        """As the seam says."""
+        from holdfast.stores.postgres import operate
+
+        lanes = self._opened()
+        return await operate.retry(lanes.work, ids, lanes.ring)
+
+    async def delete(self, ids: Sequence[UUID]) -> Sequence[Deleting]:
+        """As the seam says."""
+        from holdfast.stores.postgres import operate
+
+        return await operate.delete(self._opened().work, ids)
+
+    async def configure(self, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:
+        """As the seam says."""
+        from holdfast.stores.postgres import queues as terms
+
+        await terms.configure(self._opened().work, queues, by)
+
+    async def stats(self) -> Stats:
+        """As the seam says."""
+        from holdfast.stores.postgres import queues
+
+        return await queues.stats(self._opened().work)
+
+    # --- a handler's side
+
+    async def note(self, notes: Sequence[Note]) -> Sequence[bool]:
+        """As the seam says."""
+        from holdfast.stores.postgres import notes as noting
+
+        return await noting.note(self._opened().work, notes)
+
+    async def log(self, id: UUID) -> Sequence[LogLine]:
+        """As the seam says."""
+        from holdfast.stores.postgres import notes
+
+        return await notes.log(self._opened().work, id)

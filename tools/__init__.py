@@ -1,0 +1,1 @@
+"""What tests, examples and benchmarks share, and no user ever installs."""
