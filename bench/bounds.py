@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import drained, say
+from bench.places import SqliteFile
 
 BATCH = 1000
 ROUNDS = 12
@@ -31,7 +32,7 @@ def bounds(folder: Path) -> None:
             url = f"sqlite:///{folder}/drain-{number}-{queue}.db"
             _bound(url, queue)
             used: list[float] = []
-            rates[kind].append(drained(url, folder, JOBS, used))
+            rates[kind].append(drained(SqliteFile(url), folder, JOBS, used))
             costs[kind].append(sum(used) / JOBS * 1e6)
     for kind in queues:
         rate, cost = statistics.median(rates[kind]), statistics.median(costs[kind])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from bench.places import Place
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -33,30 +34,26 @@ def worker(url: str, folder: Path, *options: str, **environment: str) -> Iterato
             process.wait(30)
 
 
-def drained(url: str, folder: Path, jobs: int, used: list[float] | None = None) -> float:
-    """Jobs per second of one worker process on so many that wait already, in a SQLite file of their own.
+def drained(place: Place, folder: Path, jobs: int, used: list[float] | None = None, processes: int = 1) -> float:
+    """Jobs per second of worker processes on so many that wait already, in a store of their own.
 
-    `used` gets the CPU seconds of its processes.
+    From the first start to the last recorded end. `used` gets the CPU seconds of all processes.
     """
     fill = f"from bench.app import jobs, noop\nwith jobs: jobs.enqueue_many(noop.bind(n) for n in range({jobs}))"
-    subprocess.run([sys.executable, "-c", fill], check=True, env={**os.environ, "HOLDFAST_URL": url})
-    path = url.removeprefix("sqlite:///").partition("?")[0]
-    with (
-        worker(url, folder, "--concurrency", "100") as process,
-        contextlib.closing(sqlite3.connect(path)) as reader,
-    ):
-        until(lambda: not _unfinished(reader), "drain", every=0.2)
+    subprocess.run([sys.executable, "-c", fill], check=True, env={**os.environ, "HOLDFAST_URL": place.url})
+    with worker(place.url, folder, "--concurrency", "100", "--processes", str(processes)) as process:
+        until(lambda: not _unfinished(place), "drain", every=0.2)
         if used is not None:
             used += [cpu_seconds(pid) for pid in family(process.pid)]
-        first, last = reader.execute("SELECT min(started_at), max(finished_at) FROM holdfast_jobs").fetchone()
+        [(first, last)] = place.rows("SELECT min(started_at), max(finished_at) FROM holdfast_jobs")
     return jobs / ((last - first) / 1000)
 
 
-def _unfinished(reader: sqlite3.Connection) -> bool:
+def _unfinished(place: Place) -> bool:
     """Looked up in the partial indexes: counting rows would cost what is being measured."""
-    queued = reader.execute("SELECT 1 FROM holdfast_jobs WHERE state = 'queued' AND queue = 'default' LIMIT 1")
-    running = reader.execute("SELECT 1 FROM holdfast_jobs WHERE state = 'running' LIMIT 1")
-    return bool(queued.fetchone() or running.fetchone())
+    queued = "SELECT 1 FROM holdfast_jobs WHERE state = 'queued' AND queue = 'default' ORDER BY priority DESC LIMIT 1"
+    running = "SELECT 1 FROM holdfast_jobs WHERE state = 'running' ORDER BY worker LIMIT 1"
+    return bool(place.rows(queued) or place.rows(running))
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 120, every: float = 0.02) -> None:

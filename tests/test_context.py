@@ -124,7 +124,7 @@ def test_a_detached_job_is_always_held_and_never_stopped() -> None:
 
 
 def test_a_handler_sees_what_is_for_handlers_and_nothing_else() -> None:
-    calls = {"asave", "check", "log", "progress", "save", "saved"}
+    calls = {"afinish", "asave", "check", "finish", "log", "progress", "save", "saved"}
     facts = {"attempt", "cancelled", "fence", "headers", "held", "id", "queue", "scheduled_for", "task", "time_left"}
     assert {name for name in dir(job()) if not name.startswith("_")} == calls | facts
 

@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from itertools import chain, pairwise
-from pathlib import Path
 from typing import Any
 from uuid import RFC_4122, UUID, uuid4
 
@@ -17,8 +16,8 @@ from hypothesis import strategies as st
 
 from holdfast.clock import FakeClock
 from holdfast.job import FINAL, TRANSITIONS, Draft, State, Terms, cut, held_as, new_id
+from holdfast.stores.memory import MemoryStore
 from tests.store.acts import draft, hand, record, running
-from tests.store.backends import BACKENDS
 
 # --- the life of a job
 
@@ -84,8 +83,8 @@ def test_the_parts_of_the_content_do_not_flow_into_one_another() -> None:
     assert len({Draft(same, task, queue, payload, Terms()).content for task, queue, payload in splits}) == 3
 
 
-async def test_a_stored_running_job_reads_as_the_claim_its_worker_got(tmp_path: Path) -> None:
-    store = BACKENDS["memory"](tmp_path, FakeClock())
+async def test_a_stored_running_job_reads_as_the_claim_its_worker_got() -> None:
+    store = MemoryStore(FakeClock())
     worker = await hand(store)
     claim = await running(store, worker, priority=3, alone=True)
     assert held_as(await record(store, claim.id), worker.id) == claim

@@ -1,16 +1,18 @@
-"""The shop's tables in SQLite: orders and their lines."""
+"""The shop's tables, orders and their lines: in SQLite, or in PostgreSQL, where the same statements work."""
 
-import json
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 from examples.invoices.orders import Line, Order
 from examples.invoices.settings import DATABASE
 
-SCHEMA = """
+TABLES = (
+    """
 CREATE TABLE IF NOT EXISTS orders (
     number INTEGER PRIMARY KEY,
     ordered_on TEXT NOT NULL,
@@ -22,7 +24,8 @@ CREATE TABLE IF NOT EXISTS orders (
     country TEXT NOT NULL,
     currency TEXT NOT NULL,
     invoice_job TEXT
-) STRICT;
+)""",
+    """
 CREATE TABLE IF NOT EXISTS lines (
     number INTEGER NOT NULL REFERENCES orders,
     position INTEGER NOT NULL,
@@ -33,40 +36,81 @@ CREATE TABLE IF NOT EXISTS lines (
     discount TEXT NOT NULL,
     tax TEXT NOT NULL,
     PRIMARY KEY (number, position)
-) STRICT, WITHOUT ROWID;
-"""
+)""",
+)
+Row = Any  # a mapping of columns, in either database
 
 
 class UnknownOrder(Exception):
     """No order has this number."""
 
 
+class Database:
+    """An open connection, for reading or for one `transaction`. `connection` is the driver's own."""
+
+    def __init__(self, connection: Any, mark: str, begin: str) -> None:
+        self.connection = connection
+        self._mark = mark  # what stands for a value in a statement
+        self._begin = begin
+
+    def execute(self, statement: str, values: Iterable[object] = ()) -> Any:
+        """A cursor, at its rows."""
+        return self.connection.execute(statement.replace("?", self._mark), tuple(values))
+
+    def write_all(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+        """The same statement for every row."""
+        self.connection.cursor().executemany(statement.replace("?", self._mark), list(rows))
+
+    @contextmanager
+    def transaction(self) -> Generator[None]:
+        """All that is written inside is kept together, or not at all if an exception leaves the block."""
+        self.execute(self._begin)
+        try:
+            yield
+        except BaseException:
+            self.execute("ROLLBACK")
+            raise
+        self.execute("COMMIT")
+
+
 @contextmanager
-def connected() -> Generator[sqlite3.Connection]:
-    """A connection for reading, or for one `transaction`."""
-    with closing(sqlite3.connect(DATABASE, timeout=30, isolation_level=None)) as db:
-        db.row_factory = sqlite3.Row
+def connected(url: str = DATABASE) -> Generator[Database]:
+    """The shop's database, or the one that is named, open."""
+    if not url.startswith("sqlite:///"):
+        yield from _postgres(url)
+        return
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=30, isolation_level=None)) as connection:
+        connection.row_factory = sqlite3.Row
+        yield Database(connection, "?", "BEGIN IMMEDIATE")
+
+
+def _postgres(url: str) -> Iterator[Database]:
+    import psycopg
+    from psycopg.rows import dict_row
+
+    with closing(psycopg.connect(url, autocommit=True, row_factory=dict_row)) as connection:
+        yield Database(connection, "%s", "BEGIN")
+
+
+@contextmanager
+def transaction() -> Generator[Database]:
+    """A connection with one transaction around the block."""
+    with connected() as db, db.transaction():
         yield db
-
-
-@contextmanager
-def transaction() -> Generator[sqlite3.Connection]:
-    """All that is written inside is kept together, or not at all if an exception leaves the block."""
-    with connected() as db:
-        db.execute("BEGIN IMMEDIATE")
-        with db:
-            yield db
 
 
 def create() -> None:
     """Make the tables where they are missing."""
-    DATABASE.parent.mkdir(parents=True, exist_ok=True)
+    if DATABASE.startswith("sqlite:///"):
+        Path(DATABASE.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     with connected() as db:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.executescript(SCHEMA)
+        if DATABASE.startswith("sqlite:///"):
+            db.execute("PRAGMA journal_mode = WAL")
+        for table in TABLES:
+            db.execute(table)
 
 
-def add(db: sqlite3.Connection, order: Order) -> bool:
+def add(db: Database, order: Order) -> bool:
     """Store an order; False if its number is known already (then nothing changes)."""
     added = db.execute(
         "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL) ON CONFLICT DO NOTHING",
@@ -83,11 +127,11 @@ def add(db: sqlite3.Connection, order: Order) -> bool:
         ),
     ).rowcount
     if added:
-        db.executemany("INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _lines(order))
+        db.write_all("INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _lines(order))
     return bool(added)
 
 
-def mark_paid(db: sqlite3.Connection, number: int, day: date) -> bool:
+def mark_paid(db: Database, number: int, day: date) -> bool:
     """True if this call made the order paid; False if it is unknown or was paid before."""
     changed = db.execute(
         "UPDATE orders SET paid_on = ? WHERE number = ? AND paid_on IS NULL", (day.isoformat(), number)
@@ -95,29 +139,39 @@ def mark_paid(db: sqlite3.Connection, number: int, day: date) -> bool:
     return bool(changed.rowcount)
 
 
-def note_jobs(db: sqlite3.Connection, jobs: Iterable[tuple[int, str]]) -> None:
+def note_jobs(db: Database, jobs: Iterable[tuple[int, str]]) -> None:
     """Remember which job sends the invoice of which order: pairs of order number and job id."""
-    db.executemany("UPDATE orders SET invoice_job = ? WHERE number = ?", ((job, number) for number, job in jobs))
+    db.write_all("UPDATE orders SET invoice_job = ? WHERE number = ?", ((job, number) for number, job in jobs))
 
 
-def invoice_job(db: sqlite3.Connection, number: int) -> str | None:
+def invoice_job(db: Database, number: int) -> str | None:
     """The id of the job that sends this order's invoice. Raises UnknownOrder."""
     job: str | None = _row(db, number)["invoice_job"]
     return job
 
 
+def invoice_jobs(db: Database) -> dict[int, str]:
+    """The ids of all jobs that send invoices, by the orders' numbers."""
+    rows = db.execute("SELECT number, invoice_job FROM orders WHERE invoice_job IS NOT NULL").fetchall()
+    return {row["number"]: row["invoice_job"] for row in rows}
+
+
 def load(number: int) -> Order:
     """One order with its lines. Raises UnknownOrder."""
     with connected() as db:
-        row = _row(db, number)
-        lines = db.execute("SELECT * FROM lines WHERE number = ? ORDER BY position", (number,))
-        return Order(
-            number=number,
-            ordered_on=date.fromisoformat(row["ordered_on"]),
-            paid_on=date.fromisoformat(row["paid_on"]) if row["paid_on"] else None,
-            **{name: row[name] for name in ("customer", "email", "street", "city", "country", "currency")},
-            lines=tuple(_line(line) for line in lines),
-        )
+        return _load(db, number)
+
+
+def _load(db: Database, number: int) -> Order:
+    row = _row(db, number)
+    lines = db.execute("SELECT * FROM lines WHERE number = ? ORDER BY position", (number,))
+    return Order(
+        number=number,
+        ordered_on=date.fromisoformat(row["ordered_on"]),
+        paid_on=date.fromisoformat(row["paid_on"]) if row["paid_on"] else None,
+        **{name: row[name] for name in ("customer", "email", "street", "city", "country", "currency")},
+        lines=tuple(_line(line) for line in lines),
+    )
 
 
 def listed(
@@ -127,24 +181,26 @@ def listed(
 
     `jobs`: only those whose invoice's job is one of these.
     """
+    conditions = ["number < ?"]
+    if unpaid:
+        conditions.append("paid_on IS NULL")
+    if jobs is not None:
+        conditions.append(f"invoice_job IN ({', '.join('?' * len(jobs)) or 'NULL'})")
+    wanted = f"SELECT number, invoice_job FROM orders WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?"  # noqa: S608
     with connected() as db:
-        rows = db.execute(
-            "SELECT number, invoice_job FROM orders WHERE number < ? AND (paid_on IS NULL OR NOT ?)"
-            " AND (? IS NULL OR invoice_job IN (SELECT value FROM json_each(?))) ORDER BY number DESC LIMIT ?",
-            (below or 2**62, unpaid, None if jobs is None else 1, json.dumps(jobs or []), limit),
-        ).fetchall()
-    return [(load(row["number"]), row["invoice_job"]) for row in rows]
+        rows = db.execute(wanted, (below or 2**62, *(jobs or ()), limit)).fetchall()
+        return [(_load(db, row["number"]), row["invoice_job"]) for row in rows]
 
 
 def counts() -> tuple[int, int]:
     """How many orders there are, and how many of them are paid."""
     with connected() as db:
-        orders, paid = db.execute("SELECT count(*), count(paid_on) FROM orders").fetchone()
-        return orders, paid
+        row = db.execute("SELECT count(*) AS orders, count(paid_on) AS paid FROM orders").fetchone()
+        return row["orders"], row["paid"]
 
 
-def _row(db: sqlite3.Connection, number: int) -> sqlite3.Row:
-    row: sqlite3.Row | None = db.execute("SELECT * FROM orders WHERE number = ?", (number,)).fetchone()
+def _row(db: Database, number: int) -> Row:
+    row = db.execute("SELECT * FROM orders WHERE number = ?", (number,)).fetchone()
     if row is None:
         raise UnknownOrder(f"no order has the number {number}")
     return row
@@ -156,6 +212,6 @@ def _lines(order: Order) -> Iterator[tuple[object, ...]]:
         yield order.number, position, line.sku, line.description, *map(str, figures)
 
 
-def _line(row: sqlite3.Row) -> Line:
+def _line(row: Row) -> Line:
     figures = {name: Decimal(row[name]) for name in ("quantity", "price", "discount", "tax")}
     return Line(sku=row["sku"], description=row["description"], **figures)

@@ -1,7 +1,8 @@
 """A bad day of the invoice shop, in under a minute: `make demo`.
 
 The mail server falters, a worker is killed, the service is restarted; then every number is checked.
-With `--serve` (`make demo SERVE=1`) the shop then stays open, with new orders, until Ctrl-C.
+With `--serve` (`make demo SERVE=1`) the shop then stays open, with new orders, until Ctrl-C; with `--store postgres`
+(`make demo STORE=postgres`) orders and jobs are in a PostgreSQL that is started for the day.
 """
 
 import argparse
@@ -10,24 +11,25 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 import httpx
 
+from examples.invoices import database
 from examples.invoices.audit import Findings, audit, read_csv, read_log
 from examples.invoices.evening import orders_of_the_evening
 from examples.invoices.make_orders import CSV, REFUSED
 from examples.invoices.processes import ROOT, Crew, address, children, listening
+from tools.servers import Postgres
 
 OUT = Path(__file__).with_name("out")
 DEADLINE = 90  # seconds for the whole day
@@ -36,14 +38,15 @@ CLIENTS = 10
 THINKING = 0.2  # seconds that a client waits before each request
 OUTAGE = 5.0  # seconds of "try again later"
 SHOWN = 20  # findings at most; the first ones tell the most
-BROKEN = (OSError, RuntimeError, httpx.HTTPError, subprocess.SubprocessError)
+BROKEN = (OSError, LookupError, RuntimeError, httpx.HTTPError, subprocess.SubprocessError)
 
 
 class Day:
     """The scenes of the day; `play` has their order. Its processes end with `ending`."""
 
-    def __init__(self, ending: ExitStack) -> None:
+    def __init__(self, ending: ExitStack, url: str) -> None:
         self._ending = ending
+        self._url = url  # of the database
         self.wrong: list[str] = []
         self.dead: int | None = None  # by the queue, once the day is over
         self._start = time.monotonic()
@@ -67,6 +70,7 @@ class Day:
         self._shop = httpx.Client(base_url=f"http://{address(shop)}", timeout=30)
         environment = {
             "SHOP_OUT": str(OUT),
+            "SHOP_DATABASE": self._url,
             "SHOP_SMTP": address(smtp),
             "SHOP_MAIL_API": f"http://{address(mail_api)}",
             "SHOP_WEBHOOK": f"http://{address(webhook)}/invoices",
@@ -205,11 +209,26 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def jobs_of_orders() -> dict[int, str]:
+def jobs_of_orders(url: str) -> dict[int, str]:
     """Which job was to send which invoice, by the shop's own table: to name it, not to judge it."""
-    with suppress(sqlite3.Error), closing(sqlite3.connect(OUT / "shop.db")) as db:
-        return dict(db.execute("SELECT number, invoice_job FROM orders WHERE invoice_job IS NOT NULL"))
-    return {}
+    try:
+        with database.connected(url) as db:
+            return database.invoice_jobs(db)
+    except Exception as error:  # noqa: BLE001  # of either driver: there may be no table yet
+        print(f"no names of jobs: {error}")
+        return {}
+
+
+@contextmanager
+def opened(store: str) -> Generator[str]:
+    """The URL of the day's database. A PostgreSQL is private, and gone with the demo."""
+    if store == "sqlite":
+        yield f"sqlite:///{OUT}/shop.db"
+        return
+    with Postgres() as server:
+        subprocess.run([sys.executable, "-m", "holdfast", "migrate", "--url", server.dsn], check=True, cwd=ROOT)
+        print(f"PostgreSQL for the day, as long as it lasts: {server.dsn}", flush=True)
+        yield server.dsn
 
 
 def report(found: Findings) -> None:
@@ -245,14 +264,14 @@ def alone() -> Generator[None]:
         os.close(folder)
 
 
-def play_and_check(*, serve: bool) -> int:
+def play_and_check(store: str, *, serve: bool) -> int:
     """Exit code 0 only if every number is right."""
     if OUT.exists():
         shutil.rmtree(OUT)
     (OUT / "logs").mkdir(parents=True)
     print(f"A bad day at the invoice shop. All of it stays in {_shown(OUT)}", flush=True)
-    with ExitStack() as ending:
-        day = Day(ending)
+    with opened(store) as url, ExitStack() as ending:
+        day = Day(ending, url)
         try:
             day.play()
         except BROKEN as error:
@@ -260,15 +279,15 @@ def play_and_check(*, serve: bool) -> int:
             serve = False
         if not serve:
             ending.close()
-        right = check(day)
+        right = check(day, jobs_of_orders(url))
         if serve:
             day.stay_open()
     return 0 if right else 1
 
 
-def check(day: Day) -> bool:
+def check(day: Day, jobs: dict[int, str]) -> bool:
     """Prints what the witnesses say; whether all of it is right."""
-    found = audit(OUT, CSV, frozenset({REFUSED}), jobs_of_orders())
+    found = audit(OUT, CSV, frozenset({REFUSED}), jobs)
     if day.dead not in (None, found.dead):
         day.wrong.append(f"the queue says that {day.dead} jobs are dead, the mail server says {found.dead}")
     if not (found.retries and found.rerun):
@@ -282,12 +301,13 @@ def main() -> int:
     """Plays the day; every process that it started has ended when this returns."""
     parser = argparse.ArgumentParser(description="A bad day of the invoice shop.")
     parser.add_argument("--serve", action="store_true", help="keep the shop open afterwards, until Ctrl-C")
-    serve = parser.parse_args().serve
+    parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite", help="where orders and jobs are")
+    wanted = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     try:
         with alone():
-            return play_and_check(serve=serve)
+            return play_and_check(wanted.store, serve=wanted.serve)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

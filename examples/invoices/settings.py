@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 OUT = Path(os.environ.get("SHOP_OUT", Path(__file__).with_name("out"))).absolute()
-DATABASE = OUT / "shop.db"  # the orders, and beside them the jobs: one transaction covers both
+# The orders, and beside them the jobs: one transaction covers both. It is a store's URL, of SQLite or PostgreSQL.
+DATABASE = os.environ.get("SHOP_DATABASE", f"sqlite:///{OUT}/shop.db")
 INVOICES = OUT / "invoices"
 SMTP_HOST, _, _port = os.environ.get("SHOP_SMTP", "127.0.0.1:1025").rpartition(":")
 SMTP_PORT = int(_port)

@@ -35,7 +35,7 @@ def paid(request: Request) -> Response:
 def _pay(number: int) -> str | None:
     with database.transaction() as db:
         if database.mark_paid(db, number, datetime.now(UTC).date()):
-            job = send_invoice.using(connection=db).enqueue(number)
+            job = send_invoice.using(connection=db.connection).enqueue(number)
             database.note_jobs(db, [(number, str(job.id))])
         return database.invoice_job(db, number)
 
@@ -51,7 +51,7 @@ def _import(export: str) -> dict[str, int]:
     with database.transaction() as db:
         added = [order for order in orders if database.add(db, order)]
         due = [order.number for order in added if order.paid_on]
-        sent = jobs.enqueue_many([send_invoice.bind(number) for number in due], connection=db)
+        sent = jobs.enqueue_many([send_invoice.bind(number) for number in due], connection=db.connection)
         database.note_jobs(db, [(number, str(job.id)) for number, job in zip(due, sent, strict=True)])
     return {"orders": len(added), "repeated": len(orders) - len(added), "jobs": len(sent)}
 

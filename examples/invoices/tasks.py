@@ -7,7 +7,7 @@ from examples.invoices.orders import Order
 from examples.invoices.settings import DATABASE, INVOICES, MAIL_PLACES, WEBHOOK
 from holdfast import CurrentJob, Holdfast, Permanent, Retry, current_job
 
-jobs = Holdfast(f"sqlite:///{DATABASE}")
+jobs = Holdfast(DATABASE)
 jobs.queue("mail", max_size=MAIL_PLACES, when_full="reject")  # a web request must not wait: it is told 503
 http = httpx.Client(timeout=10)
 

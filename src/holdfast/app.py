@@ -222,7 +222,10 @@ class Holdfast:
         return await self._parts.operating.aretry(which(where), dry_run=dry_run)
 
     def cancel(self, *, dry_run: bool = False, **where: Unpack[Filter]) -> int:
-        """Cancels all unfinished jobs that match, and tells how many (`dry_run`: would be)."""
+        """Cancels all unfinished jobs that match, and tells how many (`dry_run`: would be).
+
+        A job that a transaction which is still open holds, as to write its end, stays as it is.
+        """
         return self._parts.operating.cancel(which(where), dry_run=dry_run)
 
     async def acancel(self, *, dry_run: bool = False, **where: Unpack[Filter]) -> int:

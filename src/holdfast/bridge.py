@@ -219,15 +219,15 @@ def _closed() -> StoreAway:
     return StoreAway("the app was closed before this call could end")
 
 
-def run_here(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine that never suspends to its end, in this thread; TypeError if it does suspend."""
+def run_here(coroutine: Coroutine[Any, Any, T], twins: str = "aenqueue() or aenqueue_many()") -> T:
+    """Runs a coroutine that never suspends to its end, in this thread; TypeError, naming the `twins`, if it does."""
     try:
         coroutine.send(None)
     except StopIteration as done:
         result: T = done.value
         return result
     coroutine.close()
-    raise TypeError("this connection is asynchronous: use aenqueue() or aenqueue_many()")
+    raise TypeError(f"this connection is asynchronous: use {twins}")
 
 
 def _after_fork() -> None:

@@ -51,6 +51,20 @@ class Notebook(Protocol):
         ...
 
 
+class Finishing(Protocol):
+    """What makes an attempt's success part of a transaction of its handler's. False: its claim is not the job's any
+    more, and nothing was written.
+    """
+
+    def finish(self, connection: object, result: object) -> bool:
+        """On a synchronous connection. Raises as `CurrentJob.finish`."""
+        ...
+
+    async def afinish(self, connection: object, result: object) -> bool:
+        """On a connection of either kind."""
+        ...
+
+
 class CurrentJob:
     """The running job, seen from inside. Threads that a handler starts may use it when it is passed to them.
 
@@ -61,6 +75,8 @@ class CurrentJob:
 
     __slots__ = (
         "_deadline",
+        "_finished",
+        "_finishing",
         "_headers",
         "_held",
         "_notes",
@@ -89,6 +105,7 @@ class CurrentJob:
         worker: UUID = _NOBODY,
         notes: Notebook | None = None,
         on_loop: bool = False,
+        finishing: Finishing | None = None,
     ) -> None:
         self.id = id
         self.task = task
@@ -102,6 +119,8 @@ class CurrentJob:
         self._worker = worker
         self._notes = notes
         self._on_loop = on_loop  # its handler is async
+        self._finishing = finishing
+        self._finished = False  # its success is part of a transaction of its handler's
         self._why: StopReason | None = None
 
     @property
@@ -188,9 +207,50 @@ class CurrentJob:
         data = self._encoded(value)
         self._kept(data, held=self._notes is None or await self._notes.asave(self._saving(data)))
 
+    def finish(self, connection: object, result: object = None) -> None:
+        """Makes the success of this job, with `result`, part of the transaction that is open on `connection`: what the
+        handler has written there and the end of its job are committed together, or neither is.
+
+        `connection` is what `using(connection=...)` takes. Nothing is committed here: commit before the handler ends.
+        What it returns then is ignored, and what it raises after the commit is logged: the success stands. If the
+        transaction was rolled back, or is still open 5 s after the handler's end, the attempt has failed
+        (FinishRolledBack, TransactionLeftOpen).
+
+        Raises Stop("lost") when another worker has the job: let it pass, so that your transaction is rolled back.
+        PayloadError if `result` cannot be JSON or is too large, ConfigError for a connection that the job cannot be
+        finished on and where it is finished already, StoreAway if the transaction cannot write now, TypeError for an
+        asynchronous connection: `await job.afinish(...)`. In a task that is called directly it does nothing.
+        """
+        self._finish_told(held=self._may_finish().finish(connection, result))
+
+    async def afinish(self, connection: object, result: object = None) -> None:
+        """As `finish`, for asynchronous connections; it takes the others, too."""
+        self._finish_told(held=await self._may_finish().afinish(connection, result))
+
+    def _may_finish(self) -> Finishing:
+        if self._finishing is None:
+            raise ConfigError(
+                f"finish() in {self.task}: a Pool's job is in no store, so its end cannot be part of a transaction: "
+                "commit, and return"
+            )
+        if self._why == "lost":
+            raise Stop("lost")
+        return self._finishing
+
+    def _finish_told(self, *, held: bool) -> None:
+        if not held:
+            ask_to_end(self, "lost")
+            raise Stop("lost")
+        self._finished = True
+
     def _encoded(self, value: object) -> bytes:
         from holdfast.codec import encode_value  # see above
 
+        if self._finished:
+            raise ConfigError(
+                f"save() after finish() in {self.task}: what is saved is for a later attempt, and the job's success is "
+                "part of your transaction; save before it"
+            )
         data = encode_value(value, "value", f"save(value=…) in {self.task}", SAVED_LIMIT, "save")
         if self._why == "lost":
             raise Stop("lost")
@@ -210,9 +270,22 @@ class CurrentJob:
 # --- for workers
 
 
+class _NothingToFinish:
+    """In a direct call no store knows the job."""
+
+    def finish(self, *_: object) -> bool:
+        return True
+
+    async def afinish(self, *_: object) -> bool:
+        return True
+
+
+_detached = _NothingToFinish()
+
+
 def detached(task: str, queue: str, *, on_loop: bool = False) -> CurrentJob:
     """What a direct call runs in: a fresh id, attempt 1, fence 0, never stopped; what it says stays in memory."""
-    return CurrentJob(new_id(), task, queue, 1, 0, on_loop=on_loop)
+    return CurrentJob(new_id(), task, queue, 1, 0, on_loop=on_loop, finishing=_detached)
 
 
 def ask_to_end(job: CurrentJob, why: StopReason) -> bool:
@@ -226,6 +299,16 @@ def ask_to_end(job: CurrentJob, why: StopReason) -> bool:
 def asked(job: CurrentJob) -> StopReason | None:
     """Why the worker asked this attempt to end, if it did."""
     return job._why  # noqa: SLF001
+
+
+def finished(job: CurrentJob) -> bool:
+    """Whether its success is part of a transaction of its handler's, committed or not."""
+    return job._finished  # noqa: SLF001
+
+
+def note_finish(job: CurrentJob) -> None:
+    """Its handler called finish() in another process."""
+    job._finished = True  # noqa: SLF001
 
 
 def _share(done: float, total: float) -> float:

@@ -17,6 +17,11 @@ What callers meet:
         ├── UniqueConflict   another job holds the unique key
         └── QueueFull        the queue, or the pool, has no place
 
+What a job's error can be besides, in its history (in `Retry(on=, never=)`, too):
+
+    FinishRolledBack         its handler called finish(connection), and returned without that being committed
+    TransactionLeftOpen      likewise, and the transaction was still open 5 s later
+
 What handlers raise, to say what shall happen (plain Exceptions, they may be subclassed):
 
     Permanent                dead now, no further attempt
@@ -167,6 +172,14 @@ def _elsewhere(jobs: Sequence[Job[Any]]) -> list[Job[Any]]:
     from holdfast.handles import elsewhere  # which knows this module
 
     return [elsewhere(job) for job in jobs]
+
+
+class FinishRolledBack(Exception):
+    """The error of an attempt whose handler called `finish(connection)`, and then the transaction was rolled back."""
+
+
+class TransactionLeftOpen(Exception):
+    """As FinishRolledBack, of a transaction that was still open 5 s after the handler's end."""
 
 
 class Permanent(Exception):

@@ -116,7 +116,8 @@ class Job(Generic[R_co]):
 
         An async handler is cancelled then; a plain function stops only where it looks (`current_job().check()`), and
         one that returns all the same has succeeded. True if the job is cancelled or was asked to stop, False if it
-        had ended already. Raises JobNotFound.
+        had ended already. Raises JobNotFound; StoreAway if a transaction that is still open holds the job, as that of
+        a handler that called `finish(connection)`: nothing is changed then.
         """
         return self._asked.cancel(self.id, reason)
 
@@ -128,7 +129,7 @@ class Job(Generic[R_co]):
         """Gives a dead or cancelled job a new life: same id, attempts from 0, its history kept.
 
         Raises JobNotFound; StoreError if the job is in another state; UniqueConflict if its unique key is another job's
-        now, which is the error's `job`; QueueFull if its queue has no place.
+        now, which is the error's `job`; QueueFull if its queue has no place; StoreAway as `cancel` does.
         """
         self._asked.retry(self.id)
 
@@ -137,7 +138,9 @@ class Job(Generic[R_co]):
         await self._asked.aretry(self.id)
 
     def delete(self) -> None:
-        """Deletes the job, with its history and result. Raises JobNotFound, or StoreError if it is running."""
+        """Deletes the job, with its history and result. Raises JobNotFound; StoreError if it is running; StoreAway as
+        `cancel` does.
+        """
         self._asked.delete(self.id)
 
     async def adelete(self) -> None:

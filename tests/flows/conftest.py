@@ -12,14 +12,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import psycopg
 import pytest
 
 from holdfast import Holdfast
 from holdfast.clock import SECOND
 from holdfast.stores import open_store
+from tests import servers
 from tests.flows import pids, shop
 
 if TYPE_CHECKING:
@@ -31,18 +34,31 @@ def _sqlite(url: str, statement: str, *values: object) -> None:
         database.execute(statement, values)
 
 
+@contextlib.contextmanager
+def _postgres(_: Path, frozen: bool) -> Iterator[str]:
+    with servers.postgres().ready(frozen=frozen) as database:
+        yield database.url
+
+
+def _postgres_lease(url: str, length: int) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE holdfast_meta SET lease = %s", [length])
+
+
 class Shared(NamedTuple):
     """A store that processes share."""
 
-    place: Callable[[Path], str]  # the URL of a fresh one in a folder
+    # The URL of a fresh one, perhaps in a folder; a clock of its own may have to stand still, where a FakeClock does.
+    place: Callable[[Path, bool], AbstractContextManager[str]]
     lease: Callable[[str, int], None]  # sets how long its leases are, in ms; before anybody uses it
 
 
 SHARED = {
     "sqlite": Shared(
-        lambda folder: f"sqlite:///{folder}/jobs.db",
+        lambda folder, _: contextlib.nullcontext(f"sqlite:///{folder}/jobs.db"),
         lambda url, length: _sqlite(url, "UPDATE holdfast_meta SET lease = ?", length),
     ),
+    "postgres": Shared(_postgres, _postgres_lease),
 }
 SHORT_LEASE = 3 * SECOND
 
@@ -132,8 +148,15 @@ def shared(request: pytest.FixtureRequest) -> Shared:
 
 
 @pytest.fixture
-def url(shared: Shared, tmp_path: Path) -> str:
-    return shared.place(tmp_path)
+def frozen() -> bool:
+    """Whether the store's time stands still; modules whose apps have a FakeClock say so."""
+    return False
+
+
+@pytest.fixture
+def url(shared: Shared, tmp_path: Path, frozen: bool) -> Iterator[str]:
+    with shared.place(tmp_path, frozen) as url:
+        yield url
 
 
 @pytest.fixture

@@ -212,6 +212,11 @@ class Fleet:
 
 
 @pytest.fixture
+def frozen() -> bool:
+    return True
+
+
+@pytest.fixture
 async def fleet(url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fleet]:
     monkeypatch.setenv("LEDGER", str(ledger.path))
     # Beats and sweeps are always at their turnstile, and a store that is back is noticed at once.

@@ -30,16 +30,6 @@ LANGUAGE sql VOLATILE PARALLEL SAFE AS $$ SELECT {}::bigint + shift $$
 """
 
 
-def freeze(dsn: str, schema: str) -> None:
-    """From now on the store's time stands still, where a FakeClock begins, and moves with `shift` alone."""
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        _freeze(connection, schema)
-
-
-def _freeze(connection: psycopg.Connection, schema: str) -> None:
-    connection.execute(sql.SQL(FREEZE).format(sql.Identifier(schema), sql.Literal(FakeClock().now())))
-
-
 class Database:
     """One database, with the schema of a store or without, and our own connection to it."""
 
@@ -82,11 +72,16 @@ class Database:
         self.bare()
         _elsewhere_migrated(_database(self._direct, self.name) + self.url.removeprefix(self.dsn))
         if frozen:
-            _freeze(self._connection, self._schema)
+            self.freeze()
         found = self._connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [self._schema])
         self._tables = [sql.Identifier(self._schema, name) for (name,) in found if name != "holdfast_meta"]
         self._connection.execute("CREATE SCHEMA kept")
         self._connection.execute(sql.SQL("CREATE TABLE kept.meta AS SELECT * FROM {}").format(self._meta))
+
+    def freeze(self) -> None:
+        """From now on the store's time stands still, where a FakeClock begins, and moves with `shift` alone."""
+        began = sql.Literal(FakeClock().now())
+        self._connection.execute(sql.SQL(FREEZE).format(sql.Identifier(self._schema), began))
 
     @property
     def _meta(self) -> sql.Identifier:

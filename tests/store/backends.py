@@ -5,18 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from holdfast.clock import Clock
 from holdfast.store import Store
-from holdfast.stores import masked, open_store
-from holdfast.stores.postgres import PostgresStore
-from holdfast.stores.postgres.address import address_of
+from holdfast.stores import open_store
 from tests import servers
-from tests.servers.places import Database, Places, freeze
+from tests.servers.places import Database, Places
 
 Make = Callable[[Path, Clock], AbstractContextManager[Store]]
-SCHEMA = 'Job\'s "own" $$ place; {} :x'  # whoever forgets to quote it fails everywhere
+SCHEMA = 'Job\'s "own" place; {} :x'  # whoever forgets to quote it fails everywhere
 
 
 class Backend(NamedTuple):
@@ -46,29 +43,31 @@ async def _migrate(store: Store) -> None:
     await store.migrate()
 
 
-class StillPostgres(PostgresStore):
-    """A store whose time stands still from the migration on."""
+def _still(database: Database, clock: Clock) -> Store:
+    """A store of PostgreSQL, whose time stands still from its migration on."""
+    store = open_store(database.url, clock)
+    migrate = store.migrate
 
-    async def migrate(self, *, dry_run: bool = False) -> Sequence[str]:
-        ran = await super().migrate(dry_run=dry_run)
+    async def and_freeze(*, dry_run: bool = False) -> Sequence[str]:
+        ran = await migrate(dry_run=dry_run)
         if not dry_run:
-            freeze(self._place.address.conninfo, self._place.schema)
+            database.freeze()
         return ran
+
+    store.migrate = and_freeze  # type: ignore[method-assign]
+    return store
 
 
 def _postgres(places: Callable[[], Places]) -> Backend:
-    def store(database: Database) -> Store:
-        return StillPostgres(address_of(urlsplit(database.url), masked))
-
     @contextmanager
-    def bare(_: Path, __: Clock) -> Iterator[Store]:
+    def bare(_: Path, clock: Clock) -> Iterator[Store]:
         with places().bare(SCHEMA) as database:
-            yield store(database)
+            yield _still(database, clock)
 
     @contextmanager
-    def ready(_: Path, __: Clock) -> Iterator[Store]:
+    def ready(_: Path, clock: Clock) -> Iterator[Store]:
         with places().ready(SCHEMA, frozen=True) as database:
-            yield store(database)
+            yield _still(database, clock)
 
     return Backend(bare, ready)
 

@@ -64,6 +64,7 @@ class Room:
                 stdout=stream,
                 stderr=stream,
                 env=environment,
+                start_new_session=True,  # Ctrl-C is for whoever started it, who then stops it in order
                 preexec_fn=_die_with_parent(farewell),  # noqa: PLW1509  # one call of libc, which is loaded already
                 **self.options,
             )

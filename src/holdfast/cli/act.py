@@ -75,7 +75,15 @@ RETRY = Verb(
     _retry_many,
     "another job holds their unique key, their queue has no place, or they changed meanwhile",
 )
-CANCEL = Verb("cancel", "cancelled", CANCELLABLE, "only unfinished jobs can be cancelled", _cancel_one, _cancel_many)
+CANCEL = Verb(
+    "cancel",
+    "cancelled",
+    CANCELLABLE,
+    "only unfinished jobs can be cancelled",
+    _cancel_one,
+    _cancel_many,
+    "they changed meanwhile, or a transaction that is still open holds them and may be writing their end",
+)
 DELETE = Verb(
     "delete",
     "deleted",
@@ -247,7 +255,7 @@ def _one_by_one(app: Holdfast, verb: Verb, matched: Matched) -> int:
 
 def _report(verb: Verb, matched: Matched, done: int, *, by_ids: bool) -> None:
     what = str(matched.ids[0]) if done == len(matched.ids) == 1 else f"{done:,} job{'' if done == 1 else 's'}"
-    running = sum(count for (state, _, _), count in matched.possible.items() if state is State.RUNNING)
+    running = min(done, sum(count for (state, _, _), count in matched.possible.items() if state is State.RUNNING))
     asked = f"; {running:,} of them running: their workers were asked to stop them" if running else ""
     show.out(f"{verb.past} {what}{asked}")
     if not by_ids and done < matched.count:

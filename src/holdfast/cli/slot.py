@@ -17,6 +17,7 @@ from holdfast.app import Holdfast, parts_of
 from holdfast.cli.load import load_app
 from holdfast.errors import ConfigError
 from holdfast.observe.logging import adopt_root, configure
+from holdfast.store import Store
 from holdfast.task import Task
 from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.processes.beginning import end_with, load_main
@@ -39,7 +40,18 @@ def main(end: int, board: int, box: int, worker: int) -> int:
         slot.failed(error, launch["app"])
         return 1
     parts = parts_of(app)
-    slot.serve(lambda name, module: _task(app, name, module, launch), peak, parts.resources, parts.around)
+    link = parts.link
+
+    async def astore() -> Store:
+        return (await link.arun(link.opened)).store
+
+    slot.serve(
+        lambda name, module: _task(app, name, module, launch),
+        peak,
+        parts.resources,
+        parts.around,
+        (lambda: link.run(link.opened).store, astore),
+    )
     return 0
 
 

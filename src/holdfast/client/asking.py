@@ -18,6 +18,7 @@ from holdfast.errors import (
     JobNotFound,
     QueueFull,
     Refused,
+    StoreAway,
     StoreError,
     UniqueConflict,
 )
@@ -142,6 +143,11 @@ class Asking:
         reason = cut(reason, REASON_LIMIT)
         store = (await self._link.opened()).store
         (answer,) = await store.cancel([id], reason)
+        if answer == "finishing":
+            raise StoreAway(
+                f"job {id} is not cancelled: a transaction that is still open holds it, which may be writing its end; "
+                "ask again when that has ended"
+            )
         return _missing(id) if answer == "missing" else answer in ("cancelled", "requested")
 
     async def _retry(self, id: UUID) -> None:

@@ -19,7 +19,9 @@ def open_store(url: str, clock: Clock | None = None) -> Store:
     """The store that `url` names; nothing is opened yet.
 
     `memory://`, `sqlite:///relative.db`, `sqlite:////absolute.db`; options as a query, such as
-    `?durability=normal`. Raises ConfigError for any other URL.
+    `?durability=normal`. `postgresql://user:password@host:5432/database`, with libpq's options and two of ours:
+    `?schema=jobs` (default public), `?listen_url=…` (percent-encoded; where a pooler stands between, the direct way to
+    the server, for notifications). Raises ConfigError for any other URL.
     """
     try:
         parts = urlsplit(url)
@@ -63,9 +65,13 @@ def _sqlite(url: str, parts: SplitResult, clock: Clock) -> Store:
 
 
 def _postgres(url: str, parts: SplitResult) -> Store:
-    from holdfast.stores.postgres import PostgresStore
-    from holdfast.stores.postgres.address import address_of
-
+    try:
+        from holdfast.stores.postgres import PostgresStore
+        from holdfast.stores.postgres.address import address_of
+    except ImportError as error:
+        if error.name and error.name.partition(".")[0] == "holdfast":
+            raise
+        raise _refusal(url, f"it needs psycopg, and: {error}: pip install 'holdfast[postgres]'") from error
     try:
         return PostgresStore(address_of(parts, masked))
     except ValueError as error:
@@ -89,6 +95,13 @@ def _refusal(url: str, why: str) -> ConfigError:
 
 
 def masked(url: str) -> str:
-    """`url` with every password in it replaced by ***."""
+    """`url` with every password and secret in it replaced by ***."""
     url = re.sub(r"(://[^/:@]*:).*@", r"\1***@", url)
-    return re.sub(r"([?&]\w*passw\w*=)[^&#]*", r"\1***", url, flags=re.IGNORECASE)
+    return re.sub(
+        r"([?&]([^=&#]*)=)([^&#]+)", lambda option: option[1] + ("***" if _secret(option[2]) else option[3]), url
+    )
+
+
+def _secret(option: str) -> bool:
+    name = unquote(option).lower()
+    return name == "listen_url" or any(word in name for word in ("passw", "secret", "scram"))

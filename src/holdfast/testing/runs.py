@@ -122,14 +122,15 @@ class Runs:
 
     async def _attempt(self, claim: Claim, task: Task[..., Any]) -> None:
         watching, escaped = watched(task)
-        run = begun(claim, watching, None, time.monotonic(), None, notes=self._notes, around=self._parts.around or None)
+        around, within = self._parts.around or None, Within(task)
+        run = begun(claim, watching, None, time.monotonic(), None, self._notes, around, lambda *_: within)
         self._under_way[claim.id] = run
         verdict: Verdict | None = Released("interrupted")
         try:
             verdict = await self._attempts.carried_out(run)
         finally:
             del self._under_way[claim.id]
-            await self._settle(claim, verdict)
+            await self._settle(claim, within.instead_of(verdict))
         if escaped:
             raise escaped[0]
 
@@ -155,6 +156,27 @@ class Notes:
 
     async def asave(self, note: Note) -> bool:
         return (await self._store.note([note]))[0]
+
+
+class Within:
+    """A job's `Finishing`: takes any connection and touches none. Without a transaction to look at, who returns has
+    committed, and who raises has rolled back.
+    """
+
+    def __init__(self, task: Task[..., Any]) -> None:
+        self._task = task
+        self._result: bytes | None = None
+
+    def finish(self, connection: object, result: object) -> bool:  # noqa: ARG002  # see above
+        self._result = self._task.signature.encode_result(result)
+        return True
+
+    async def afinish(self, connection: object, result: object) -> bool:
+        return self.finish(connection, result)
+
+    def instead_of(self, verdict: Verdict | None) -> Verdict | None:
+        """What the attempt ended as."""
+        return verdict if self._result is None or not isinstance(verdict, Succeeded) else Succeeded(self._result)
 
 
 def _tell(claim: Claim, verdict: Verdict, outcome: Outcome) -> None:

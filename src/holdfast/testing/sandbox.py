@@ -48,7 +48,8 @@ class Sandbox:
 
     Handlers have what they have in a worker: `current_job()`, `around`, carried variables and no others of the test's,
     resources (opened for the first job, but those that `override()` replaces then). Bounds and unique keys hold.
-    Any `connection=` is accepted and its jobs recorded at once, all or none: a rollback is not simulated. What would
+    Any `connection=` is accepted and its jobs recorded at once, all or none: a rollback is not simulated. For
+    `current_job().finish(connection, result)` likewise: the job has succeeded if its handler returns then. What would
     wait does not: a queue that is full raises QueueFull, also with when_full="block", and `result()` of a job that has
     not ended raises TimeoutError. A `jobs.worker()` that the code under test starts runs, and finds nothing to do.
 

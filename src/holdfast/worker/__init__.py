@@ -39,6 +39,7 @@ from holdfast.worker.processes.launch import Launch
 from holdfast.worker.pulse import Pulse, resident
 from holdfast.worker.runner import GRACE, Run
 from holdfast.worker.slots import Slots
+from holdfast.worker.within import Within
 
 FLUSH = 5.0  # seconds that the store has for the last outcomes
 NOTES_FLUSH = 1.0  # and then for what handlers said of themselves
@@ -48,6 +49,8 @@ CONCURRENCY_MOST = 10_000
 
 _FORCED = "still running after the deadline; given back once its code has ended"
 _OVERDUE = "still running after its timeout; a failed attempt once its code has ended"
+_UNRECORDED = "done, not recorded: will run again"
+_UNCONFIRMED = "finished in a transaction of its own, which is not known to be committed: will run again if it is not"
 
 Supply = Callable[[], tuple[Store, Mapping[str, Task[..., Any]]]]
 
@@ -198,6 +201,7 @@ class Crew:
             self._freed,
             notes=self._notes,
             around=self._around,
+            within=Within(lambda: self._store, self._its_store),
         )
         self._attempts.overdue = self._overdue
         if launch is not None:
@@ -221,6 +225,9 @@ class Crew:
             self._allowance,
         )
         self._janitor = Janitor(self._store, lambda: self.identity.id)
+
+    async def _its_store(self) -> Store:
+        return self._store
 
     async def _register(self) -> None:
         sent = self._clock.monotonic()
@@ -276,6 +283,7 @@ class Crew:
                 group.create_task(repeat(role, step, self._working))
                 for role, step in (
                     ("finisher", self._finisher.step),
+                    ("confirms", self._finisher.confirms.step),
                     ("notes", self._notes.step),
                     ("promote", self._janitor.promote_step),
                     ("reclaim", self._janitor.reclaim_step),
@@ -289,6 +297,7 @@ class Crew:
             await self._drain()
             self._working.set()
             self._finisher.arrived.poke()
+            self._finisher.confirms.arrived.poke()
             self._notes.wake()
             if (
                 self._departure.unsettled
@@ -402,6 +411,7 @@ class Crew:
                 ran=now - run.started,
                 message=_FORCED if not run.overdue else _OVERDUE,
             )
+        unconfirmed = self._finisher.confirms.pending
         for outcome in self._departure.unsettled:
             tell(
                 jobs,
@@ -410,7 +420,7 @@ class Crew:
                 job=outcome.id,
                 fence=outcome.fence,
                 ended=outcome.ended,
-                message="done, not recorded: will run again",
+                message=_UNCONFIRMED if outcome.id in unconfirmed else _UNRECORDED,
             )
         tell(
             workers,

@@ -6,23 +6,29 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from holdfast.around import Around
 from holdfast.clock import SECOND, Clock
-from holdfast.job import Claim, Failed, Lost, Outcome, Released, Succeeded, Verdict
+from holdfast.context import finished
+from holdfast.errors import FinishRolledBack, TransactionLeftOpen
+from holdfast.job import Claim, Failed, Lost, Outcome, Released, State, Succeeded, Verdict
 from holdfast.observe.logging import jobs, place, tell
-from holdfast.policy import decide
+from holdfast.policy import decide, verdict_of
+from holdfast.store import Answer, Settled
 from holdfast.task import Task
 from holdfast.worker.blackbox import BlackBox
+from holdfast.worker.confirms import OPEN_MOST, Question
 from holdfast.worker.executors import InThreads, OnLoop
 from holdfast.worker.finisher import Finisher
 from holdfast.worker.identity import Identity
 from holdfast.worker.notes import Notes
 from holdfast.worker.processes.launch import Launch
 from holdfast.worker.pulse import STACK_MOST, stack_of_thread
-from holdfast.worker.report import tell_failed, tell_lost, tell_of
+from holdfast.worker.report import tell_after_finish, tell_failed, tell_lost, tell_of
 from holdfast.worker.runner import GRACE, Run, begun, timed_out, waited
+from holdfast.worker.within import Within
 
 if TYPE_CHECKING:
     from holdfast.worker.processes.executor import InProcesses
@@ -45,6 +51,7 @@ class Attempts:
         *,
         notes: Notes,
         around: Around | None,
+        within: Within,
     ) -> None:
         self.finished = 0
         self.overdue: Callable[[Run, str], object] | None = None  # told of a thread that goes on, and of its stack
@@ -59,6 +66,7 @@ class Attempts:
         self._freed = freed
         self._notes = notes
         self._around = around
+        self._within = within
 
     def begin(self, claim: Claim) -> Run | None:
         """Starts an attempt; None if that cannot be, which is an end in itself."""
@@ -78,7 +86,7 @@ class Attempts:
             return None
         around = self._around if self._around is not None and self._around.used else None
         held = self._identity().held
-        run = begun(claim, task, held, self._clock.monotonic(), self._box, self._notes, around)
+        run = begun(claim, task, held, self._clock.monotonic(), self._box, self._notes, around, self._within.of)
         if jobs.isEnabledFor(logging.INFO):
             tell_of(run.claim, logging.INFO, "started", waited=waited(claim))
         try:
@@ -115,17 +123,32 @@ class Attempts:
         """An attempt's code has ended: settle it, and free its slot."""
         run.settled()
         self._notes.ended(run.claim)
-        outcome = None if verdict is None else decide(run.claim, verdict)
-        if outcome is None:
+        within, outcome = finished(run.job), None if verdict is None else decide(run.claim, verdict)
+        if within:
+            self._finisher.confirms.add(self._question(run, verdict))
+        elif outcome is None:
             self._box.end(run.key)
         else:
             self._finisher.add(outcome)
         self.finished += 1
         self._freed(run)  # before anything is told: no line of the log shall keep a slot
-        if verdict is None or outcome is None:
-            tell_of(run.claim, logging.WARNING, "lost", message="the claim was lost while it ran; nothing is written")
-        else:
-            self._tell_end(run, verdict, outcome)
+        if not within:
+            self._tell_end(run, verdict, outcome, self._ran(run))
+
+    def _question(self, run: Run, verdict: Verdict | None) -> Question:
+        """What to ask the store with: what is right if the transaction that the attempt finished in was rolled back."""
+        return Question(run.claim, *_if_undone(run, verdict), partial(self._confirmed, run, verdict, self._ran(run)))
+
+    def _confirmed(self, run: Run, verdict: Verdict | None, ran: float, question: Question, settled: Settled) -> None:
+        """The store has said what became of the transaction: tells how the attempt ended."""
+        if settled.state is State.SUCCEEDED:
+            if not isinstance(verdict, Succeeded):
+                tell_after_finish(run.claim, verdict, ran=ran)
+            self._tell_end(run, Succeeded(b""), question.outcome, ran)
+        elif settled.answer in {Answer.ACCEPTED, Answer.REPLAYED}:
+            self._tell_end(run, question.verdict, question.outcome, ran)
+        elif verdict is None:
+            self._tell_end(run, None, None, ran)
 
     def look(self, runs: Iterable[Run]) -> float:
         """Looks for those that take too long; returns the seconds until the next look."""
@@ -150,8 +173,13 @@ class Attempts:
             return False
         return run.asked == "timeout" and now > run.deadline + GRACE
 
-    def _tell_end(self, run: Run, verdict: Verdict, outcome: Outcome) -> None:
-        ran = self._clock.monotonic() - run.started
+    def _ran(self, run: Run) -> float:
+        return self._clock.monotonic() - run.started
+
+    def _tell_end(self, run: Run, verdict: Verdict | None, outcome: Outcome | None, ran: float) -> None:
+        if verdict is None or outcome is None:
+            tell_of(run.claim, logging.WARNING, "lost", message="the claim was lost while it ran; nothing is written")
+            return
         match verdict:
             case Succeeded() if run.asked == "timeout":
                 tell_of(run.claim, logging.WARNING, "succeeded", ran=ran, message="after its timeout")
@@ -164,6 +192,24 @@ class Attempts:
                 tell_lost(run.claim, outcome, "crashed", cause=loss.cause, ran=ran)
             case _:
                 tell_of(run.claim, logging.INFO, outcome.ended, ran=ran, reason=outcome.reason)
+
+
+def _if_undone(run: Run, verdict: Verdict | None) -> tuple[Verdict, Verdict]:
+    """What an attempt that was finished within ended as: if its transaction was rolled back, and if it stays open."""
+    if verdict is None:
+        released = Released("its claim was lost while it ran")
+        return released, released
+    if not isinstance(verdict, Succeeded):
+        return verdict, verdict
+    back = FinishRolledBack(
+        "the handler called finish(connection) and returned, but the transaction was rolled back, or never committed; "
+        "commit before you return"
+    )
+    left = TransactionLeftOpen(
+        f"the handler called finish(connection) and returned; {OPEN_MOST:g} s later the transaction was still open, or "
+        "the database locked; commit before you return"
+    )
+    return verdict_of(back, run.task.retry), verdict_of(left, run.task.retry)
 
 
 def _stack_of(handle: asyncio.Task[None]) -> str:

@@ -13,6 +13,7 @@ from holdfast.job import Outcome
 from holdfast.observe.logging import jobs, tell
 from holdfast.policy import unrecordable
 from holdfast.store import Answer, Settled, Store
+from holdfast.worker.confirms import Confirms
 from holdfast.worker.loop import Signal
 
 BATCH_MOST = 500
@@ -23,7 +24,9 @@ BUSY_PAUSE = 0.1  # seconds before rows that another transaction has locked are 
 
 
 class Finisher:
-    """Writes outcomes; while one write is in flight, later outcomes pile up for the next."""
+    """Writes outcomes; while one write is in flight, later outcomes pile up for the next. `confirms`: what is not
+    written but asked for, since a handler's own transaction has it.
+    """
 
     def __init__(
         self, store: Store, refused: Callable[[Outcome], None], settled: Callable[[tuple[UUID, int]], object]
@@ -34,26 +37,33 @@ class Finisher:
         self._outcomes: deque[Outcome] = deque()
         self._writing: Sequence[Outcome] = ()
         self._refusals: dict[UUID, int] = {}
-        self.unsent_since = 0.0  # monotonic seconds since when outcomes wait and none was written; 0: none waits
+        self._unsent_since = 0.0
         self.arrived = Signal()
         self.written = Signal()
+        self.confirms = Confirms(self._write, self._spoken, self.written)
 
     def add(self, outcome: Outcome) -> None:
         """Takes an outcome to be written."""
-        if not self.unsent_since:
-            self.unsent_since = time.monotonic()
+        if not self._unsent_since:
+            self._unsent_since = time.monotonic()
         self._outcomes.append(outcome)
         self.arrived.poke()
 
     @property
     def full(self) -> bool:
         """Whether so much waits that the worker should claim nothing."""
-        return len(self._outcomes) >= PENDING_MOST
+        return len(self._outcomes) + len(self.confirms) >= PENDING_MOST
 
     @property
     def pending(self) -> set[UUID]:
         """The ids of jobs whose outcome is not settled yet."""
-        return {outcome.id for outcome in (*self._outcomes, *self._writing)}
+        return {outcome.id for outcome in (*self._outcomes, *self._writing)} | self.confirms.pending
+
+    @property
+    def unsent_since(self) -> float:
+        """Monotonic seconds since when outcomes wait and the store has said nothing; 0: none waits."""
+        first, second = self._unsent_since, self.confirms.unsent_since
+        return min(first, second) or first or second
 
     async def step(self) -> float:
         """Writes one batch. A batch that could not be written stays."""
@@ -72,7 +82,7 @@ class Finisher:
             self._writing = ()
         for outcome, answer in zip(batch, answers, strict=True):
             self._settle(outcome, answer)
-        self.unsent_since = time.monotonic() if self._outcomes else 0.0
+        self._unsent_since = time.monotonic() if self._outcomes else 0.0
         return BUSY_PAUSE if all(answer.answer is Answer.BUSY for answer in answers) else 0
 
     async def _write(self, batch: Sequence[Outcome]) -> Sequence[Settled]:
@@ -119,7 +129,10 @@ class Finisher:
     def _settle(self, outcome: Outcome, answer: Settled) -> None:
         if answer.answer is Answer.BUSY:
             self._outcomes.append(outcome)
-            return
+        else:
+            self._spoken(outcome, answer)
+
+    def _spoken(self, outcome: Outcome, answer: Settled) -> None:
         self._refusals.pop(outcome.id, None)
         self._settled((outcome.id, outcome.fence))
         if answer.answer is Answer.STALE:
@@ -130,7 +143,7 @@ class Finisher:
     async def flush(self, seconds: float, now: Callable[[], float]) -> Sequence[Outcome]:
         """Waits until everything is written, at most `seconds`; returns what is not."""
         end = now() + seconds
-        while (self._outcomes or self._writing) and now() < end:
+        while (self._outcomes or self._writing or self.confirms) and now() < end:
             self.arrived.poke()
             await self.written.wait(min(0.1, end - now()))
-        return [*self._writing, *self._outcomes]
+        return [*self._writing, *self._outcomes, *self.confirms.outcomes]

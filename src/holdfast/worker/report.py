@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from holdfast.clock import SECOND
-from holdfast.job import Claim, Failure, Outcome, State
+from holdfast.job import Cancelled, Claim, Failed, Failure, Lost, Outcome, Released, Snoozed, State, Verdict
 from holdfast.observe.logging import jobs, place, tell
 
 
@@ -41,6 +41,31 @@ def tell_failed(claim: Claim, outcome: Outcome, *, ran: float | None = None, fin
         at=place(error.traceback),
         retry_in=None if dead else again,
         hint="no retry= set" if dead and not final and claim.terms.max_attempts == 1 else None,
+    )
+
+
+def tell_after_finish(claim: Claim, verdict: Verdict | None, *, ran: float) -> None:
+    """A handler ended badly after its success was committed: nowhere but here is that told."""
+    text = "its success was committed, and stands"
+    error = verdict.error if isinstance(verdict, Failed) else None
+    match verdict:
+        case Failed(said):
+            text = f"{text}; the handler ended after it with: {said.message}"
+        case Lost(loss):
+            text = f"{text}; then {loss.cause}"
+        case Snoozed(_, reason) | Cancelled(reason) | Released(reason):
+            text = f"{text}; after it: {reason or type(verdict).__name__.lower()}"
+        case _:
+            text = f"{text}; after it the worker lost its claim"
+    tell_of(
+        claim,
+        logging.WARNING,
+        "ended-after-finish",
+        ran=ran,
+        error=error and error.type,
+        message=text,
+        at=error and place(error.traceback),
+        traceback=(error and error.traceback) or None,
     )
 
 

@@ -8,11 +8,12 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 from holdfast.around import Around
 from holdfast.clock import SECOND, short
-from holdfast.context import CurrentJob, Notebook, ask_to_end, asked, current
+from holdfast.context import CurrentJob, Finishing, Notebook, ask_to_end, asked, current, finished
 from holdfast.errors import ArgumentsChanged, Stop, StopReason
 from holdfast.job import Cancelled, Claim, Failed, Failure, Released, Succeeded, Verdict
 from holdfast.observe.logging import jobs, tell
@@ -188,6 +189,8 @@ def _returned(run: Run, value: object) -> Verdict | None:
     why = run.asked
     if why == "lost":
         return None
+    if finished(run.job):  # with its result; whether that was committed, the store is asked
+        return Succeeded(b"")
     try:
         return Succeeded(run.task.signature.encode_result(value))
     except Exception as error:  # noqa: BLE001  # the work is done; to do it again would not make its result fit
@@ -238,8 +241,11 @@ def begun(
     box: BlackBox | None = None,
     notes: Notebook | None = None,
     around: Around | None = None,
+    finishing: Callable[[Claim, Task[..., Any]], Finishing] | None = None,
 ) -> Run:
-    """An attempt that starts now (monotonic seconds). Without `notes` what it says of itself stays in memory."""
+    """An attempt that starts now (monotonic seconds). Without `notes` what it says of itself stays in memory; without
+    `finishing` it cannot be part of a transaction.
+    """
     timeout = claim.terms.timeout
     deadline = None if timeout is None else now + timeout / SECOND
     job = CurrentJob(
@@ -255,6 +261,7 @@ def begun(
         claim.worker,
         notes,
         task.is_async,
+        None if finishing is None else finishing(claim, task),
     )
     return Run(claim, task, job, now, deadline, box, around)
 

@@ -249,7 +249,14 @@ class MemoryStore:
         self._put_in(row)
         return claim_of(row)
 
-    async def finish(self, outcomes: Sequence[Outcome]) -> Sequence[Settled]:
+    async def finish(self, outcomes: Sequence[Outcome], connection: object = None) -> Sequence[Settled]:
+        if connection is not None:
+            raise ConfigError(
+                f"connection={type(connection).__qualname__}: jobs in memory:// live in this process, not in "
+                "your database, so their end cannot be part of its transaction. Write a row with the job's id within "
+                "it (an outbox the other way round), by which a second run sees that the work is done, then commit and "
+                "return; or keep the jobs there (sqlite:///path)"
+            )
         with self._lock:
             now = self._now()
             return [self._settle(outcome, now) for outcome in outcomes]

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from urllib.parse import SplitResult, unquote, urlunsplit
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, quote, unquote, urlunsplit
 from uuid import UUID
 
-from holdfast.clock import Span
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
+from holdfast.clock import Span
+from holdfast.store import LEASE
+from holdfast.stores.postgres.unreadable import Told
+from holdfast.stores.postgres.waiters import Waiters
+
+LONGEST_NAME = 63  # bytes; the server cuts a longer one short
 _OURS = ("schema", "listen_url")
 
 
@@ -28,7 +36,10 @@ class Place:
 
     address: Address
     shift: Span = 0
+    lease: Span = LEASE  # holdfast_meta.lease, once it was opened
     store: UUID | None = None  # holdfast_meta.store, once it was opened
+    told: Told = field(default_factory=Told)
+    waiters: Waiters = field(default_factory=Waiters)
 
     @property
     def schema(self) -> str:
@@ -41,10 +52,40 @@ class Place:
 
 def address_of(parts: SplitResult, hide: Callable[[str], str]) -> Address:
     """The address that a URL names; `hide` takes the secrets out of one. ValueError, with the reason, if it is none."""
-    options = [option for option in parts.query.split("&") if option]
-    ours = {key: unquote(value) for key, _, value in (option.partition("=") for option in options) if key in _OURS}
-    passed = "&".join(option for option in options if option.partition("=")[0] not in _OURS)
-    conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, passed, ""))
+    if parts.fragment:
+        raise ValueError("a # in it is written %23")
+    options = [option.partition("=") for option in parts.query.split("&") if option]
+    ours = {unquote(key): unquote(value) for key, _, value in options if unquote(key) in _OURS}
+    passed = "&".join(f"{key}={value}" for key, _, value in options if unquote(key) not in _OURS)
     schema = ours.get("schema", "public")
-    url = hide(conninfo) + ("" if schema == "public" else ("&" if passed else "?") + f"schema={schema}")
-    return Address(conninfo, schema, ours.get("listen_url", conninfo), url)
+    _refuse_schema(schema)
+    conninfo = _read_by_libpq(urlunsplit(("postgresql", parts.netloc, parts.path, passed, "")))
+    listen = ours.get("listen_url", conninfo)
+    if not listen.startswith(("postgresql://", "postgres://")):
+        raise ValueError("listen_url is a postgresql:// URL too, percent-encoded")
+    url = hide(conninfo)
+    if schema != "public":
+        url += f"{'&' if passed else '?'}schema={quote(schema, safe='')}"
+    return Address(conninfo, schema, _read_by_libpq(listen), url)
+
+
+def _refuse_schema(schema: str) -> None:
+    if not schema or len(schema.encode()) > LONGEST_NAME:
+        raise ValueError(f"schema={schema!r}: a name of 1 to {LONGEST_NAME} bytes in UTF-8")
+    if schema.startswith("pg_") or schema == "information_schema":
+        raise ValueError(f"schema={schema!r}: belongs to the server")
+    if "%" in schema or "\0" in schema:
+        raise ValueError(f"schema={schema!r}: a name without % and NUL")
+
+
+def _read_by_libpq(conninfo: str) -> str:
+    """Itself, if libpq can read it. What libpq says of it may have secrets in it, but for an option's name."""
+    try:
+        conninfo_to_dict(conninfo)
+    except psycopg.Error as error:
+        option = re.search(r'invalid URI query parameter: "(\w+)"', str(error))
+        why = (
+            f"there is no option {option[1]}" if option else "libpq cannot read it; encode signs such as % @ / : as %25"
+        )
+        raise ValueError(why) from None
+    return conninfo

@@ -84,7 +84,9 @@ def _about_ids(where: Where) -> Iterator[Condition]:
     if where.starts:
         yield _beginning(where.starts)
     if where.ends:
-        yield ("right(job.id::text, %b) = %b", (len(where.ends), where.ends)) if _ends_ids(where.ends) else ("false", ())
+        yield (
+            ("right(job.id::text, %b) = %b", (len(where.ends), where.ends)) if _ends_ids(where.ends) else ("false", ())
+        )
 
 
 def _beginning(text: str) -> Condition:

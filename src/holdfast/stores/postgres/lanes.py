@@ -3,79 +3,166 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeAlias
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
 
 import psycopg
 
 from holdfast.clock import Span
+from holdfast.errors import StoreError
 from holdfast.stores.postgres.address import Place
+from holdfast.stores.postgres.limits import limits
+from holdfast.stores.postgres.session import Row, Session
 from holdfast.stores.postgres.statements import quoted, statement
+from holdfast.stores.postgres.trouble import ends_session, passing, stated
+from holdfast.stores.postgres.waking import Waking
 
-Row: TypeAlias = tuple[Any, ...]
+__all__ = ["Lane", "Lanes", "Row"]
+
+NO_PRIVILEGE = "42501"
+TRIES = 4  # of a call that meets a deadlock or a serialization failure
 
 
 class Lane:
-    """One connection, opened at first use; calls on it take turns. All that it runs commits by itself."""
+    """One connection, opened at first use; calls on it take turns. All that it runs commits by itself.
 
-    def __init__(self, name: str, conninfo: str, schema: str, shift: Callable[[], Span]) -> None:
+    A call whose connection is lost, before or in the middle of it, is asked once more on a fresh one: every call of the
+    seam may be repeated. A caller that is cancelled leaves before its turn, or leaves its call behind, which goes on to
+    its end: nothing is cut short, and the next turn begins after it.
+    Raises StoreAway or StoreError.
+    """
+
+    def __init__(self, name: str, place: Place, session: Session | None = None) -> None:
         self.name = name
-        self.schema = schema
-        self._conninfo = conninfo
-        self._shift = shift
+        self.schema = place.schema
+        self._place = place
+        self._limit = limits(place.lease)[name]
         self._turn = asyncio.Lock()
-        self._connection: psycopg.AsyncConnection[Row] | None = None
+        self._session = session
+        if session is not None:
+            place.waiters.backends.add(session.backend)
+        self._unreached: tuple[float, StoreError] | None = None  # when the last try to connect failed, and how
+
+    @property
+    def shift(self) -> Span:
+        """The tests' clock: milliseconds for holdfast_now."""
+        return self._place.shift
 
     async def call(self, function: str, *parameters: Any) -> list[Row]:
         """The rows of `holdfast_<function>(*parameters, shift)`: one round trip, one transaction."""
-        marks = ", ".join(["%b"] * (len(parameters) + 1))
-        text = f"SELECT * FROM {quoted(self.schema)}.holdfast_{function}({marks})"  # noqa: S608  # names of ours
-        return await self.rows(text, (*parameters, self._shift()))
+        text = _calling(function, self.schema, len(parameters) + 1)
+        return await self.rows(text, (*parameters, self._place.shift))
 
     async def read(self, name: str, *parameters: Any) -> list[Row]:
         """The rows of the statement in `sql/<name>.sql`."""
         return await self.rows(statement(name, self.schema), parameters)
 
     async def rows(self, text: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        async with self._turn:
-            if self._connection is None:
-                self._connection = await psycopg.AsyncConnection.connect(
-                    self._conninfo, autocommit=True, prepare_threshold=None
-                )
-            async with self._connection.cursor(binary=True) as cursor:
-                await cursor.execute(text, parameters or None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
-                return await cursor.fetchall() if cursor.description else []
+        """The rows of one statement that may be repeated, in binary form."""
+        asked = time.monotonic()
+        await self._turn.acquire()
+        try:
+            self._not_again(asked)
+            turn = asyncio.ensure_future(self._answer(text, parameters))
+        except BaseException:
+            self._turn.release()
+            raise
+        turn.add_done_callback(self._over)
+        return await asyncio.shield(turn)
+
+    def _over(self, turn: asyncio.Task[list[Row]]) -> None:
+        self._turn.release()
+        if not turn.cancelled():
+            turn.exception()  # looked at, in case that its caller has left
+
+    def _not_again(self, asked: float) -> None:
+        """Whoever waited while another found out that the server cannot be reached need not find out again."""
+        if self._unreached is not None and self._unreached[0] >= asked:
+            error = self._unreached[1]
+            raise type(error)(*error.args) from error.__cause__
+
+    async def _answer(self, text: str, parameters: Sequence[Any]) -> list[Row]:
+        for attempt in range(1, TRIES + 1):
+            session = await self._connected()
+            try:
+                return await session.rows(text, parameters)
+            except psycopg.Error as error:
+                lost = not session.usable or ends_session(error)
+                if lost:
+                    await self._leave()
+                if attempt == TRIES or not (passing(error) or (lost and attempt == 1)):
+                    lacks = await self._lacks(session) if error.sqlstate == NO_PRIVILEGE else ""
+                    raise stated(error, self._place.url, self.schema, lacks) from error
+            except BaseException:
+                await self._leave()  # in the middle of an answer, perhaps
+                raise
+        raise AssertionError  # the last try returns or raises
+
+    async def _lacks(self, session: Session) -> str:
+        """What our role may not do: the server names the table alone."""
+        with suppress(psycopg.Error):
+            rows = await session.rows(statement("lacking", self.schema), {"schema": self.schema})
+            return "; ".join(f"{role} lacks {privilege} on {names}" for role, privilege, names in rows)
+        return ""
+
+    async def _connected(self) -> Session:
+        if self._session is not None and not self._session.usable:
+            await self._leave()
+        if self._session is None:
+            try:
+                self._session = await self._fresh()
+            except psycopg.Error as error:
+                away = stated(error, self._place.url, self.schema)
+                self._unreached = (time.monotonic(), away)
+                raise away from error
+            self._unreached = None
+        return self._session
+
+    async def _fresh(self) -> Session:
+        session = await Session.opened(self._place.address.conninfo, self.name, self._limit)
+        if session.standby:
+            await session.close()
+            raise psycopg.errors.ReadOnlySqlTransaction("it is a standby")
+        self._place.waiters.backends.add(session.backend)
+        return session
+
+    async def _leave(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            self._place.waiters.backends.discard(session.backend)
+            await session.close()
 
     async def close(self) -> None:
+        """After the calls that came before it."""
         async with self._turn:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                await connection.close()
+            await self._leave()
+
+
+@lru_cache(maxsize=256)
+def _calling(function: str, schema: str, parameters: int) -> str:
+    marks = ", ".join(["%b"] * parameters)
+    return f"SELECT * FROM {quoted(schema)}.holdfast_{function}({marks})"  # noqa: S608  # names of ours
 
 
 class Lanes:
     """The lanes of one store, on one event loop."""
 
-    def __init__(self, place: Place) -> None:
-        def lane(name: str) -> Lane:
-            return Lane(name, place.address.conninfo, place.schema, lambda: place.shift)
+    def __init__(self, place: Place, session: Session) -> None:
+        self.enqueue = Lane("enqueue", place)  # producers
+        self.claim = Lane("claim", place)
+        self.finish = Lane("finish", place)
+        self.beat = Lane("beat", place)  # what keeps the lease: register, beat, mail, retire
+        self.work = Lane("work", place, session)  # janitors, operators, notes
+        self.waking = Waking(place, self.work)
 
-        self._waking: Any = None
-        self.enqueue = lane("enqueue")  # producers
-        self.claim = lane("claim")
-        self.finish = lane("finish")
-        self.beat = lane("beat")  # what keeps the lease: register, beat, mail, retire
-        self.work = lane("work")  # janitors, operators, notes
-
-    def ring(self, queues: Collection[str]) -> None:
+    def ring(self, queues: Collection[str], lane: Lane) -> None:
         """Tells waiters, here and elsewhere, that these queues have jobs now: what made them so is committed."""
-        if self._waking is not None:
-            self._waking.ring(queues)
-
-    async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
-        await asyncio.sleep(min(timeout, 0.005))
-        return True
+        self.waking.ring(queues, lane)
 
     async def close(self) -> None:
+        await self.waking.close()
         for lane in (self.enqueue, self.claim, self.finish, self.beat, self.work):
             await lane.close()

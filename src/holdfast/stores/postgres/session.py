@@ -10,7 +10,7 @@ import asyncio
 import os
 import select
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -43,19 +43,24 @@ class Session:
         self._bare = bare  # without our settings
         self._cursor = connection.cursor(binary=True)
         self._pid = os.getpid()
+        self._backend = connection.info.backend_pid
         self._cut = False
 
     @staticmethod
     async def opened(conninfo: str, name: str, limit: Limit) -> Session:
         """Raises psycopg.Error, with Unanswered among them."""
         try:
-            connection = await _connected(conninfo, name, _options(limit))
+            connection = await connected(conninfo, name, _options(limit))
         except psycopg.OperationalError as error:
             if not _about_options(error):
                 raise
-            return Session(await _connected(conninfo, name, ""), limit, bare=True)
+            return Session(await connected(conninfo, name, ""), limit, bare=limit.statement > 0)
         session = Session(connection, limit, bare=False)
-        session._bare = not await session._has_settings()
+        try:
+            session._bare = limit.statement > 0 and not await session._has_settings()
+        except BaseException:
+            await session.close()
+            raise
         return session
 
     @property
@@ -63,15 +68,19 @@ class Session:
         return not self.connection.closed and not self._cut and self._pid == os.getpid()
 
     @property
+    def backend(self) -> int:
+        """The pid of the server's process, as notifications from it say; behind a pooler some other number."""
+        return self._backend
+
+    @property
     def standby(self) -> bool:
         """Whether the server says that it only follows another; a pooler may not pass that on."""
         return self.connection.info.parameter_status("in_hot_standby") == "on"
 
-    async def rows(self, text: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    async def rows(self, text: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
         """Runs one statement. Raises psycopg.Error; the session is not usable after some."""
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._limit.answer / SECOND, self._give_up, loop)
-        self._timer = timer
+        self._timer = loop.call_later(self._limit.answer / SECOND, self._give_up, loop)
         try:
             if self._bare:
                 return await self._rows_with_time_outs(text, parameters)
@@ -84,7 +93,7 @@ class Session:
         finally:
             self._timer.cancel()
 
-    async def _rows_with_time_outs(self, text: str, parameters: Sequence[Any]) -> list[Row]:
+    async def _rows_with_time_outs(self, text: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[Row]:
         """Both are one transaction, since there is no Sync between them."""
         async with self.connection.pipeline(), self.connection.cursor() as before:
             await before.execute(_TIME_OUTS, (f"{self._limit.statement}ms", f"{self._limit.lock}ms"))
@@ -93,7 +102,7 @@ class Session:
 
     async def _has_settings(self) -> bool:
         """Some poolers take `options` and drop them."""
-        [[found]] = await self.rows("SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'")
+        [[found]] = await self.rows("SELECT extract(epoch FROM current_setting('statement_timeout')::interval) * 1000")
         return bool(found == self._limit.statement)
 
     def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -101,7 +110,7 @@ class Session:
         if self.connection.closed:
             return
         descriptor = self.connection.fileno()
-        if select.select([descriptor], [], [], 0)[0]:
+        if _readable(descriptor):
             self._timer = loop.call_later(_STILL_READING, self._give_up, loop)
             return
         self._cut = True
@@ -116,7 +125,13 @@ class Session:
             _left.append(self.connection)
 
 
-async def _connected(conninfo: str, name: str, options: str) -> Connection:
+def _readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+async def connected(conninfo: str, name: str, options: str) -> Connection:
     given = conninfo_to_dict(conninfo)
     theirs = given.get("options") or os.environ.get("PGOPTIONS") or ""
     settings: dict[str, Any] = {key: value for key, value in _KEEPALIVES.items() if key not in given}
@@ -145,6 +160,7 @@ def _options(limit: Limit) -> str:
         "statement_timeout": limit.statement,
         "lock_timeout": limit.lock,
         "default_transaction_isolation": r"read\ committed",  # whatever the role's own is
+        "idle_session_timeout": 0,
         "jit": "off",
     }
     return " ".join(f"-c {name}={value}" for name, value in settings.items())

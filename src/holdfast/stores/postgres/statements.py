@@ -6,7 +6,9 @@ only read. Both are sent unprepared, so that any pooler may stand between: a fun
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from importlib import resources
 
@@ -43,6 +45,33 @@ def functions() -> Mapping[str, str]:
     return _functions
 
 
+@cache
+def digest() -> str:
+    """Tells these functions from those of other versions."""
+    return hashlib.sha256("\0".join(text for _, text in sorted(_functions.items())).encode()).hexdigest()
+
+
 def migrations() -> Mapping[str, str]:
     """The texts of all migrations, by name: `<number>_<name>`."""
     return _migrations
+
+
+_PIECE = re.compile(
+    r"""
+    --[^\n]* | /\*.*?\*/                # comments
+    | (?P<quote>\$\w*\$).*?(?P=quote)    # a function's body
+    | '(?:[^']|'')*' | "(?:[^"]|"")*"   # texts and names
+    | (?P<end>;) | .
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def split(text: str) -> Sequence[str]:
+    """The statements of a text, each whole with its semicolon and with the comments above it."""
+    found, start = list[str](), 0
+    for piece in _PIECE.finditer(text):
+        if piece["end"]:
+            found.append(text[start : piece.end()].strip())
+            start = piece.end()
+    return found

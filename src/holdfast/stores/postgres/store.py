@@ -1,10 +1,10 @@
 """Jobs in a PostgreSQL database, for many machines: the seam, spoken in calls to functions of the database."""
-# ruff: noqa: PLC0415  # until all topics are there
 # mypy: disable-error-code="import-not-found,no-any-return"
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from uuid import UUID
 
 from holdfast.clock import Span
@@ -27,7 +27,7 @@ from holdfast.store import (
     Store,
     Where,
 )
-from holdfast.stores.postgres import opening
+from holdfast.stores.postgres import migrating, opening
 from holdfast.stores.postgres.address import Address, Place
 from holdfast.stores.postgres.lanes import Lanes
 
@@ -69,14 +69,14 @@ class PostgresStore:
 
     # --- open and close
 
-    async def open(self, *, create: bool = True) -> None:
-        """Makes no tables, whatever `create` says: `holdfast migrate` does."""
+    async def open(self, *, create: bool = True) -> None:  # noqa: ARG002  # the seam's
+        """Makes no tables, whatever `create` says: `holdfast migrate` does. Raises StoreError or StoreAway."""
         if self._lanes is None:
             self._lanes = await opening.opened(self._place)
 
     async def migrate(self, *, dry_run: bool = False) -> Sequence[str]:
         """Each statement is whole, with its semicolon."""
-        return await opening.migrate(self._place, dry_run=dry_run)
+        return await migrating.migrate(self._place, dry_run=dry_run)
 
     async def close(self) -> None:
         """Ends `wait` at once; all other calls in flight are waited for."""
@@ -100,7 +100,7 @@ class PostgresStore:
         if connection is not None:
             return await within.enqueue_within(connection, self._place, jobs, declared)
         lanes = self._opened()
-        return await enqueue.enqueue(lanes.enqueue, jobs, lanes.ring)
+        return await enqueue.enqueue(lanes.enqueue, jobs, partial(lanes.ring, lane=lanes.enqueue))
 
     async def reserve(self, jobs: Sequence[Draft]) -> Sequence[Receipt]:
         """As the seam says."""
@@ -114,7 +114,11 @@ class PostgresStore:
         """As the seam says."""
         from holdfast.stores.postgres import claim
 
-        return await claim.claim(self._opened().claim, worker, ticket, queues, limit)
+        lanes = self._opened()
+        claims = await claim.claim(lanes.claim, worker, ticket, queues, limit, self._place.told)
+        if claims.jobs:
+            lanes.waking.found()
+        return claims
 
     async def finish(self, outcomes: Sequence[Outcome], connection: object = None) -> Sequence[Settled]:
         """As the seam says."""
@@ -123,7 +127,7 @@ class PostgresStore:
         if connection is not None:
             return await within.finish_within(connection, self._place, outcomes)
         lanes = self._opened()
-        return await finish.finish(lanes.finish, outcomes, lanes.ring)
+        return await finish.finish(lanes.finish, outcomes, partial(lanes.ring, lane=lanes.finish))
 
     async def register(self, worker: UUID, supervisor: UUID | None, facts: Mapping[str, object]) -> Registered:
         """As the seam says."""
@@ -151,7 +155,7 @@ class PostgresStore:
 
     async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
         """As the seam says."""
-        return await self._opened().wait(queues, timeout)
+        return await self._opened().waking.wait(queues, timeout)
 
     # --- the janitor's side
 
@@ -160,13 +164,13 @@ class PostgresStore:
         from holdfast.stores.postgres import sweep
 
         lanes = self._opened()
-        return await sweep.promote(lanes.work, limit, lanes.ring)
+        return await sweep.promote(lanes.work, limit, partial(lanes.ring, lane=lanes.work))
 
     async def reclaim(self, sweeper: UUID, limit: int) -> Sequence[Claim]:
         """As the seam says."""
         from holdfast.stores.postgres import sweep
 
-        return await sweep.reclaim(self._opened().work, sweeper, limit)
+        return await sweep.reclaim(self._opened().work, sweeper, limit, self._place.told)
 
     async def prune(self, limit: int) -> int:
         """As the seam says."""
@@ -180,7 +184,7 @@ class PostgresStore:
         """As the seam says."""
         from holdfast.stores.postgres import find
 
-        return await find.find(self._opened().work, where, after, limit)
+        return await find.find(self._opened().work, where, after, limit, self._place.told)
 
     async def cancel(self, ids: Sequence[UUID], reason: str = "") -> Sequence[Cancelling]:
         """As the seam says."""
@@ -193,7 +197,7 @@ class PostgresStore:
         from holdfast.stores.postgres import operate
 
         lanes = self._opened()
-        return await operate.retry(lanes.work, ids, lanes.ring)
+        return await operate.retry(lanes.work, ids, partial(lanes.ring, lane=lanes.work))
 
     async def delete(self, ids: Sequence[UUID]) -> Sequence[Deleting]:
         """As the seam says."""

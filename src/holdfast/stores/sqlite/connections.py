@@ -171,7 +171,8 @@ def accepted(path: str) -> str:
     """What `connection=` takes, for errors."""
     return (
         "accepted are a sqlite3.Connection, SQLAlchemy's Session, Connection, AsyncSession and AsyncConnection (on "
-        f"pysqlite or aiosqlite) and Django's connection, to {path}; of another framework, pass the driver's own connection"
+        f"pysqlite or aiosqlite) and Django's connection, to {path}; of another framework, pass the driver's own "
+        "connection"
     )
 
 

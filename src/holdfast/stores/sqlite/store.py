@@ -43,7 +43,7 @@ from holdfast.stores.sqlite.statements import Row, Sql
 from holdfast.stores.sqlite.threads import aside
 from holdfast.stores.sqlite.unreadable import bury, decoded
 from holdfast.stores.sqlite.watcher import Waiting, any_queued
-from holdfast.stores.sqlite.within import enqueue_within
+from holdfast.stores.sqlite.within import enqueue_within, finish_within
 from holdfast.stores.sqlite.writer import Work
 
 R = TypeVar("R")
@@ -179,8 +179,12 @@ class SqliteStore:
             self._core.told.buried(await self._write(Work(lambda sql: bury(sql, unreadable))))
         return claims
 
-    async def finish(self, outcomes: Sequence[Outcome]) -> Sequence[Settled]:
-        """As the seam says; never `busy`, because there is one writer."""
+    async def finish(self, outcomes: Sequence[Outcome], connection: object = None) -> Sequence[Settled]:
+        """As the seam says; never `busy`, because there is one writer. `connection`: as for enqueue."""
+        if connection is not None:
+            answers = await finish_within(connection, self._core.path, self._core.now, outcomes)
+            self._core.tend()
+            return answers
         if not outcomes:
             return []
         finishing = Finishing.of(outcomes)

@@ -1,4 +1,4 @@
-"""Enqueues in the caller's own transaction, on the caller's own connection to the store's file.
+"""Enqueues and finishes in the caller's own transaction, on the caller's own connection to the store's file.
 
 Nothing is committed here, and what fails leaves the transaction as it was. Of the connection's settings only
 `wal_autocheckpoint` is changed: a checkpoint that it would run could meet another process's (see checkpoint.py).
@@ -13,10 +13,11 @@ from contextlib import contextmanager
 
 from holdfast.clock import Instant
 from holdfast.errors import ConfigError, StoreAway, StoreError
-from holdfast.job import Draft, QueueTerms
-from holdfast.store import Receipt
+from holdfast.job import Draft, Outcome, QueueTerms
+from holdfast.store import Receipt, Settled
 from holdfast.stores.sqlite.connections import Lent, accepted, with_lent
 from holdfast.stores.sqlite.enqueue import enqueue
+from holdfast.stores.sqlite.finish import Finishing
 from holdfast.stores.sqlite.queues import configure
 from holdfast.stores.sqlite.statements import Sql
 from holdfast.stores.sqlite.trouble import busy, stated
@@ -43,6 +44,24 @@ async def enqueue_within(
         return [receipt._replace(created=False, dropped=None) for receipt in undone.receipts]
     except (sqlite3.Error, MemoryError) as error:
         raise _stated(error, path) from error
+
+
+async def finish_within(
+    connection: object, path: str, now: Callable[[], Instant], outcomes: Sequence[Outcome]
+) -> Sequence[Settled]:
+    """Writes outcomes with all that follows from them: the caller holds the only write lock as it is."""
+    finishing = Finishing.of(outcomes)
+    try:
+        return await with_lent(connection, path, lambda lent: _finish(lent, path, now, finishing))
+    except (sqlite3.Error, MemoryError) as error:
+        raise _stated(error, path) from error
+
+
+def _finish(lent: Lent, path: str, now: Callable[[], Instant], finishing: Finishing) -> Sequence[Settled]:
+    sql = _trusted(lent, path, now)
+    sql.run("PRAGMA wal_autocheckpoint = 0")
+    with _transaction(lent, sql), _savepoint(lent, sql):
+        return finishing.write(sql)
 
 
 def _store(
@@ -126,8 +145,8 @@ def _stated(error: Exception, path: str) -> Exception:
         return StoreAway(
             f"{path}: the transaction on connection= could not get the write lock ({error}). One that begins by "
             "reading cannot write once others have written: open it with BEGIN IMMEDIATE, so that it waits its turn "
-            '(SQLAlchemy: in the engine\'s "begin" event; Django: "OPTIONS": {"transaction_mode": "IMMEDIATE"}), or write '
-            "before you read"
+            '(SQLAlchemy: in the engine\'s "begin" event; Django: "OPTIONS": {"transaction_mode": "IMMEDIATE"}), or '
+            "write before you read"
         )
     if "no such table: holdfast_" in str(error):
         return StoreError(f"{path}: has no tables of Holdfast yet: run `holdfast migrate`, or open the store first")

@@ -1,7 +1,7 @@
 """The board of one slot process: memory that its worker can read after its death, whatever became of its descriptors.
 
-It says which attempt was begun, holds the last stacks as faulthandler wrote them, and takes an answer where the channel
-is lost, as after a handler that closed every descriptor.
+It says which attempt was begun, and which finished within a transaction of its own; it holds the last stacks as
+faulthandler wrote them, and takes an answer where the channel is lost, as after a handler that closed every descriptor.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ STACK_MOST = 256 * 1024
 _ANSWER_AT, _STACK_AT = 64, 4 * 1024 * 1024
 _SIZE = _STACK_AT + STACK_MOST
 _COUNT = struct.Struct("<q")
-_BEGUN, _LENGTH = 0, 8
+_BEGUN, _LENGTH, _FINISHED = 0, 8, 16
 
 
 class Board:
@@ -43,6 +43,10 @@ class Board:
         """The attempt with this number, counted from 1, is about to run."""
         _COUNT.pack_into(self._memory, _BEGUN, number)
 
+    def finish(self, number: int) -> None:
+        """The success of the attempt with this number is part of a transaction of its handler's."""
+        _COUNT.pack_into(self._memory, _FINISHED, number)
+
     def leave(self, answer: bytes) -> None:
         """For the worker to find when the slot is gone."""
         self._memory[_ANSWER_AT : _ANSWER_AT + len(answer)] = answer
@@ -54,6 +58,12 @@ class Board:
     def last_begun(self) -> int:
         """The number of the last attempt that was begun; 0 if none was."""
         number: int = _COUNT.unpack_from(self._memory, _BEGUN)[0]
+        return number
+
+    @property
+    def last_finished(self) -> int:
+        """The number of the last attempt that finished within a transaction; 0 if none did."""
+        number: int = _COUNT.unpack_from(self._memory, _FINISHED)[0]
         return number
 
     @property

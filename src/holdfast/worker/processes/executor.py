@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from holdfast.clock import SECOND
+from holdfast.context import note_finish
 from holdfast.errors import Stop
 from holdfast.job import Failed, Failure, Released, Succeeded, Verdict
 from holdfast.observe.logging import jobs, tell
@@ -142,6 +143,9 @@ class InProcesses:
                 return await self._stop(slot, run, answer)
             slot.kill()
             await _confirmed(slot)
+        finally:
+            if _finished_within(slot, answer):
+                note_finish(run.job)
         return answer.result().verdict
 
     async def _stop(self, slot: Spawned, run: Run, answer: asyncio.Future[Reply]) -> Verdict | None:
@@ -223,6 +227,13 @@ class InProcesses:
             slot.leave(GRACE)
         else:
             self._rest(slot)
+
+
+def _finished_within(slot: Spawned, answer: asyncio.Future[Reply]) -> bool:
+    """What it said, or what it left behind."""
+    if answer.done():
+        return answer.result().finished
+    return slot.gone.done() and slot.gone.result().finished == slot.jobs
 
 
 def _time(run: Run) -> None:

@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from types import FrameType
@@ -23,11 +23,12 @@ from typing import Any
 
 from holdfast.around import Around
 from holdfast.codec import from_json, to_json
-from holdfast.context import ask_to_end, current
+from holdfast.context import ask_to_end, current, finished
 from holdfast.errors import Stop, StopReason
 from holdfast.job import Claim, Failed, Failure, Verdict
 from holdfast.policy import failure
 from holdfast.resource import Resources
+from holdfast.store import Store
 from holdfast.task import Task
 from holdfast.worker.forked import end_if_copy
 from holdfast.worker.processes.board import Board
@@ -36,6 +37,7 @@ from holdfast.worker.processes.words import claim_of, words_of
 from holdfast.worker.pulse import resident
 from holdfast.worker.runner import Run, begun, judged, run_async, run_plain
 from holdfast.worker.stacks import write_stacks
+from holdfast.worker.within import Within
 
 Find = Callable[[str, str], Task[..., Any] | None]  # a task by its name and the module that defines it
 
@@ -74,9 +76,19 @@ class Slot:
         text = f"{app} could not be loaded in a process of its own: {why.message}"
         self._say(to_json({"word": "failed", "failure": why._replace(message=text)}))
 
-    def serve(self, find: Find, peak: int, resources: Resources, around: Around) -> None:
-        """Runs attempts until the worker lets it go. `peak`: the memory that it began with, as rusage has it."""
+    def serve(
+        self,
+        find: Find,
+        peak: int,
+        resources: Resources,
+        around: Around,
+        stores: tuple[Callable[[], Store], Callable[[], Awaitable[Store]]],
+    ) -> None:
+        """Runs attempts until the worker lets it go. `peak`: the memory that it began with, as rusage has it; `stores`
+        open the store of its jobs in this process, from a handler's thread and from its loop.
+        """
         self._resources, self._around = resources, around
+        self._within = Within(*stores, self._finished_within)
         resources.at_first_use = True
         self._say(to_json({"word": "ready", "peak": peak}))
         while (message := self._todo.get()) is not None:
@@ -101,6 +113,7 @@ class Slot:
             "word": "verdict",
             **words_of(verdict),
             "left": left,
+            "finished": self._has_finished(),
             "memory": resident(),
             "note": self._pad.end(),
         }
@@ -117,8 +130,17 @@ class Slot:
             text = f"the process made for it does not know the task {claim.task!r}: {where}"
             return Failed(Failure("ConfigError", text, ""))
         around = self._around or None
-        self._last = run = begun(claim, task, self._held, time.monotonic(), None, self._pad, around)
+        within = self._within.of
+        self._last = run = begun(claim, task, self._held, time.monotonic(), None, self._pad, around, within)
         return contextvars.copy_context().run(self._async if task.is_async else self._plain, run)
+
+    def _has_finished(self) -> bool:
+        return self._last is not None and finished(self._last.job)
+
+    def _finished_within(self, claim: Claim) -> None:
+        """From now on its handler may commit its success: that is known also of a process that dies of it."""
+        if self._last is not None and self._last.key == (claim.id, claim.fence):  # no thread that an attempt has left
+            self._board.finish(self._board.last_begun)
 
     def _plain(self, run: Run) -> Verdict | None:
         self._run = run

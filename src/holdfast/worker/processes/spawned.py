@@ -48,18 +48,24 @@ _START = (
 
 
 class Reply(NamedTuple):
-    """What a slot says when a handler has ended. `left`: it left processes or threads behind. `memory` in bytes."""
+    """What a slot says when a handler has ended. `left`: it left processes or threads behind. `memory` in bytes.
+    `finished`: its success is part of a transaction of its own.
+    """
 
     verdict: Verdict | None
     left: bool
     memory: int
+    finished: bool
 
 
 class Death(NamedTuple):
-    """How a slot process ended. `cause` is for people; `begun`: the number of the last attempt that it began."""
+    """How a slot process ended. `cause` is for people; `begun`, `finished`: the numbers of the last attempts that it
+    began, and that finished within a transaction of their own.
+    """
 
     cause: str
     begun: int
+    finished: int
     stack: str
     answer: bytes
 
@@ -206,7 +212,7 @@ class Spawned:
     def _unburied(self, process: subprocess.Popen[bytes], board: Board, error: Exception) -> Death:
         """Its end cannot be confirmed: whatever is left of it is killed, and it counts as gone."""
         workers.error("a bug in burying pid %s; please report it", process.pid, exc_info=error)
-        evidence = 0, "", b""
+        evidence = 0, 0, "", b""
         with suppress(Exception):
             self.kill()
             with self._lock:
@@ -236,7 +242,7 @@ class Spawned:
 
     def _unborn(self, reason: str) -> None:
         self._became(Unready(reason))
-        self.gone.set_result(Death(reason, 0, "", b""))
+        self.gone.set_result(Death(reason, 0, 0, "", b""))
 
     def _born(self, group: int, ours: socket.socket) -> None:
         self.group = group
@@ -308,7 +314,8 @@ class Spawned:
                 self._save(message["number"], message["key"], message["note"])
             case "verdict":
                 self._noted(self.jobs, message["note"])
-                self._answer.set_result(Reply(verdict_from(message), message["left"], message["memory"]))
+                verdict, finished = verdict_from(message), message["finished"]
+                self._answer.set_result(Reply(verdict, message["left"], message["memory"], finished))
             case word:
                 raise ValueError(f"no word: {word!r}")
 
@@ -335,5 +342,5 @@ class Spawned:
         self._send("saved", key=key, held=held, error=error, away=away)
 
 
-def _left_on(board: Board) -> tuple[int, str, bytes]:
-    return board.last_begun, board.stack, board.answer
+def _left_on(board: Board) -> tuple[int, int, str, bytes]:
+    return board.last_begun, board.last_finished, board.stack, board.answer

@@ -6,7 +6,7 @@ CREATE OR REPLACE FUNCTION {schema}.holdfast_cancel(ids uuid[], told text, tombs
 RETURNS TABLE (answer text)
 LANGUAGE plpgsql
 SET enable_seqscan = off
-AS $$
+AS $function$
 DECLARE
     moment bigint := {schema}.holdfast_now(shift);
     ours uuid[];
@@ -54,4 +54,4 @@ BEGIN
         PERFORM {schema}.holdfast_leave(ended);
     END IF;
 END;
-$$;
+$function$;

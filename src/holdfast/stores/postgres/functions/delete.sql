@@ -5,7 +5,7 @@ CREATE OR REPLACE FUNCTION {schema}.holdfast_delete(ids uuid[], tombstone bigint
 RETURNS TABLE (answer text)
 LANGUAGE plpgsql
 SET enable_seqscan = off
-AS $$
+AS $function$
 DECLARE
     moment bigint := {schema}.holdfast_now(shift);
     ours uuid[];
@@ -35,13 +35,14 @@ BEGIN
         ORDER BY asked.place;
     ended := ARRAY(
         SELECT job.queue FROM {schema}.holdfast_jobs AS job
-        WHERE job.id = ANY (ours) AND job.state NOT IN ('succeeded', 'dead', 'cancelled')
+        WHERE job.id = ANY (ours) AND (job.within OR job.state NOT IN ('succeeded', 'dead', 'cancelled'))
     );
     UPDATE {schema}.holdfast_jobs AS job
     SET
         state = 'deleted', finished_at = coalesce(job.finished_at, moment),
         prune_at = coalesce(job.finished_at, moment) + tombstone,
-        unique_key = NULL, headers = '', tags = '{}', reason = '', result = NULL, attempts = 0
+        unique_key = NULL, headers = '', tags = '{}', reason = '', result = NULL, attempts = 0,
+        within = false
     WHERE job.id = ANY (ours);
     DELETE FROM {schema}.holdfast_attempts AS ended_once WHERE ended_once.job = ANY (ours);
     DELETE FROM {schema}.holdfast_notes AS note WHERE note.job = ANY (ours);
@@ -51,4 +52,4 @@ BEGIN
         PERFORM {schema}.holdfast_leave(ended);
     END IF;
 END;
-$$;
+$function$;

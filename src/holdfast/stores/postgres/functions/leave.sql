@@ -1,7 +1,7 @@
 -- Gives places back: one for each entry of `queues`, in those that have a bound. Rows are locked in the order of names.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_leave(queues text[]) RETURNS void
 LANGUAGE plpgsql
-AS $$
+AS $function$
 DECLARE
     ended record;
 BEGIN
@@ -14,4 +14,4 @@ BEGIN
         UPDATE {schema}.holdfast_left AS given SET places = given.places + ended.number WHERE given.queue = ended.name;
     END LOOP;
 END
-$$;
+$function$;

@@ -5,7 +5,7 @@ CREATE OR REPLACE FUNCTION {schema}.holdfast_place(
     OUT taken boolean, OUT depth bigint, OUT bound bigint, OUT when_full text, OUT block_timeout bigint
 )
 LANGUAGE plpgsql
-AS $$
+AS $function$
 BEGIN
     SELECT room.depth, room.bound, room.when_full, room.block_timeout INTO depth, bound, when_full, block_timeout
     FROM {schema}.holdfast_room(queue_name, moment) AS room;
@@ -14,4 +14,4 @@ BEGIN
         UPDATE {schema}.holdfast_queues AS queue SET admitted = queue.admitted + 1 WHERE queue.name = queue_name;
     END IF;
 END
-$$;
+$function$;

@@ -5,7 +5,7 @@
 -- until then (`unsettled`) the count is repeated by all who ask for a place.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_recount(queue_name text, moment bigint) RETURNS bigint
 LANGUAGE plpgsql
-AS $$
+AS $function$
 DECLARE
     taken bigint;
     given bigint;
@@ -19,11 +19,12 @@ BEGIN
     )
     DELETE FROM {schema}.holdfast_reservations AS reservation USING over WHERE reservation.job = over.job;
     SELECT
-        (
-            SELECT count(*) FROM {schema}.holdfast_jobs AS job
-            WHERE job.queue = queue_name AND job.finished_at IS NULL
-            AND job.state IN ('queued', 'scheduled', 'running', 'waiting')
-        ) + (SELECT count(*) FROM {schema}.holdfast_reservations AS reservation WHERE reservation.queue = queue_name),
+        -- One index for each, whatever the planner believes of the queue; `owing`: the end is written, the place taken.
+        (SELECT count(*) FROM {schema}.holdfast_jobs AS job WHERE job.state = 'queued' AND job.queue = queue_name)
+        + (SELECT count(*) FROM {schema}.holdfast_jobs AS job WHERE job.state = 'scheduled' AND job.queue = queue_name)
+        + (SELECT count(*) FROM {schema}.holdfast_jobs AS job WHERE job.state = 'running' AND job.queue = queue_name)
+        + (SELECT count(*) FROM {schema}.holdfast_jobs AS job WHERE job.owing AND job.queue = queue_name)
+        + (SELECT count(*) FROM {schema}.holdfast_reservations AS reservation WHERE reservation.queue = queue_name),
         coalesce((SELECT gone.places FROM {schema}.holdfast_left AS gone WHERE gone.queue = queue_name), 0),
         pg_snapshot_xmin(pg_current_snapshot()),
         pg_snapshot_xmax(pg_current_snapshot())
@@ -40,4 +41,4 @@ BEGIN
     WHERE queue.name = queue_name;
     RETURN taken;
 END
-$$;
+$function$;

@@ -5,7 +5,7 @@ CREATE OR REPLACE FUNCTION {schema}.holdfast_room(
     OUT depth bigint, OUT bound bigint, OUT when_full text, OUT block_timeout bigint
 )
 LANGUAGE plpgsql
-AS $$
+AS $function$
 DECLARE
     met record;
 BEGIN
@@ -28,4 +28,4 @@ BEGIN
         depth := {schema}.holdfast_recount(queue_name, moment);
     END IF;
 END
-$$;
+$function$;

@@ -36,7 +36,7 @@ CREATE TABLE {schema}.holdfast_jobs (
     alone boolean NOT NULL, -- now
     born_alone boolean NOT NULL, -- as the producer wrote it
     unique_over boolean NOT NULL DEFAULT false, -- that time was over, and another took it
-    owing boolean NOT NULL DEFAULT false, -- settled in a caller's transaction, which left its place and what it saved
+    within boolean NOT NULL DEFAULT false, -- settled in a caller's transaction: its place, and what was saved, are still there
     state text COLLATE "C" NOT NULL,
     task text COLLATE "C" NOT NULL,
     queue text COLLATE "C" NOT NULL,
@@ -64,7 +64,7 @@ CREATE TABLE {schema}.holdfast_jobs (
 
 CREATE INDEX holdfast_ready ON {schema}.holdfast_jobs (queue, priority DESC, due_at, id) WHERE state = 'queued';
 
-CREATE INDEX holdfast_scheduled ON {schema}.holdfast_jobs (due_at, id) WHERE state = 'scheduled';
+CREATE INDEX holdfast_scheduled ON {schema}.holdfast_jobs (due_at, id) INCLUDE (queue) WHERE state = 'scheduled';
 
 CREATE INDEX holdfast_held ON {schema}.holdfast_jobs (worker, ticket) WHERE state = 'running';
 
@@ -72,7 +72,7 @@ CREATE INDEX holdfast_flagged ON {schema}.holdfast_jobs (worker) WHERE cancel_fe
 
 CREATE INDEX holdfast_prunable ON {schema}.holdfast_jobs (prune_at) WHERE prune_at IS NOT NULL;
 
-CREATE INDEX holdfast_owing ON {schema}.holdfast_jobs (finished_at) WHERE owing;
+CREATE INDEX holdfast_within ON {schema}.holdfast_jobs (finished_at) WHERE within;
 
 CREATE INDEX holdfast_listing ON {schema}.holdfast_jobs (enqueued_at DESC, id DESC);
 

@@ -1,0 +1,29 @@
+"""Takes queued jobs for a worker: one call of holdfast_claim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from holdfast.job import Claim
+from holdfast.store import Claims
+from holdfast.stores.postgres.lanes import Lane
+from holdfast.stores.postgres.rows import claims_of
+from holdfast.stores.postgres.unreadable import Told
+
+
+async def claim(
+    lane: Lane, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int, told: Told
+) -> Claims:
+    names = None if queues is None else list(queues)
+    rows = await lane.call("claim", worker, ticket, names, limit)
+    if len(rows) == 1 and rows[0][-1] is not None:
+        return Claims([], rows[0][-1])
+    claims = await claims_of(lane, [row[:-1] for row in rows], worker, told)
+    claims.sort(key=_running_order)
+    return Claims(claims)
+
+
+def _running_order(job: Claim) -> tuple[int, int, UUID]:
+    """The order in which a queue's jobs are claimed: the database returns them in no order."""
+    return (-job.priority, job.due_at, job.id)

@@ -1,0 +1,98 @@
+"""Stores drafts on a connection of ours, and takes places for those of callers' transactions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from holdfast.clock import Span
+from holdfast.job import Draft, QueueTerms
+from holdfast.store import Receipt, Room
+from holdfast.stores.columns import storable, text_of_terms
+from holdfast.stores.postgres.lanes import Lane, Row
+
+PATIENCE: Span = 20  # ms that one call waits for what a stranger's transaction holds
+
+
+async def enqueue(lane: Lane, jobs: Sequence[Draft], ring: Callable[[Collection[str]], object]) -> list[Receipt]:
+    receipts = await _take(lane, jobs, "own")
+    if queues := {
+        draft.queue
+        for draft, receipt in zip(jobs, receipts, strict=True)
+        if not draft.delay and (receipt.created or receipt.answer == "replaced")
+    }:
+        ring(queues)
+    return receipts
+
+
+async def reserve(lane: Lane, jobs: Sequence[Draft]) -> list[Receipt]:
+    return [receipt._replace(created=False) for receipt in await _take(lane, jobs, "reserve")]
+
+
+async def _take(lane: Lane, jobs: Sequence[Draft], way: str) -> list[Receipt]:
+    if not jobs:
+        return []
+    numbers = dict[object, int]()
+    kinds = list[dict[str, Any]]()
+    kind = list[int]()
+    for draft in jobs:
+        said = (
+            draft.task, draft.queue, draft.line, draft.priority, draft.alone, draft.terms, draft.tags, draft.headers,
+            draft.unique, draft.delay, draft.at,
+        )  # fmt: skip
+        number = numbers.get(said)
+        if number is None:
+            kinds.append(_said(draft))
+            number = numbers[said] = len(kinds)
+        kind.append(number)
+    ids, payloads = [draft.id for draft in jobs], [draft.payload for draft in jobs]
+    rows = await lane.call("take", ids, kind, payloads, json.dumps(kinds), way, PATIENCE)
+    receipts = [Receipt(draft.id, "accepted") for draft in jobs]
+    for nth, *row in rows:
+        receipts[nth - 1] = receipt_of(jobs[nth - 1].id, row)
+    return receipts
+
+
+def receipt_of(job: UUID, row: Sequence[Any]) -> Receipt:
+    answer, created, holder, dropped, depth, bound, when_full, block_timeout = row
+    room = None if bound is None else Room(depth, bound, when_full, block_timeout)
+    return Receipt(job, answer, created, holder, dropped, room)
+
+
+def _said(draft: Draft) -> dict[str, Any]:
+    """What a producer says of a job but its id and payload, by the names of the columns."""
+    said: dict[str, Any] = {
+        "task": draft.task,
+        "queue": draft.queue,
+        "line": storable(draft.line),
+        "priority": draft.priority,
+        "alone": draft.alone,
+        "terms": text_of_terms(draft.terms),
+        "tags": [storable(tag) for tag in draft.tags],
+        "headers": storable(draft.headers),
+        "delay": draft.delay,
+        "at": draft.at,
+    }
+    if draft.unique is not None:
+        said |= {
+            "unique_key": storable(draft.unique.text),
+            "unique_until": draft.unique.until,
+            "unique_hold": draft.unique.hold,
+            "unique_clash": draft.unique.on_clash,
+        }
+    return said
+
+
+def within_text(jobs: Sequence[Draft], declared: Mapping[str, QueueTerms], store: UUID | None, shift: Span) -> str:
+    """The one parameter of holdfast_enqueue for a call in a caller's transaction; ASCII, whatever the drafts hold."""
+    return json.dumps(
+        {
+            "jobs": [_said(draft) | {"id": str(draft.id), "payload": draft.payload.hex()} for draft in jobs],
+            "declared": [name for name, terms in declared.items() if terms.max_size is not None],
+            "store": None if store is None else str(store),
+            "shift": shift,
+            "whole": True,
+        }
+    )

@@ -1,0 +1,118 @@
+"""Writes outcomes under their claims' words: one call of holdfast_finish, where no job comes twice in a batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+from holdfast.clock import Span
+from holdfast.job import TOMBSTONE, Outcome, State
+from holdfast.store import Answer, Settled
+from holdfast.stores.columns import error_columns, storable
+from holdfast.stores.postgres import packed
+from holdfast.stores.postgres.lanes import Lane
+
+_ACCEPTED = Settled(Answer.ACCEPTED, State.SUCCEEDED)
+
+
+async def finish(
+    lane: Lane, outcomes: Sequence[Outcome], ring: Callable[[Collection[str]], object]
+) -> list[Settled]:
+    answers: list[Settled] = [_ACCEPTED] * len(outcomes)
+    filled = set[str]()
+    for places in _rounds(outcomes):
+        await _finish(lane, outcomes, places, answers, filled)
+    if filled:
+        ring(filled)
+    return answers
+
+
+def _rounds(outcomes: Sequence[Outcome]) -> Iterator[list[int]]:
+    """The places in `outcomes`, in as many calls as the job that comes most often comes."""
+    left = list(range(len(outcomes)))
+    if len({outcome.id for outcome in outcomes}) == len(outcomes):
+        yield from [left] if left else []
+        return
+    while left:
+        first = {outcomes[place].id: place for place in reversed(left)}
+        now = sorted(first.values())
+        yield now
+        left = [place for place in left if first[outcomes[place].id] != place]
+
+
+async def _finish(
+    lane: Lane, outcomes: Sequence[Outcome], places: Sequence[int], answers: list[Settled], filled: set[str]
+) -> None:
+    """Writes the outcomes of some places into the database, and what is not just accepted into `answers`."""
+    quick = [place for place in places if _plain(outcomes[place])]
+    others = [place for place in places if not _plain(outcomes[place])] if len(quick) < len(places) else []
+    asked = quick + others
+    rows = await lane.call("finish", *_parameters([outcomes[place] for place in asked], len(quick)))
+    for number, answer, state, queue in rows:
+        answers[asked[number - 1]] = Settled(Answer(answer), None if state is None else State(state))
+        if queue is not None:
+            filled.add(queue)
+
+
+def _plain(outcome: Outcome) -> bool:
+    """Whether it is a success and no more."""
+    return (
+        outcome.ended == "succeeded"
+        and outcome.state is State.SUCCEEDED
+        and outcome.if_cancelled is None
+        and not outcome.reason
+    )
+
+
+def _parameters(outcomes: Sequence[Outcome], quick: int) -> Iterator[object]:
+    """What holdfast_finish takes; the first `quick` outcomes are plain."""
+    words = list(zip(*((one.id, one.fence, one.worker) for one in outcomes), strict=True))
+    yield packed.uuids(words[0])
+    yield packed.bigints(words[1])
+    yield packed.uuids(words[2])
+    plain = outcomes[:quick]
+    yield packed.byteas([one.result for one in plain])
+    yield packed.bigints([_kept(one.keep) for one in plain])
+    yield packed.integers([one.attempt for one in plain])
+    yield packed.integers([one.releases for one in plain])
+    yield packed.integers([one.losses for one in plain])
+    yield packed.integers([one.crashes for one in plain])
+    yield packed.booleans([one.alone for one in plain])
+    others = outcomes[quick:]
+    yield json.dumps([said for place, one in enumerate(others, quick + 1) for said in _said(place, one)]) if others else None
+
+
+def _kept(keep: Span | None) -> Span | None:
+    return None if keep is None else max(keep, TOMBSTONE)
+
+
+def _said(place: int, outcome: Outcome) -> Iterator[dict[str, Any]]:
+    """The rows for settle.sql: two where it depends on whether a cancel was asked for."""
+    if outcome.ended == "succeeded" or outcome.if_cancelled is None:
+        yield _columns(place, outcome, flagged=None)
+    else:
+        yield _columns(place, outcome, flagged=False)
+        yield _columns(place, outcome.if_cancelled, flagged=True)
+
+
+def _columns(place: int, outcome: Outcome, *, flagged: bool | None) -> dict[str, Any]:
+    error_type, message, traceback = error_columns(outcome.error)
+    return {
+        "place": place,
+        "flagged": flagged,
+        "ended": outcome.ended,
+        "state": outcome.state,
+        "attempt": outcome.attempt,
+        "releases": outcome.releases,
+        "losses": outcome.losses,
+        "crashes": outcome.crashes,
+        "alone": outcome.alone,
+        "keep": _kept(outcome.keep),
+        "delay": outcome.delay,
+        "result": None if outcome.result is None else outcome.result.hex(),
+        "reason": storable(outcome.reason),
+        "error_type": error_type,
+        "error_message": message,
+        "error_traceback": traceback,
+    }

@@ -1,0 +1,107 @@
+-- Writes outcomes under their claims' words: see Store.finish. No job may come twice in a call.
+-- Parameters: the words (ids, fences, workers), those of plain successes first; of these results, keeps (NULL: for
+-- good), attempts, releases, losses, crashes, alones; of the others a JSON array (NULL: none), see settle.sql; shift
+-- Returns place (from 1), answer, state as recorded, the queue if it is queued again; a success without a row is
+-- accepted.
+CREATE OR REPLACE FUNCTION {schema}.holdfast_finish(
+    ids uuid[], fences bigint[], workers uuid[], results bytea[], keeps bigint[], attempts integer[],
+    releases integer[], losses integer[], crashes integer[], alones boolean[], others text, shift bigint
+) RETURNS TABLE (place bigint, answer text, became text, filled text)
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $body$
+DECLARE
+    moment bigint := {schema}.holdfast_now(shift);
+    done uuid[];
+    left_queues text[];
+    spared uuid[]; -- they succeeded, so what they saved goes
+    more record;
+BEGIN
+    WITH said AS MATERIALIZED (
+        SELECT * FROM unnest(ids, fences, workers, results, keeps, attempts, releases, losses, crashes, alones)
+        AS one (id, fence, worker, result, keep, attempt, releases, losses, crashes, alone)
+        WHERE one.attempt IS NOT NULL
+    ), held AS MATERIALIZED (
+        SELECT job.ctid, said.*
+        FROM said JOIN {schema}.holdfast_jobs AS job ON job.id = said.id
+        WHERE job.fence = said.fence AND job.worker = said.worker AND job.state = 'running'
+        ORDER BY job.id
+        FOR NO KEY UPDATE OF job SKIP LOCKED
+    ), written AS (
+        UPDATE {schema}.holdfast_jobs AS job
+        SET
+            state = 'succeeded', finished_at = moment,
+            prune_at = moment + CASE -- greatest() would pass over the NULL of what is kept for good
+                WHEN held.keep IS NULL THEN NULL
+                WHEN job.unique_until = 'finished' THEN greatest(held.keep, job.unique_hold)
+                ELSE held.keep
+            END,
+            result = held.result, reason = '',
+            attempt = held.attempt, releases = held.releases, losses = held.losses, crashes = held.crashes,
+            alone = held.alone,
+            settled_fence = held.fence, settled_by = held.worker, settled_state = 'succeeded',
+            worker = NULL, ticket = NULL, loss = NULL, cancel_requested_at = NULL, cancel_fence = NULL
+        FROM held WHERE job.ctid = held.ctid
+        RETURNING job.id, job.queue
+    )
+    SELECT array_agg(written.id), array_agg(written.queue) INTO done, left_queues FROM written;
+    spared := done;
+
+    IF others IS NOT NULL THEN
+        SELECT
+            array_agg(settled.id) AS done,
+            array_agg(settled.queue) FILTER (WHERE settled.final) AS left_queues,
+            array_agg(settled.id) FILTER (WHERE settled.ended = 'succeeded') AS spared,
+            array_agg(settled.place) AS places, array_agg(settled.state) AS states,
+            array_agg(CASE WHEN settled.state = 'queued' THEN settled.queue END) AS filled
+        INTO more
+        FROM {schema}.holdfast_settle(ids, fences, workers, others, moment) AS settled;
+        RETURN QUERY
+        SELECT one.place, 'accepted', one.state, one.filled
+        FROM unnest(more.places, more.states, more.filled) AS one (place, state, filled);
+        done := done || more.done;
+        left_queues := left_queues || more.left_queues;
+        spared := spared || more.spared;
+    END IF;
+
+    IF coalesce(cardinality(done), 0) < cardinality(ids) THEN
+        RETURN QUERY
+        SELECT
+            said.place,
+            CASE
+                WHEN job.settled_fence = said.fence AND job.settled_by = said.worker THEN 'replayed'
+                WHEN job.id IS NULL OR job.state = 'deleted' THEN 'gone'
+                WHEN job.fence = said.fence AND job.worker = said.worker AND job.state = 'running' THEN 'busy'
+                ELSE 'stale'
+            END,
+            CASE WHEN job.settled_fence = said.fence AND job.settled_by = said.worker THEN job.settled_state END,
+            NULL
+        FROM unnest(ids, fences, workers) WITH ORDINALITY AS said (id, fence, worker, place)
+        LEFT JOIN {schema}.holdfast_jobs AS job ON job.id = said.id
+        WHERE done IS NULL OR said.id <> ALL (done);
+        WITH held AS MATERIALIZED (
+            SELECT job.ctid FROM {schema}.holdfast_jobs AS job
+            WHERE job.id = ANY (ids) AND job.within
+            ORDER BY job.id
+            FOR NO KEY UPDATE SKIP LOCKED
+        ), written AS (
+            UPDATE {schema}.holdfast_jobs AS job SET within = false FROM held WHERE job.ctid = held.ctid
+            RETURNING job.id, job.queue
+        )
+        SELECT array_agg(written.id) AS spared, array_agg(written.queue) AS left_queues INTO more FROM written;
+        left_queues := left_queues || more.left_queues;
+        spared := spared || more.spared;
+    END IF;
+
+    IF spared IS NOT NULL AND EXISTS (SELECT FROM {schema}.holdfast_saved) THEN
+        DELETE FROM {schema}.holdfast_saved AS kept WHERE kept.job = ANY (spared);
+    END IF;
+    IF left_queues IS NOT NULL AND EXISTS (SELECT FROM {schema}.holdfast_left) THEN
+        PERFORM {schema}.holdfast_leave(left_queues); -- the last thing: whoever ends jobs meets on these rows
+    END IF;
+END
+$body$;

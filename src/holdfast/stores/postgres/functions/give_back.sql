@@ -1,0 +1,41 @@
+-- Gives back places that nobody else will: of reservations that ran out, and of jobs that were settled in a caller's
+-- transaction and whose worker did not come to ask about it within a minute. Parameter: now
+CREATE OR REPLACE FUNCTION {schema}.holdfast_give_back(moment bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $body$
+DECLARE
+    spared uuid[];
+    settled text[];
+    unused text[];
+BEGIN
+    WITH picked AS MATERIALIZED (
+        SELECT job.ctid FROM {schema}.holdfast_jobs AS job
+        WHERE job.within AND job.finished_at <= moment - 60000
+        ORDER BY job.id
+        LIMIT 1000
+        FOR NO KEY UPDATE SKIP LOCKED
+    ), written AS (
+        UPDATE {schema}.holdfast_jobs AS job SET within = false FROM picked WHERE job.ctid = picked.ctid
+        RETURNING job.id, job.queue
+    )
+    SELECT array_agg(written.id), array_agg(written.queue) INTO spared, settled FROM written;
+    IF spared IS NOT NULL THEN
+        DELETE FROM {schema}.holdfast_saved AS kept WHERE kept.job = ANY (spared);
+    END IF;
+    WITH picked AS MATERIALIZED (
+        SELECT place.job FROM {schema}.holdfast_reservations AS place
+        WHERE place.until <= moment
+        FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM {schema}.holdfast_reservations AS place USING picked WHERE place.job = picked.job
+        RETURNING place.queue
+    )
+    SELECT array_agg(gone.queue) INTO unused FROM gone;
+    IF settled IS NOT NULL OR unused IS NOT NULL THEN
+        PERFORM {schema}.holdfast_leave(settled || unused);
+    END IF;
+END
+$body$;

@@ -1,0 +1,107 @@
+-- Stores drafts: all that can be in one statement, what is met by an id, a key or a bound one by one. Returns the
+-- receipts of those that were looked at singly, with their number in the call; all others are simply stored.
+--
+-- Draft n has the id ids[n] and the payload payloads[n]; what else it says is element kind[n] of the JSON array `kinds`
+-- (both count from 1): the columns that a producer writes, with `delay` or `at`. `way`: as for holdfast_admit.
+CREATE OR REPLACE FUNCTION {schema}.holdfast_put(
+    ids uuid[], kind integer[], payloads bytea[], kinds json, way text, moment bigint
+)
+RETURNS TABLE (
+    nth integer, answer text, created boolean, holder uuid, dropped uuid,
+    depth bigint, bound bigint, when_full text, block_timeout bigint
+)
+LANGUAGE plpgsql
+AS $function$
+DECLARE
+    tight text[] := '{}';  -- queues in which not all may find a place
+    roomy text[] := '{}';  -- bounded ones in which all will
+    stored uuid[] := '{}';
+    asked record;
+BEGIN
+    -- Before the first look at the bounds: who sets one can tell by it who has not seen it (see holdfast_recount).
+    PERFORM pg_current_xact_id();
+    IF EXISTS (SELECT 1 FROM {schema}.holdfast_queues AS queue WHERE queue.max_size IS NOT NULL) THEN
+        FOR asked IN
+            SELECT queue.name, wanted.number
+            FROM (
+                SELECT said.value ->> 'queue' AS name, count(*) AS number
+                FROM unnest(kind) AS draft (k)
+                JOIN json_array_elements(kinds) WITH ORDINALITY AS said (value, k) ON said.k = draft.k
+                GROUP BY 1
+            ) AS wanted
+            JOIN {schema}.holdfast_queues AS queue ON queue.name = wanted.name AND queue.max_size IS NOT NULL
+            ORDER BY queue.name
+        LOOP
+            IF way = 'own' AND (
+                SELECT room.bound IS NULL OR room.depth + asked.number <= room.bound
+                FROM {schema}.holdfast_room(asked.name, moment) AS room
+            ) THEN
+                roomy := roomy || asked.name;
+            ELSE
+                tight := tight || asked.name;
+            END IF;
+        END LOOP;
+    END IF;
+
+    IF way <> 'reserve' AND cardinality(ids) = (SELECT count(DISTINCT one.id) FROM unnest(ids) AS one (id)) THEN
+        WITH said AS (
+            SELECT of.*, coalesce(of.at, moment + of.delay) AS due
+            FROM ROWS FROM (
+                json_to_recordset(kinds) AS (
+                    task text, queue text, line text, priority integer, alone boolean, terms text, tags text[],
+                    headers text, unique_key text, unique_until text, unique_hold bigint, unique_clash text,
+                    delay bigint, at bigint
+                )
+            ) WITH ORDINALITY AS of (
+                task, queue, line, priority, alone, terms, tags, headers, unique_key, unique_until, unique_hold,
+                unique_clash, delay, at, k
+            )
+        ),
+        fresh AS (
+            INSERT INTO {schema}.holdfast_jobs (
+                id, enqueued_at, due_at, unique_hold, priority, alone, born_alone, state, task, queue, line, terms,
+                tags, headers, unique_key, unique_until, unique_clash, payload
+            )
+            SELECT
+                draft.id, moment, said.due, coalesce(said.unique_hold, 0), said.priority, said.alone, said.alone,
+                CASE WHEN said.due <= moment THEN 'queued' ELSE 'scheduled' END,
+                said.task, said.queue, said.line, said.terms, said.tags, said.headers,
+                said.unique_key, said.unique_until, said.unique_clash, draft.payload
+            FROM unnest(ids, kind, payloads) WITH ORDINALITY AS draft (id, k, payload, n)
+            JOIN said ON said.k = draft.k
+            WHERE said.queue <> ALL (tight)
+            -- One order for all who enqueue, so that none waits for another in a ring; of a key the first is stored.
+            ORDER BY said.queue, said.unique_key NULLS FIRST, CASE WHEN said.unique_key IS NULL THEN draft.id END, draft.n
+            ON CONFLICT DO NOTHING
+            RETURNING id
+        )
+        SELECT array_agg(fresh.id) INTO stored FROM fresh;
+        IF cardinality(roomy) > 0 AND stored IS NOT NULL THEN
+            UPDATE {schema}.holdfast_queues AS queue SET admitted = queue.admitted + taken.number
+            FROM (
+                SELECT job.queue AS name, count(*) AS number FROM {schema}.holdfast_jobs AS job
+                WHERE job.id = ANY (stored) AND job.queue = ANY (roomy)
+                GROUP BY job.queue
+            ) AS taken
+            WHERE queue.name = taken.name;
+        END IF;
+        IF cardinality(stored) = cardinality(ids) THEN
+            RETURN;
+        END IF;
+    END IF;
+
+    RETURN QUERY
+    SELECT
+        draft.n::integer, receipt.answer, receipt.created, receipt.holder, receipt.dropped,
+        receipt.depth, receipt.bound, receipt.when_full, receipt.block_timeout
+    FROM (
+        SELECT each.*, said.value
+        FROM unnest(ids, kind, payloads) WITH ORDINALITY AS each (id, k, payload, n)
+        JOIN json_array_elements(kinds) WITH ORDINALITY AS said (value, k) ON said.k = each.k
+        WHERE each.id <> ALL (coalesce(stored, '{}'))
+        ORDER BY said.value ->> 'queue', each.n
+        OFFSET 0
+    ) AS draft
+    CROSS JOIN LATERAL {schema}.holdfast_admit(draft.id, draft.value, draft.payload, way, moment) AS receipt;
+END
+$function$;

@@ -1,0 +1,139 @@
+"""The listener: a connection that hears when other processes ring, as long as a probe has shown that it does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+
+from holdfast.errors import StoreAway, StoreError
+from holdfast.observe.logging import stores, tell
+from holdfast.stores.postgres.address import Place
+from holdfast.stores.postgres.session import Connection, connected
+from holdfast.stores.postgres.statements import within
+
+if TYPE_CHECKING:
+    from holdfast.stores.postgres.lanes import Lane
+
+ANSWER = 10.0  # seconds for any answer
+PROBE = 5.0  # for a notification of our own to come back
+CHECK = 30.0  # between two looks whether the connection is there still
+BACKOFF_FIRST, BACKOFF_MOST = 0.1, 5.0  # between tries to connect
+DEAF = 300.0  # between tries where notifications do not come back
+PROBE_MARK = "?"  # what no queue's name begins with
+
+_POLLING = "idle workers look for jobs instead, soon after they had some and at least every second"
+_DEAF = (
+    "notifications do not arrive: a pooler in transaction mode stands between, it seems, or listen_url leads to "
+    f"another database; {_POLLING}. The address of the server itself, as listen_url=... in the store's URL, ends that"
+)
+_NOT_LISTENING = f"the connection that listens for notifications failed twice; {_POLLING}"
+
+
+class _NotHeardError(Exception):
+    """What was rung did not come back."""
+
+
+class Listener:
+    """Connects with `start`, and again by itself; tells the waiters of the place what it hears."""
+
+    def __init__(self, place: Place, lane: Lane) -> None:
+        self._place = place
+        self._lane = lane  # to ring on: another way than the one on which it listens
+        self._task: asyncio.Task[None] | None = None
+        self._failed = 0
+        self.hears = False
+
+    def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except _NotHeardError:
+                pause = self._deaf()
+            except (psycopg.Error, OSError, StoreAway, StoreError) as error:
+                pause = self._cut_off(error)
+            finally:
+                self.hears = False
+            await asyncio.sleep(pause * random.uniform(0.5, 1))
+
+    async def _listen(self) -> None:
+        """Until the connection ends, which raises."""
+        connection = await connected(self._place.address.listen, "listen", "")
+        try:
+            async with asyncio.timeout(ANSWER):
+                await self._tune_in(connection)
+            await self._prove(connection)
+            self._hearing()
+            while True:
+                await self._hear(connection, CHECK)
+                async with asyncio.timeout(ANSWER):
+                    await connection.execute("")
+        finally:
+            await connection.close()
+
+    async def _tune_in(self, connection: Connection) -> None:
+        asked = await connection.execute(within("SELECT {schema}.holdfast_channel()", self._place.schema).encode())
+        [channel] = await asked.fetchone() or ()
+        await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+
+    async def _prove(self, connection: Connection) -> None:
+        """A pooler in transaction mode takes the LISTEN, says nothing, and gives the server's notifications to nobody
+        or to a stranger: only what comes back shows that something would come.
+        """
+        word = f"{PROBE_MARK}{uuid4()}"
+        await self._lane.call("ring", [word])
+        if not await self._hear(connection, PROBE, word):
+            async with asyncio.timeout(ANSWER):
+                await connection.execute("UNLISTEN *")
+            raise _NotHeardError
+
+    async def _hear(self, connection: Connection, seconds: float, word: str = "") -> bool:
+        """Whether `word` was heard; it ends with it, and after so many seconds."""
+        async with aclosing(connection.notifies(timeout=seconds)) as notifications:
+            async for notification in notifications:
+                if notification.payload == word:
+                    return True
+                if notification.pid not in self._place.waiters.backends:
+                    self._place.waiters.hint([notification.payload])
+        return False
+
+    # --- what is said of it
+
+    def _hearing(self) -> None:
+        self.hears = True
+        if self._failed > 1 or self._place.waiters.deaf:
+            self._tell("listening", "notifications arrive again")
+        self._failed = 0
+        self._place.waiters.deaf = False
+        self._place.waiters.look()  # for what was rung for meanwhile
+
+    def _deaf(self) -> float:
+        if not self._place.waiters.deaf:
+            self._place.waiters.deaf = True
+            self._tell("deaf", _DEAF)
+        return DEAF
+
+    def _cut_off(self, error: Exception) -> float:
+        """One lost connection is not worth a line: the next is there at once, as a rule."""
+        self._failed += 1
+        if self._failed == 2:
+            self._tell("not-listening", _NOT_LISTENING, error=" ".join(str(error).split()))
+        return min(BACKOFF_FIRST * 2**self._failed, BACKOFF_MOST)
+
+    def _tell(self, event: str, text: str, error: str | None = None) -> None:
+        tell(stores, logging.WARNING, event, store=self._place.url, error=error, message=text)

@@ -1,0 +1,126 @@
+"""Brings a schema to this code's version, while workers of the version before go on.
+
+A migration is one transaction; one whose file begins with the line `-- apart` runs statement by statement outside of
+any (CREATE INDEX CONCURRENTLY), and must bear being begun again after a failure in the middle. The functions are made
+anew where they differ. Nobody else migrates meanwhile: another connection holds an advisory lock in a transaction,
+which works behind every pooler and holds up no concurrent index.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+import psycopg
+
+from holdfast.errors import StoreAway
+from holdfast.stores.postgres.address import Place
+from holdfast.stores.postgres.limits import limits
+from holdfast.stores.postgres.opening import Found, look, version_of
+from holdfast.stores.postgres.session import Session
+from holdfast.stores.postgres.statements import digest, functions, migrations, quoted, split, within
+from holdfast.stores.postgres.trouble import may_not_create, refused
+
+PATIENCE = 60.0  # seconds, for another migration, and for locks that others hold on our tables
+PAUSE = 0.1
+
+_BEGIN = ("BEGIN;", "SET LOCAL lock_timeout = '2s';")  # whoever comes later stands behind us
+
+Step = Sequence[str]  # statements; a transaction has BEGIN and COMMIT among them
+
+
+async def migrate(place: Place, *, dry_run: bool) -> Sequence[str]:
+    """Runs, or with `dry_run` only returns, what leads from the version that is there to this code's."""
+    try:
+        if dry_run:
+            async with _session(place) as session:
+                return _flat(await _missing(session, place))
+        async with _alone(place), _session(place) as session:
+            steps = await _missing(session, place)
+            for step in steps:
+                await _patiently(session, place, step)
+            return _flat(steps)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise may_not_create(error, place.url, place.schema) from error
+    except psycopg.Error as error:
+        raise refused(error, place.url, place.schema) from error
+
+
+def _flat(steps: Sequence[Step]) -> Sequence[str]:
+    return [statement for step in steps for statement in step]
+
+
+async def _missing(session: Session, place: Place) -> Sequence[Step]:
+    found = await look(session, place)
+    version = await version_of(session, place, found)
+    steps = [
+        _step(text, place.schema, found)
+        for name, text in sorted(migrations().items())
+        if int(name.partition("_")[0]) > (version.number if version else 0)
+    ]
+    if steps or version is None or version.functions != digest():
+        steps.append(_functions(place.schema))
+    return steps
+
+
+def _step(text: str, schema: str, found: Found) -> Step:
+    statements = split(within(text, schema))
+    if text.startswith("-- apart\n"):
+        return statements
+    made = () if found.schema else (f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)};",)
+    return [*_BEGIN, *made, *statements, "COMMIT;"]
+
+
+def _functions(schema: str) -> Step:
+    made = [text for name in sorted(functions()) for text in split(within(functions()[name], schema))]
+    noted = within(f"UPDATE {{schema}}.holdfast_meta SET functions = '{digest()}';", schema)  # noqa: S608  # ours
+    return [*_BEGIN, "SET LOCAL check_function_bodies = off;", *made, noted, "COMMIT;"]  # they know each other
+
+
+async def _patiently(session: Session, place: Place, step: Step) -> None:
+    """Waits for a lock for a moment only, time and again."""
+    start = time.monotonic()
+    while True:
+        try:
+            for statement in step:
+                await session.rows(statement)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+            await session.rows("ROLLBACK")
+            if (waited := time.monotonic() - start) >= PATIENCE:
+                raise StoreAway(
+                    f"{place.url}: waited {waited:.0f} s for a lock on a table of Holdfast that another transaction "
+                    "holds; docs/postgres.md has a query that names it. Nothing of this step was changed: run "
+                    "`holdfast migrate` again"
+                ) from error
+        else:
+            return
+        await asyncio.sleep(PAUSE)
+
+
+@asynccontextmanager
+async def _session(place: Place) -> AsyncGenerator[Session]:
+    session = await Session.opened(place.address.conninfo, "migrate", limits()["migrate"])
+    try:
+        yield session
+    finally:
+        await session.close()
+
+
+@asynccontextmanager
+async def _alone(place: Place) -> AsyncGenerator[None]:
+    """While this is entered no other process migrates this schema."""
+    key = int.from_bytes(hashlib.sha256(f"holdfast migrate {place.schema}".encode()).digest()[:8], signed=True)
+    start = time.monotonic()
+    async with _session(place) as session:
+        await session.rows("BEGIN")
+        await session.rows("SET LOCAL idle_in_transaction_session_timeout = 0")
+        while not (await session.rows("SELECT pg_try_advisory_xact_lock(%b)", (key,)))[0][0]:
+            if time.monotonic() - start >= PATIENCE:
+                raise StoreAway(
+                    f"{place.url}: another `holdfast migrate` has been running for more than {PATIENCE:g} s"
+                )
+            await asyncio.sleep(PAUSE)
+        yield

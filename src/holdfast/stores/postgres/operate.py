@@ -1,0 +1,85 @@
+"""What operators do to single jobs: cancel, retry, delete. One that another transaction holds is asked for again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import cast
+from uuid import UUID
+
+from holdfast.errors import StoreAway
+from holdfast.job import TOMBSTONE
+from holdfast.store import Cancelling, Deleting, Retried, Room
+from holdfast.stores.columns import storable
+from holdfast.stores.postgres.lanes import Lane, Row
+
+PATIENCE = 1.0  # seconds for which a job that another transaction holds is asked for again
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1  # seconds
+
+_HELD = ("finishing", "locked", "contested")  # by a transaction that is open elsewhere: nothing was changed
+
+
+async def cancel(lane: Lane, ids: Sequence[UUID], reason: str) -> list[Cancelling]:
+    told = storable(reason)
+    rows = await _patiently(ids, lambda some: lane.call("cancel", some, told, TOMBSTONE))
+    return [cast("Cancelling", answer) for (answer,) in rows]
+
+
+async def retry(lane: Lane, ids: Sequence[UUID], ring: Callable[[Collection[str]], None]) -> list[Retried]:
+    async def ask(some: list[UUID]) -> list[Row]:
+        rows = await lane.call("retry", some)
+        if revived := {queue for answer, _, queue, *_ in rows if answer == "retried"}:
+            ring(revived)
+        return rows
+
+    rows = await _patiently(ids, ask)
+    await _refuse_held(lane, ids, rows, "retried")
+    return [_retried_of(row) for row in rows]
+
+
+def _retried_of(row: Row) -> Retried:
+    answer, holder, _, *room = row
+    return Retried(answer, holder, Room(*room) if answer == "full" else None)
+
+
+async def delete(lane: Lane, ids: Sequence[UUID]) -> list[Deleting]:
+    rows = await _patiently(ids, lambda some: lane.call("delete", some, TOMBSTONE))
+    await _refuse_held(lane, ids, rows, "deleted")
+    return [cast("Deleting", answer) for (answer,) in rows]
+
+
+async def _patiently(ids: Sequence[UUID], ask: Callable[[list[UUID]], Awaitable[list[Row]]]) -> list[Row]:
+    """The answers, in order. No call waits for a lock: one that did would hold all that it has locked already."""
+    rows = await ask(list(ids)) if ids else []
+    pause, end = _FIRST_PAUSE, time.monotonic() + PATIENCE
+    while (held := [place for place, row in enumerate(rows) if row[0] in _HELD]) and time.monotonic() < end:
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
+        for place, row in zip(held, await ask([ids[place] for place in held]), strict=True):
+            rows[place] = row
+    return rows
+
+
+async def _refuse_held(lane: Lane, ids: Sequence[UUID], rows: Sequence[Row], done: str) -> None:
+    """StoreAway if another transaction still holds one of them."""
+    held = [(job, row[0]) for job, row in zip(ids, rows, strict=True) if row[0] in _HELD]
+    if not held:
+        return
+    job, answer = held[0]
+    what = "its row" if answer == "locked" else "its unique key or its queue"
+    others = len(held) - 1
+    more = f" (and {others} more {'job' if others == 1 else 'jobs'} of this call)" if others else ""
+    raise StoreAway(
+        f"job {job}{more} is not {done}: another transaction holds {what}, {await _holder(lane, job)}; "
+        "ask again when that has ended"
+    )
+
+
+async def _holder(lane: Lane, job: UUID) -> str:
+    found = await lane.read("lock_of", job, job)
+    if not found:
+        return "of a session that cannot be named"
+    [(pid, application, state, seconds)] = found
+    said = [f"pid {pid}", application, state, f"open for {seconds} s" if state else ""]
+    return ", ".join(part for part in said if part)

@@ -1,1 +1,0 @@
-SELECT store FROM {schema}.holdfast_meta;

@@ -1,0 +1,28 @@
+"""What janitors do: promote, reclaim, prune. Each writes nothing where there is nothing to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from uuid import UUID
+
+from holdfast.job import Claim
+from holdfast.store import Promoted
+from holdfast.stores.postgres.lanes import Lane
+from holdfast.stores.postgres.rows import claims_of
+from holdfast.stores.postgres.unreadable import Told
+
+
+async def promote(lane: Lane, limit: int, ring: Callable[[Collection[str]], object]) -> Promoted:
+    [(moved, next_in, filled)] = await lane.call("promote", max(0, limit))
+    if filled:
+        ring(filled)
+    return Promoted(moved, next_in)
+
+
+async def reclaim(lane: Lane, sweeper: UUID, limit: int, told: Told) -> Sequence[Claim]:
+    return await claims_of(lane, await lane.call("reclaim", sweeper, max(0, limit)), sweeper, told)
+
+
+async def prune(lane: Lane, limit: int) -> int:
+    [[pruned]] = await lane.call("prune", max(0, limit))
+    return int(pruned)

@@ -1,0 +1,72 @@
+"""Who waits for a job to be queued, in this process, each on an event loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+
+class Waiter:
+    """One call of `wait`, for jobs of some queues or of all (None)."""
+
+    __slots__ = ("_ended", "_hinted", "_loop", "_queues", "_rung")
+
+    def __init__(self, queues: Sequence[str] | None) -> None:
+        self._queues = queues
+        self._loop = asyncio.get_running_loop()
+        self._rung = asyncio.Event()
+        self._hinted = False
+        self._ended = False
+
+    def hears(self, queues: Collection[str]) -> bool:
+        """Whether a hint for `queues` is meant for it."""
+        return self._queues is None or any(queue in queues for queue in self._queues)
+
+    def wake(self, *, hint: bool = False, end: bool = False) -> None:
+        """On any thread. Without a hint it shall look by itself, or end."""
+        with suppress(RuntimeError):  # its loop may be closed by now
+            self._loop.call_soon_threadsafe(self._woken, hint, end)
+
+    def _woken(self, hint: bool, end: bool) -> None:
+        self._hinted |= hint
+        self._ended |= end
+        self._rung.set()
+
+    async def news(self, seconds: float) -> bool | None:
+        """True at a hint; False when it was ended; None when it is time to look."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._rung.wait()
+        self._rung.clear()
+        return True if self._hinted else False if self._ended else None
+
+
+class Waiters:
+    """All of one place: the twins of a store share them."""
+
+    def __init__(self) -> None:
+        self._all: set[Waiter] = set()
+        self.backends: set[int] = set()  # the server's processes that ring for this place: it need not hear of itself
+        self.deaf = False  # whether it was said that notifications do not arrive
+
+    @contextmanager
+    def one(self, queues: Sequence[str] | None) -> Iterator[Waiter]:
+        """One more, while this is entered."""
+        waiter = Waiter(queues)
+        self._all.add(waiter)
+        try:
+            yield waiter
+        finally:
+            self._all.discard(waiter)
+
+    def hint(self, queues: Collection[str]) -> None:
+        """To those who wait for one of `queues`: it has a job."""
+        for waiter in tuple(self._all):  # other threads come and go meanwhile
+            if waiter.hears(queues):
+                waiter.wake(hint=True)
+
+    def look(self) -> None:
+        """To all: something may have been missed."""
+        for waiter in tuple(self._all):
+            waiter.wake()

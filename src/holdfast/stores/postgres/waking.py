@@ -1,0 +1,81 @@
+"""Waking: those who wait for jobs hear of them from this process, from others by notification, and look by themselves.
+
+A look is needed where notifications do not arrive, and now and then where they do: a transaction that leaves the
+ringing to another (functions/wake.sql) may commit after it. So looks come soon after there was something, and ever
+more seldom then, but at least once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from holdfast.stores.postgres.address import Place
+from holdfast.stores.postgres.bell import Bell
+from holdfast.stores.postgres.listener import Listener
+from holdfast.stores.postgres.waiters import Waiter
+
+if TYPE_CHECKING:
+    from holdfast.stores.postgres.lanes import Lane
+
+SELDOM = 1.0  # seconds between two looks, at most
+SOON, SLOWER = 0.005, 3.0  # where notifications arrive: the first pause, and how the next grow with the idle time
+OFTEN, STEADY = 0.010, 0.25  # where they do not
+
+
+class Waking:
+    """One for each store that is open. `look` is the lane to look on."""
+
+    def __init__(self, place: Place, look: Lane) -> None:
+        self._waiters = place.waiters
+        self._look = look
+        self._bell = Bell()
+        self._listener = Listener(place, look)
+        self._mine: set[Waiter] = set()
+        self._found_at = float("-inf")
+
+    def ring(self, queues: Collection[str], lane: Lane) -> None:
+        """These queues have jobs now, and what made them so is committed, on `lane`."""
+        if queues:
+            self._waiters.hint(queues)
+            self._bell.ring(queues, lane)
+
+    def found(self) -> None:
+        """A claim has found jobs: there may be more soon."""
+        self._found_at = asyncio.get_running_loop().time()
+
+    async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
+        """As the seam says. Another process's job is heard of after a few ms, one of this process's within 1 ms."""
+        now = asyncio.get_running_loop().time
+        end = now() + timeout
+        with self._waiters.one(queues) as waiter:  # before the first look, so that nothing falls between
+            self._mine.add(waiter)
+            try:
+                while not await self._any_queued(queues):
+                    if now() >= end:
+                        return False
+                    self._listener.start()
+                    news = await waiter.news(min(end - now(), self._pause()))
+                    if news is not None:
+                        return news
+                return True
+            finally:
+                self._mine.discard(waiter)
+
+    async def _any_queued(self, queues: Sequence[str] | None) -> bool:
+        [[queued]] = await self._look.call("any_queued", None if queues is None else list(queues))
+        return bool(queued)
+
+    def _pause(self) -> float:
+        idle = asyncio.get_running_loop().time() - self._found_at
+        pause = max(SOON, idle * SLOWER) if self._listener.hears else max(OFTEN, idle * STEADY)
+        return min(pause, SELDOM) * random.uniform(0.8, 1)
+
+    async def close(self) -> None:
+        """Ends all waits at once, and rings for what has not been rung for yet."""
+        for waiter in tuple(self._mine):
+            waiter.wake(end=True)
+        await self._bell.close()
+        await self._listener.close()

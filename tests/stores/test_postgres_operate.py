@@ -1,0 +1,204 @@
+"""Operators and handlers' notes on PostgreSQL, where a stranger's open transaction may hold a job's row."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from holdfast import Holdfast
+from holdfast.cli.shell import shell
+from holdfast.errors import StoreAway
+from holdfast.job import Draft
+from holdfast.store import Retried, Store, Where
+from holdfast.stores import open_store
+from holdfast.stores.postgres import operate
+from tests.servers.places import Database
+from tests.store.acts import PATIENCE, bound, draft, keyed, listing, record, retried, state, stored
+
+Open: TypeAlias = Callable[..., AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]]
+
+LOCK = "SELECT 1 FROM holdfast_jobs WHERE id = %s FOR UPDATE"
+
+
+@pytest.fixture
+async def store(postgres: Database) -> AsyncIterator[Store]:
+    store = open_store(postgres.url)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+def opened(postgres: Database) -> Open:
+    """A transaction of a stranger, with one statement run in it; it is rolled back at the end."""
+
+    @asynccontextmanager
+    async def opened(statement: str, *parameters: object) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        async with await psycopg.AsyncConnection.connect(postgres.dsn, application_name="a stranger") as stranger:
+            await stranger.execute(statement.encode(), parameters)
+            yield stranger
+            await stranger.rollback()
+
+    return opened
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held is not asked for again."""
+    monkeypatch.setattr(operate, "PATIENCE", 0)
+
+
+async def _cancelled(store: Store, *jobs: Draft) -> list[UUID]:
+    ids = await stored(store, *jobs)
+    assert list(await store.cancel(ids)) == ["cancelled"] * len(ids)
+    return ids
+
+
+# --- cancel
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_job_that_a_transaction_holds_is_finishing_and_the_others_are_cancelled(
+    store: Store, opened: Open
+) -> None:
+    held, free = await stored(store, draft(), draft())
+    async with opened(LOCK, held):
+        assert list(await store.cancel([held, free, held])) == ["finishing", "cancelled", "finishing"]
+        assert (await state(store, held), await state(store, free)) == ("queued", "cancelled")
+    assert list(await store.cancel([held])) == ["cancelled"]
+
+
+async def test_a_held_job_is_asked_for_again_while_other_calls_go_on(store: Store, opened: Open) -> None:
+    [held] = await stored(store, draft())
+    async with asyncio.timeout(PATIENCE), opened(LOCK, held) as stranger:
+        began = time.monotonic()
+        asked = asyncio.create_task(store.cancel([held]))
+        while time.monotonic() < began + operate.PATIENCE / 4:
+            assert await state(store, held) == "queued", "a read by the same lane waits for nobody"
+        await stranger.rollback()
+        assert list(await asked) == ["cancelled"]
+
+
+async def test_patience_has_an_end(store: Store, opened: Open) -> None:
+    [held] = await stored(store, draft())
+    async with asyncio.timeout(PATIENCE), opened(LOCK, held):
+        began = time.monotonic()
+        assert list(await store.cancel([held])) == ["finishing"]
+        assert time.monotonic() >= began + operate.PATIENCE
+
+
+async def test_a_foreign_key_of_the_users_to_a_job_is_in_nobodys_way(store: Store, opened: Open) -> None:
+    one, two = await stored(store, draft(), draft())
+    async with opened("SELECT 1 FROM holdfast_jobs FOR KEY SHARE"):
+        assert list(await store.cancel([one])) == ["cancelled"]
+        assert await retried(store, one) == ["retried"]
+        assert list(await store.delete([one, two])) == ["deleted", "deleted"]
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_the_user_is_told_that_the_job_is_held(postgres: Database, store: Store, opened: Open) -> None:
+    [held] = await stored(store, draft())
+    async with opened(LOCK, held), Holdfast(postgres.url) as app:
+        with pytest.raises(StoreAway, match=f"job {held} is not cancelled: a transaction that is still open holds it"):
+            await app.job(held).acancel()
+        assert await app.acancel(queue="mail") == 0
+        assert await state(store, held) == "queued"
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_the_command_line_says_it_too(postgres: Database, store: Store, opened: Open) -> None:
+    held, free = await stored(store, draft(), draft())
+
+    async def said(*words: str) -> tuple[int, str]:
+        ran = await asyncio.to_thread(CliRunner().invoke, shell, ["cancel", *words, "--url", postgres.url])
+        return ran.exit_code, ran.output
+
+    async with opened(LOCK, held):
+        code, output = await said(str(held))
+        assert code == 5
+        assert "left as it is" in output
+        assert "a transaction that is still open holds it" in output
+        code, output = await said("--queue", "mail", "--yes")
+        assert code == 0
+        assert "cancelled 1 job\n" in output
+        assert "left as they are: 1 more" in output
+        assert "a transaction that is still open holds them" in output
+    assert await state(store, free) == "cancelled"
+
+
+# --- retry and delete
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(("act", "done"), [("retry", "retried"), ("delete", "deleted")])
+async def test_what_holds_a_job_is_named_and_the_others_are_done(
+    store: Store, opened: Open, act: str, done: str
+) -> None:
+    held, free = await _cancelled(store, draft(), draft())
+    before = await record(store, held)
+    async with opened(LOCK, held) as stranger:
+        holder = rf"pid {stranger.info.backend_pid}, a stranger, idle in transaction, open for \d+ s"
+        with pytest.raises(StoreAway, match=f"job {held} is not {done}: another transaction holds its row, {holder}"):
+            await getattr(store, act)([held, free])
+    assert await record(store, held) == before
+    assert [row.state for row in await listing(store) if row.id == free] == ([] if act == "delete" else ["queued"])
+    await getattr(store, act)([held])
+    assert [row.state for row in await listing(store) if row.id == held] == ([] if act == "delete" else ["queued"])
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_retry_does_not_wait_for_who_may_get_its_key(postgres: Database, store: Store) -> None:
+    job, rival = keyed(), keyed()
+    await _cancelled(store, job)
+    async with await psycopg.AsyncConnection.connect(postgres.dsn) as stranger:
+        [receipt] = await store.enqueue([rival], stranger)
+        assert receipt.created
+        with pytest.raises(StoreAway, match=f"job {job.id} is not retried: another transaction holds its unique key"):
+            await store.retry([job.id])
+        await stranger.commit()
+    assert list(await store.retry([job.id])) == [Retried("taken", holder=rival.id)]
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_retry_does_not_wait_for_who_holds_its_queue(store: Store, opened: Open) -> None:
+    await bound(store, 5)
+    free, held = await _cancelled(store, draft(queue="free"), draft())
+    async with opened("SELECT 1 FROM holdfast_queues FOR UPDATE") as stranger:
+        with pytest.raises(StoreAway, match=f"job {held} is not retried.*pid {stranger.info.backend_pid}, a stranger"):
+            await store.retry([held, free])
+        assert (await state(store, held), await state(store, free)) == ("cancelled", "queued")
+    assert await retried(store, held) == ["retried"]
+
+
+# --- what reads and notes meet
+
+
+async def test_a_row_that_cannot_be_read_is_left_out_and_told_once(
+    postgres: Database, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = await stored(store, *(draft() for _ in range(5)))
+    async with await psycopg.AsyncConnection.connect(postgres.dsn) as hand:
+        await hand.execute("UPDATE holdfast_jobs SET terms = '[3, oops' WHERE id = %s", [ids[2]])
+    with caplog.at_level(logging.ERROR, "holdfast"):
+        for _ in range(2):
+            assert {row.id for row in await listing(store)} == {*ids} - {ids[2]}
+    assert [str(ids[2]) in line for line in caplog.messages] == [True]
+    assert list(await store.cancel([ids[2]])) == ["cancelled"]
+    assert list(await store.delete([ids[2]])) == ["deleted"]
+
+
+async def test_a_page_is_filled_in_the_place_of_rows_that_cannot_be_read(postgres: Database, store: Store) -> None:
+    ids = await stored(store, *(draft() for _ in range(6)))
+    async with await psycopg.AsyncConnection.connect(postgres.dsn) as hand:
+        await hand.execute("UPDATE holdfast_jobs SET terms = '' WHERE id = ANY (%s)", [ids[3:5]])
+    newest = [row.id for row in await store.find(Where(), None, 3)]
+    assert newest == [ids[5], ids[2], ids[1]]
