@@ -14,6 +14,7 @@ from datetime import date
 from decimal import Decimal
 from email.message import EmailMessage
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import httpx
@@ -27,6 +28,9 @@ from examples.invoices.evening import COUNT, orders_of_the_evening
 from examples.invoices.invoice import render
 from examples.invoices.orders import Line, Order, read_orders
 from examples.invoices.processes import ROOT, Crew, address, listening
+
+if TYPE_CHECKING:
+    from tests.servers.places import Database
 
 REFUSED = frozenset({make_orders.REFUSED})
 
@@ -229,11 +233,20 @@ def test_a_held_reply_is_lost_with_its_client_but_the_message_is_kept(post: Post
 # the shop
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where the shop's orders and jobs are."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/shop.db"
+    database: "Database" = request.getfixturevalue("postgres")
+    return database.url
+
+
 @pytest.fixture
-def shop(tmp_path: Path) -> Generator[httpx.Client]:
+def shop(tmp_path: Path, url: str) -> Generator[httpx.Client]:
     door = listening()
     client = httpx.Client(base_url=f"http://{address(door)}", timeout=20)
-    with Crew(tmp_path, {"SHOP_OUT": str(tmp_path)}) as crew, client:
+    with Crew(tmp_path, {"SHOP_OUT": str(tmp_path), "SHOP_DATABASE": url}) as crew, client:
         crew.start("shop", "uvicorn", "examples.invoices.shop:app", "--fd", str(door.fileno()), sockets=(door,))
         yield client
 
@@ -378,8 +391,9 @@ def test_a_full_queue_of_mails_is_told_and_nothing_is_paid(tmp_path: Path) -> No
 
 @pytest.mark.soak
 @pytest.mark.timeout(180)
-def test_after_the_day_the_shop_stays_open_until_ctrl_c() -> None:
-    command = [sys.executable, "-m", "examples.invoices.demo", "--serve"]
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+def test_after_the_day_the_shop_stays_open_until_ctrl_c(store: str) -> None:
+    command = [sys.executable, "-m", "examples.invoices.demo", "--serve", "--store", store]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stdout
         lines = iter(demo.stdout.readline, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,9 +22,10 @@ from holdfast.stores import open_store
 NOT_CLEAN = 1000  # rows that were deleted, from which on the tables are made anew: dead rows slow every search
 CREATE = "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'"
 EVICT = """
-SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
+PATIENCE = 20.0  # seconds for connections to end
 FREEZE = """
 CREATE OR REPLACE FUNCTION {}.holdfast_now(shift bigint DEFAULT 0) RETURNS bigint
 LANGUAGE sql VOLATILE PARALLEL SAFE AS $$ SELECT {}::bigint + shift $$
@@ -51,7 +53,7 @@ class Database:
 
     def bare(self) -> None:
         """Takes everything out, the schema too; so does whoever still has it open lose it."""
-        self._connection.execute(EVICT)
+        self._evict()
         names = self._connection.execute(
             "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
         )
@@ -87,8 +89,15 @@ class Database:
     def _meta(self) -> sql.Identifier:
         return sql.Identifier(self._schema, "holdfast_meta")
 
+    def _evict(self) -> None:
+        """Ends all other connections: what is written from now on is written by the next user."""
+        end = time.monotonic() + PATIENCE
+        while self._connection.execute(EVICT).fetchall():  # gone when it is not listed any more
+            assert time.monotonic() < end, f"connections to {self.name} do not end"
+            time.sleep(0.0005)
+
     def _empty(self) -> None:
-        self._connection.execute(EVICT)
+        self._evict()
         for table in self._tables:
             self._dead += self._connection.execute(sql.SQL("DELETE FROM {}").format(table)).rowcount
         if self._dead > NOT_CLEAN:

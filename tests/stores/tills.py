@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import asyncpg
+import django
 import psycopg
 import psycopg2
 from django.conf import settings
@@ -32,8 +33,9 @@ ON_SQLALCHEMY = (
     "asyncpg async_scoped_session",
 )
 ON_DJANGO = ("django", "django proxy")
+ONE_OF_EACH = (*DRIVERS, "psycopg2 Session", "asyncpg AsyncSession", "django")
 EVERY = (*DRIVERS, *ON_SQLALCHEMY, *ON_DJANGO)
-ASYNC = tuple(kind for kind in EVERY if "sync" in kind.casefold() and kind != "psycopg sync" or "asyncpg" in kind)
+ASYNC = tuple(kind for kind in EVERY if "async" in kind.casefold())
 SYNC = tuple(kind for kind in EVERY if kind not in ASYNC)
 
 
@@ -97,9 +99,10 @@ class OnSQLAlchemy(Till):
 
 
 class OnDjango(Till):
-    def __init__(self, lent: Any) -> None:
+    def __init__(self, lent: Any, *, begin: bool = True) -> None:
         super().__init__(lent)
-        self.begin()
+        if begin:
+            self.begin()
 
     def begin(self) -> None:
         self._atomic = transaction.atomic(using=self.lent.alias)
@@ -125,8 +128,8 @@ class OnDjango(Till):
 
 
 @asynccontextmanager
-async def a_till(kind: str, dsn: str) -> AsyncIterator[Any]:
-    """One of the kind; closed as its owner would, with what is open rolled back."""
+async def a_till(kind: str, dsn: str, **options: Any) -> AsyncIterator[Any]:
+    """One of the kind; closed as its owner would, with what is open rolled back. `options`: of SQLAlchemy's engine."""
     match kind.split(" "):
         case ["psycopg"]:
             async with _closing(Till(psycopg.connect(dsn))) as till:
@@ -148,10 +151,12 @@ async def a_till(kind: str, dsn: str) -> AsyncIterator[Any]:
                 yield till
         case ["django", *proxy]:
             with django_to(dsn) as wrapper:
-                async with _closing(OnDjango(ConnectionProxy(connections, wrapper.alias) if proxy else wrapper)) as till:
+                async with _closing(
+                    OnDjango(ConnectionProxy(connections, wrapper.alias) if proxy else wrapper)
+                ) as till:
                     yield till
         case [driver, form]:
-            async with _sqlalchemy(driver, form, dsn) as till:
+            async with _sqlalchemy(driver, form, dsn, **options) as till:
                 yield till
 
 
@@ -208,6 +213,7 @@ def django_to(dsn: str, alias: str = "shop", **options: Any) -> Iterator[Any]:
 def django_alias(alias: str, **database: Any) -> Iterator[Any]:
     if not settings.configured:
         settings.configure(USE_TZ=True)
+        django.setup()
     connections.databases[alias] = connections.configure_settings({"default": {}, alias: database})[alias]
     try:
         yield connections[alias]

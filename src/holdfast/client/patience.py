@@ -1,4 +1,4 @@
-"""Whether one enqueue waits for places in full queues, and for how long."""
+"""Whether one enqueue waits: for places in full queues, and for transactions of others that are open; for how long."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from holdfast.job import Draft
 from holdfast.store import Receipt
 
 FIRST, MOST = 0.01, 0.25  # seconds between two tries; a place comes free without telling
+OPEN_MOST, OPEN_LEAST = 5.0, 0.25  # seconds that a call waits for others' transactions; where nothing else would run
 
 
 class Patience:
@@ -23,6 +24,7 @@ class Patience:
         self._inside = inside if inside is not None and inside.fence else None  # a detached one has no place
         self._refuses = refuses
         self._since: dict[str, float] = {}
+        self._open_since: float | None = None
         self._pause = FIRST
         self.why = ""
 
@@ -31,6 +33,8 @@ class Patience:
 
         Raises Stop when the job that the caller is in must end.
         """
+        if receipt.answer == "busy":
+            return self._waits_for_others()
         room, queue = receipt.room, draft.queue
         if receipt.answer != "full" or room is None or room.when_full != "block":
             return False
@@ -45,6 +49,15 @@ class Patience:
         else:
             self.why = f"; waited {short(room.block_timeout)} for a place"
         return False
+
+    def _waits_for_others(self) -> bool:
+        """Nearly always they are gone in a moment: what a user's transaction holds for long, the error tells."""
+        now = time.monotonic()
+        if self._open_since is None:
+            self._open_since = now
+        if self._inside is not None:
+            self._inside.check()
+        return now - self._open_since < (OPEN_LEAST if self._refuses else OPEN_MOST)
 
     def pause(self, queue: str, receipt: Receipt) -> float:
         """Seconds until the next try."""

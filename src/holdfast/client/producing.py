@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from holdfast.bridge import run_here
@@ -116,9 +116,12 @@ class Producing:
             await asyncio.sleep(patience.pause(drafts[waiting[0]].queue, receipts[waiting[0]]))
             some = _that_could_fit(waiting, drafts, receipts)
             again = [drafts[n] for n in some]
-            for n, receipt in zip(some, self._seen(again, await opened.put(again)), strict=True):
+            # What hangs on a stranger's transaction goes alone: it would hold up whoever is in the same batch.
+            held_up = any(receipts[n].answer == "busy" for n in some)
+            answers = await (opened.store.enqueue(again) if held_up else opened.put(again))
+            for n, receipt in zip(some, self._seen(again, answers), strict=True):
                 receipts[n] = receipt
-                if receipt.answer != "full":
+                if receipt.answer not in ("full", "busy"):
                     patience.progress(drafts[n].queue)
         return receipts
 
@@ -151,16 +154,39 @@ class Producing:
     def _within(self, jobs: list[NewJob[Any]], connection: object) -> list[Job[Any]]:
         drafts, opened = _drafts(jobs), self._link.run(self._link.opened)
         receipts = run_here(self._enqueue_within(opened, drafts, connection))
+        if _unreserved(receipts):
+            kept = self._link.run(self._reserve, opened, drafts)
+            receipts = kept.receipts
+            if kept.drafts:
+                receipts = kept.with_answers(run_here(self._enqueue_within(opened, kept.drafts, connection)))
         return self._all_or_nothing(jobs, Answered(receipts, self._link.run(self._holder, opened, receipts)))
 
     async def _awithin(self, jobs: list[NewJob[Any]], connection: object) -> list[Job[Any]]:
         drafts, opened = _drafts(jobs), await self._link.arun(self._link.opened)
         receipts = await self._enqueue_within(opened, drafts, connection)
+        if _unreserved(receipts):
+            kept = await self._link.arun(self._reserve, opened, drafts)
+            receipts = kept.receipts
+            if kept.drafts:
+                receipts = kept.with_answers(await self._enqueue_within(opened, kept.drafts, connection))
         return self._all_or_nothing(jobs, Answered(receipts, await self._link.arun(self._holder, opened, receipts)))
 
     async def _enqueue_within(self, opened: Opened, drafts: list[Draft], connection: object) -> Sequence[Receipt]:
         self._link.may_enqueue()
         return await opened.store.enqueue(drafts, connection, self._queues.of(drafts))
+
+    async def _reserve(self, opened: Opened, drafts: list[Draft]) -> Kept:
+        """On the bridge's loop: places for drafts of a caller's transaction, which keeps its locks meanwhile."""
+        await opened.told.before(drafts)
+        patience = Patience("it keeps its locks")
+        receipts = list(await opened.store.reserve(drafts))
+        while busy := [n for n, receipt in enumerate(receipts) if receipt.answer == "busy"]:
+            if not patience.waits(drafts[busy[0]], receipts[busy[0]]):
+                break
+            await asyncio.sleep(patience.pause(drafts[busy[0]].queue, receipts[busy[0]]))
+            for n, receipt in zip(busy, await opened.store.reserve([drafts[n] for n in busy]), strict=True):
+                receipts[n] = receipt
+        return Kept.of(drafts, receipts)
 
     def _all_or_nothing(self, jobs: list[NewJob[Any]], answered: Answered) -> list[Job[Any]]:
         answers, patience = self._answers(), Patience("with connection= nobody waits for a place: it keeps its locks")
@@ -168,6 +194,32 @@ class Producing:
             patience.waits(job.draft, receipt)
         answers.take(jobs, *answered)
         return answers.all_accepted(patience.why, all_or_nothing=True)
+
+
+class Kept(NamedTuple):
+    """The places that were kept for a caller's transaction. `drafts`: what it can store with them, if none is refused;
+    a draft that was dropped is not stored, and keeps nobody from it.
+    """
+
+    receipts: Sequence[Receipt]
+    drafts: list[Draft]
+
+    @classmethod
+    def of(cls, drafts: Sequence[Draft], receipts: Sequence[Receipt]) -> Kept:
+        if any(receipt.refused for receipt in receipts):
+            return cls([receipt._replace(dropped=None) for receipt in receipts], [])
+        return cls(receipts, [d for d, receipt in zip(drafts, receipts, strict=True) if receipt.answer == "accepted"])
+
+    def with_answers(self, answers: Sequence[Receipt]) -> list[Receipt]:
+        """All receipts, in order: those of the transaction, and those of the drafts that were dropped."""
+        left = iter(answers)
+        return [
+            next(left)._replace(dropped=kept.dropped) if kept.answer == "accepted" else kept for kept in self.receipts
+        ]
+
+
+def _unreserved(receipts: Sequence[Receipt]) -> bool:
+    return any(receipt.answer == "unreserved" for receipt in receipts)
 
 
 def _that_could_fit(waiting: list[int], drafts: list[Draft], receipts: list[Receipt]) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Never
 
 from holdfast.client.queues import full_text
-from holdfast.errors import IdConflict, JobCancelled, JobNotFound, QueueFull, Refused, UniqueConflict
+from holdfast.errors import IdConflict, JobCancelled, JobNotFound, QueueFull, Refused, StoreAway, UniqueConflict
 from holdfast.handles import Asked, Job, NewJob
 from holdfast.job import Draft, Record
 from holdfast.store import Receipt, Room
@@ -46,7 +46,7 @@ class Answers:
 
     def all_accepted(self, why: str = "", *, all_or_nothing: bool = False) -> list[Job[Any]]:
         """The handles. Raises IdConflict, UniqueConflict or QueueFull, in this order, if any job was refused; `why`:
-        what kept the call from waiting for a place.
+        what kept the call from waiting for a place. StoreAway where transactions of others kept jobs out.
         """
         if not self._refused:
             return self.accepted
@@ -56,7 +56,7 @@ class Answers:
             met = [refusal for refusal in self._refused if refusal.receipt.answer == answer]
             if met:
                 raise error(met, self._rest(len(met), all_or_nothing=all_or_nothing), why)
-        raise AssertionError(f"a store refused jobs for no reason that there is: {self._refused}")
+        raise self._undecided(all_or_nothing=all_or_nothing)
 
     def _handle(self, job: NewJob[Any], receipt: Receipt) -> Job[Any]:
         if receipt.answer == "accepted":
@@ -109,6 +109,14 @@ class Answers:
             self._jobs(),
         )
 
+    def _undecided(self, *, all_or_nothing: bool) -> StoreAway:
+        job, receipt = self._refused[0]
+        others = f" (and {len(self._refused) - 1} more such jobs)" if len(self._refused) > 1 else ""
+        return StoreAway(
+            f"job {job.id} of {job.draft.task} is not stored: {_held_up(job.draft, receipt)}{others}"
+            f"{self._rest(len(self._refused), all_or_nothing=all_or_nothing)}; enqueue the same bound jobs again later"
+        )
+
     @property
     def _count(self) -> int:
         return len(self.accepted) + len(self._refused)
@@ -133,6 +141,16 @@ def _why_taken(draft: Draft, holder: Record | None) -> str:
     if on_clash == "replace":
         return ", and was started already" if holder else ", and was started already or is of another task"
     return ""
+
+
+def _held_up(draft: Draft, receipt: Receipt) -> str:
+    if receipt.answer == "unreserved":
+        return f"no place could be kept for it in queue {draft.queue}"
+    key = f", its unique key {draft.unique.text!r}" if draft.unique else ""
+    return (
+        f"another transaction that is still open decides on its id{key} or its place in queue {draft.queue}; if it is "
+        "one of your own, enqueue in it: using(connection=...)"
+    )
 
 
 class _NeverStored:

@@ -116,6 +116,9 @@ class MemoryStore:
             now = self._now()
             return [self._receive(draft, now) for draft in jobs]
 
+    async def reserve(self, jobs: Sequence[Draft]) -> Sequence[Receipt]:
+        return [Receipt(draft.id, "accepted", created=False) for draft in jobs]
+
     async def enqueue_all(self, jobs: Sequence[Draft]) -> Sequence[Receipt]:
         """As `enqueue` in a transaction, for tests without one: where a job is refused, nothing is stored."""
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, quote, unquote, urlunsplit
+from urllib.parse import SplitResult, quote, unquote
 from uuid import UUID
 
 import psycopg
@@ -38,6 +38,7 @@ class Place:
     shift: Span = 0
     lease: Span = LEASE  # holdfast_meta.lease, once it was opened
     store: UUID | None = None  # holdfast_meta.store, once it was opened
+    reserved: dict[UUID, float] = field(default_factory=dict[UUID, float])  # since when, by time.monotonic()
     told: Told = field(default_factory=Told)
     waiters: Waiters = field(default_factory=Waiters)
 
@@ -59,7 +60,7 @@ def address_of(parts: SplitResult, hide: Callable[[str], str]) -> Address:
     passed = "&".join(f"{key}={value}" for key, _, value in options if unquote(key) not in _OURS)
     schema = ours.get("schema", "public")
     _refuse_schema(schema)
-    conninfo = _read_by_libpq(urlunsplit(("postgresql", parts.netloc, parts.path, passed, "")))
+    conninfo = _read_by_libpq(f"postgresql://{parts.netloc}{parts.path}{'?' if passed else ''}{passed}")
     listen = ours.get("listen_url", conninfo)
     if not listen.startswith(("postgresql://", "postgres://")):
         raise ValueError("listen_url is a postgresql:// URL too, percent-encoded")

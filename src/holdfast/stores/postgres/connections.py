@@ -42,13 +42,10 @@ class Asking:
     parameter: str
 
     def statement(self, mark: str) -> str:
-        """`mark`: where the driver puts the parameter. No other `%` stands in it, and no `:`."""
-        schema = quoted(self.place.schema)
-        if mark == "%s":
-            schema = schema.replace("%", "%%")
+        """`mark`: where the driver puts the parameter. No `%` stands in it but that, as a schema's name has none."""
         return (
             "SELECT CAST(pg_catalog.json_agg(pg_catalog.row_to_json(told)) AS text) "  # noqa: S608  # names of ours
-            f"FROM {schema}.holdfast_{self.function}({mark}) AS told"
+            f"FROM {quoted(self.place.schema)}.holdfast_{self.function}({mark}) AS told"
         )
 
     def unusable(self, why: str) -> ConfigError:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from holdfast.clock import Span
+from holdfast.clock import SECOND, Span
 from holdfast.job import Draft, QueueTerms
-from holdfast.store import Receipt, Room
+from holdfast.store import RESERVED, Receipt, Room
 from holdfast.stores.columns import storable, text_of_terms
-from holdfast.stores.postgres.lanes import Lane, Row
+from holdfast.stores.postgres.address import Place
+from holdfast.stores.postgres.lanes import Lane
 
 PATIENCE: Span = 20  # ms that one call waits for what a stranger's transaction holds
+_KNOWN = 0.9 * RESERVED / SECOND  # seconds that a reservation is certainly there
 
 
 async def enqueue(lane: Lane, jobs: Sequence[Draft], ring: Callable[[Collection[str]], object]) -> list[Receipt]:
@@ -27,8 +30,14 @@ async def enqueue(lane: Lane, jobs: Sequence[Draft], ring: Callable[[Collection[
     return receipts
 
 
-async def reserve(lane: Lane, jobs: Sequence[Draft]) -> list[Receipt]:
-    return [receipt._replace(created=False) for receipt in await _take(lane, jobs, "reserve")]
+async def reserve(lane: Lane, jobs: Sequence[Draft], place: Place) -> list[Receipt]:
+    """Also notes in `place` what was reserved: a transaction whose snapshot is older cannot see it."""
+    since = time.monotonic()
+    receipts = [receipt._replace(created=False) for receipt in await _take(lane, jobs, "reserve")]
+    for job in [job for job, then in place.reserved.copy().items() if then < since - _KNOWN]:
+        place.reserved.pop(job, None)
+    place.reserved.update({receipt.id: since for receipt in receipts if receipt.answer == "accepted"})
+    return receipts
 
 
 async def _take(lane: Lane, jobs: Sequence[Draft], way: str) -> list[Receipt]:
@@ -85,14 +94,22 @@ def _said(draft: Draft) -> dict[str, Any]:
     return said
 
 
-def within_text(jobs: Sequence[Draft], declared: Mapping[str, QueueTerms], store: UUID | None, shift: Span) -> str:
+def within_text(place: Place, jobs: Sequence[Draft], declared: Mapping[str, QueueTerms]) -> str:
     """The one parameter of holdfast_enqueue for a call in a caller's transaction; ASCII, whatever the drafts hold."""
+    fresh = time.monotonic() - _KNOWN
     return json.dumps(
         {
-            "jobs": [_said(draft) | {"id": str(draft.id), "payload": draft.payload.hex()} for draft in jobs],
+            "jobs": [
+                _said(draft)
+                | {
+                    "id": str(draft.id),
+                    "payload": draft.payload.hex(),
+                    "reserved": place.reserved.get(draft.id, 0.0) > fresh,
+                }
+                for draft in jobs
+            ],
             "declared": [name for name, terms in declared.items() if terms.max_size is not None],
-            "store": None if store is None else str(store),
-            "shift": shift,
-            "whole": True,
+            "store": None if place.store is None else str(place.store),
+            "shift": place.shift,
         }
     )

@@ -37,5 +37,5 @@ def limits(lease: Span = LEASE) -> Mapping[str, Limit]:
         "finish": Limit(statement=10 * SECOND, lock=5 * SECOND, answer=12 * SECOND),
         "work": Limit(statement=15 * SECOND, lock=5 * SECOND, answer=18 * SECOND),
         "open": Limit(statement=5 * SECOND, lock=2 * SECOND, answer=7 * SECOND),
-        "migrate": Limit(statement=0, lock=2 * SECOND, answer=24 * 3600 * SECOND),
+        "migrate": Limit(statement=0, lock=0, answer=24 * 3600 * SECOND),
     }

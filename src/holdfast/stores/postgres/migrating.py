@@ -116,11 +116,12 @@ async def _alone(place: Place) -> AsyncGenerator[None]:
     start = time.monotonic()
     async with _session(place) as session:
         await session.rows("BEGIN")
-        await session.rows("SET LOCAL idle_in_transaction_session_timeout = 0")
         while not (await session.rows("SELECT pg_try_advisory_xact_lock(%b)", (key,)))[0][0]:
             if time.monotonic() - start >= PATIENCE:
                 raise StoreAway(
                     f"{place.url}: another `holdfast migrate` has been running for more than {PATIENCE:g} s"
                 )
             await asyncio.sleep(PAUSE)
+        # Also the last statement, as it must be one without a snapshot: an index in the making would wait for its end.
+        await session.rows("SET LOCAL idle_in_transaction_session_timeout = 0")
         yield

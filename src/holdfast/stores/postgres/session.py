@@ -84,7 +84,7 @@ class Session:
         try:
             if self._bare:
                 return await self._rows_with_time_outs(text, parameters)
-            await self._cursor.execute(text, parameters or None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+            await self._cursor.execute(text, parameters or None)  # pyright: ignore[reportArgumentType, reportCallIssue]
             return await self._cursor.fetchall() if self._cursor.description else []
         except psycopg.Error as error:
             if self._cut:
@@ -97,8 +97,8 @@ class Session:
         """Both are one transaction, since there is no Sync between them."""
         async with self.connection.pipeline(), self.connection.cursor() as before:
             await before.execute(_TIME_OUTS, (f"{self._limit.statement}ms", f"{self._limit.lock}ms"))
-            await self._cursor.execute(text, parameters or None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
-            return await self._cursor.fetchall() if self._cursor.description else []
+            await self._cursor.execute(text, parameters or None)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return await self._cursor.fetchall() if self._cursor.description else []
 
     async def _has_settings(self) -> bool:
         """Some poolers take `options` and drop them."""

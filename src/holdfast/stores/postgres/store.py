@@ -106,7 +106,7 @@ class PostgresStore:
         """As the seam says."""
         from holdfast.stores.postgres import enqueue
 
-        return await enqueue.reserve(self._opened().enqueue, jobs)
+        return await enqueue.reserve(self._opened().enqueue, jobs, self._place)
 
     # --- the worker's side
 

@@ -28,7 +28,7 @@ async def enqueue_within(
     connection: object, place: Place, jobs: Sequence[Draft], declared: Mapping[str, QueueTerms] = {}
 ) -> Sequence[Receipt]:
     """Stores all jobs, or none where one is refused: `created` is False for every job then."""
-    text = within_text(jobs, declared, place.store, place.shift)
+    text = within_text(place, jobs, declared)
     with _told(connection, place):
         return [_receipt(row) for row in await ask(connection, place, "enqueue", text)]
 

@@ -22,7 +22,8 @@ DECLARE
 BEGIN
     SELECT * INTO new FROM json_to_record(draft) AS said (
         task text, queue text, line text, priority integer, alone boolean, terms text, tags text[], headers text,
-        unique_key text, unique_until text, unique_hold bigint, unique_clash text, delay bigint, at bigint
+        unique_key text, unique_until text, unique_hold bigint, unique_clash text, delay bigint, at bigint,
+        reserved boolean
     );
     due := coalesce(new.at, moment + new.delay);
     FOR attempt IN 1..1000 LOOP
@@ -74,7 +75,7 @@ BEGIN
             key_of := held.id;
         END IF;
 
-        SELECT * INTO room FROM {schema}.holdfast_way_in(job_id, new.queue, way, moment);
+        SELECT * INTO room FROM {schema}.holdfast_way_in(job_id, new.queue, way, new.reserved, moment);
         answer := room.answer;
         dropped := room.dropped;
         depth := room.depth;

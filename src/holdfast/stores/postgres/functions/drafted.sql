@@ -31,7 +31,7 @@ BEGIN
                 WHEN field.text !~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' THEN 'a UUID' END
             WHEN 'priority' THEN CASE WHEN field.kind <> 'number' OR field.text !~ '^-?([0-9]{1,2}|100)$'
                 THEN 'a whole number from -100 to 100, higher first' END
-            WHEN 'at' THEN CASE WHEN field.kind <> 'string' OR field.text !~ '[0-9](Z|[+-][0-9]{2}(:?[0-9]{2})?)$'
+            WHEN 'at' THEN CASE WHEN field.kind <> 'string' OR field.text !~ ':[0-9.]+(Z|[+-][0-9]{2}(:?[0-9]{2})?)$'
                 THEN 'a time with its zone, such as "2030-01-31T09:00:00+01:00"' END
             WHEN 'headers' THEN CASE WHEN field.kind <> 'object' OR EXISTS (
                 SELECT 1 FROM json_each(CASE WHEN field.kind = 'object' THEN field.said ELSE '{}' END) AS header

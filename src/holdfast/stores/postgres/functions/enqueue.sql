@@ -4,7 +4,7 @@
 -- An array of jobs as `holdfast_drafted` reads them: [{"task": "shop.send", "args": [42]}, …]. Each is stored or not by
 -- itself, and the receipts say so. The row of a bounded queue stays locked until the transaction ends.
 -- An object is our clients': {"jobs": drafts with id and payload (hex), "declared": the bounded queues that the producer
--- declares, "store": which store it means, "shift": ms}. All are stored or none; places were reserved before, else the
+-- declares, "store": which store it means, "shift": ms}; a draft may say "reserved". All are stored or none; places were reserved before, else the
 -- answer is `unreserved`.
 --
 -- Returns a receipt for each job, in order: see holdfast.store.Receipt; depth, bound, when_full and block_timeout (ms)
@@ -30,15 +30,11 @@ DECLARE
     undone boolean := false;
     undeclared text[];
 BEGIN
-    IF ours THEN
-        IF call ->> 'store' IS NOT NULL
-            AND NOT EXISTS (SELECT 1 FROM {schema}.holdfast_meta AS meta WHERE meta.store = (call ->> 'store')::uuid)
-        THEN
-            RAISE EXCEPTION 'the jobs of the database % are those of another store', current_database()
-                USING ERRCODE = 'HF001';
-        END IF;
+    IF ours AND call -> 'jobs' IS NOT NULL THEN
+        PERFORM {schema}.holdfast_meet((call ->> 'store')::uuid);
+        way := 'within';
         IF current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable') THEN
-            way := 'within';  -- an older snapshot does not show what was reserved since
+            -- (An older snapshot would not show what is declared now.)
             undeclared := ARRAY(
                 SELECT said.name FROM json_array_elements_text(call -> 'declared') AS said (name)
                 WHERE NOT EXISTS (SELECT 1 FROM {schema}.holdfast_queues AS queue WHERE queue.name = said.name)

@@ -25,16 +25,8 @@ BEGIN
     IF spared IS NOT NULL THEN
         DELETE FROM {schema}.holdfast_saved AS kept WHERE kept.job = ANY (spared);
     END IF;
-    WITH picked AS MATERIALIZED (
-        SELECT place.job FROM {schema}.holdfast_reservations AS place
-        WHERE place.until <= moment
-        FOR UPDATE SKIP LOCKED
-    ), gone AS (
-        DELETE FROM {schema}.holdfast_reservations AS place USING picked WHERE place.job = picked.job
-        RETURNING place.queue
-    )
-    SELECT array_agg(gone.queue) INTO unused FROM gone;
-    IF settled IS NOT NULL OR unused IS NOT NULL THEN
+    unused := {schema}.holdfast_expire(NULL, moment);
+    IF settled IS NOT NULL OR unused <> '{}' THEN
         PERFORM {schema}.holdfast_leave(settled || unused);
     END IF;
 END

@@ -15,6 +15,7 @@ DECLARE
     moment bigint := {schema}.holdfast_now(shift);
     over uuid[];
 BEGIN
+    PERFORM {schema}.holdfast_give_back(moment);  -- first: of what is deleted nobody knows any more
     WITH picked AS MATERIALIZED (
         SELECT job.ctid FROM {schema}.holdfast_jobs AS job
         WHERE job.prune_at <= moment
@@ -33,7 +34,6 @@ BEGIN
         DELETE FROM {schema}.holdfast_log AS old WHERE old.job = ANY (over);
     END IF;
     PERFORM {schema}.holdfast_prune_workers(moment);
-    PERFORM {schema}.holdfast_give_back(moment);
     RETURN cardinality(over);
 END
 $body$;

@@ -12,19 +12,18 @@ DECLARE
     horizon xid8;
     future xid8;
 BEGIN
-    WITH over AS (
-        SELECT reservation.job FROM {schema}.holdfast_reservations AS reservation
-        WHERE reservation.queue = queue_name AND reservation.until <= moment
-        FOR UPDATE SKIP LOCKED
-    )
-    DELETE FROM {schema}.holdfast_reservations AS reservation USING over WHERE reservation.job = over.job;
+    PERFORM {schema}.holdfast_expire(queue_name, moment);
     SELECT
-        -- One index for each, whatever the planner believes of the queue; `owing`: the end is written, the place taken.
+        -- One index for each, whatever the planner believes of the queue; `within`: the end is written, the place taken.
         (SELECT count(*) FROM {schema}.holdfast_jobs AS job WHERE job.state = 'queued' AND job.queue = queue_name)
         + (SELECT count(*) FROM {schema}.holdfast_jobs AS job WHERE job.state = 'scheduled' AND job.queue = queue_name)
         + (SELECT count(*) FROM {schema}.holdfast_jobs AS job WHERE job.state = 'running' AND job.queue = queue_name)
-        + (SELECT count(*) FROM {schema}.holdfast_jobs AS job WHERE job.owing AND job.queue = queue_name)
-        + (SELECT count(*) FROM {schema}.holdfast_reservations AS reservation WHERE reservation.queue = queue_name),
+        + (SELECT count(*) FROM {schema}.holdfast_jobs AS job WHERE job.within AND job.queue = queue_name)
+        + (
+            SELECT count(*) FROM {schema}.holdfast_reservations AS place
+            WHERE place.queue = queue_name
+            AND NOT EXISTS (SELECT 1 FROM {schema}.holdfast_jobs AS job WHERE job.id = place.job)
+        ),
         coalesce((SELECT gone.places FROM {schema}.holdfast_left AS gone WHERE gone.queue = queue_name), 0),
         pg_snapshot_xmin(pg_current_snapshot()),
         pg_snapshot_xmax(pg_current_snapshot())

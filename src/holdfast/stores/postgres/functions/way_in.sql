@@ -1,8 +1,9 @@
--- The place of one draft in its queue; `way` as for holdfast_admit. `answer`: accepted, full, dropped, unreserved.
+-- The place of one draft in its queue; `way` as for holdfast_admit. `reserved`: its producer knows that a place is kept
+-- for it, also where a snapshot that is older does not show it. `answer`: accepted, full, dropped, unreserved.
 -- `dropped`: the job that was ended for it, whose place it takes. `counted`: the place is still to be added to those
 -- taken, once the job is stored. The rest is the queue as it was met, where it has a bound and no place.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_way_in(
-    job_id uuid, queue_name text, way text, moment bigint,
+    job_id uuid, queue_name text, way text, reserved boolean, moment bigint,
     OUT answer text, OUT dropped uuid, OUT counted boolean,
     OUT depth bigint, OUT bound bigint, OUT when_full text, OUT block_timeout bigint
 )
@@ -21,7 +22,11 @@ BEGIN
     IF way = 'within' THEN
         DELETE FROM {schema}.holdfast_reservations AS mine WHERE mine.job = job_id AND mine.until > moment;
         IF NOT FOUND THEN
-            answer := 'unreserved';
+            IF reserved AND current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+                PERFORM pg_advisory_xact_lock_shared({schema}.holdfast_lock_of(job_id));
+            ELSE
+                answer := 'unreserved';
+            END IF;
         END IF;
         RETURN;
     END IF;

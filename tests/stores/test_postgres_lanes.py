@@ -1,0 +1,402 @@
+"""Lanes to a PostgreSQL server that goes away, falls silent, refuses and comes back: what a call does, and says."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from holdfast.errors import StoreAway, StoreError
+from holdfast.stores import masked
+from holdfast.stores.postgres import lanes, limits, session
+from holdfast.stores.postgres.address import Place, address_of
+from holdfast.stores.postgres.lanes import Lane
+from holdfast.stores.postgres.limits import Limit
+from tests import servers
+from tests.flows.proxy import Proxy
+from tests.servers.places import Database
+from tools.servers import Postgres
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+
+PID = "SELECT pg_backend_pid()"
+# Says that it runs, waits for the lock to be let go, and counts how often it was run to its end.
+SLOW = "INSERT INTO ran SELECT pg_advisory_xact_lock_shared(7) IS NULL"
+
+
+@contextmanager
+def operator(database: Database) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def lane(url: str, name: str = "work") -> AsyncIterator[Lane]:
+    lane = Lane(name, Place(address_of(urlsplit(url), masked)))
+    try:
+        yield lane
+    finally:
+        await lane.close()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> Callable[[Limit], None]:
+    """Shortens all limits."""
+
+    def shorten(limit: Limit) -> None:
+        monkeypatch.setattr(lanes, "limits", lambda _: dict.fromkeys(limits.limits(), limit))
+
+    return shorten
+
+
+async def backend(lane: Lane) -> int:
+    [[pid]] = await lane.rows(PID)
+    return int(pid)
+
+
+async def until(connection: psycopg.Connection, question: str) -> None:
+    async with asyncio.timeout(30):
+        while not connection.execute(question.encode()).fetchall()[0][0]:
+            await asyncio.sleep(0.005)
+
+
+def terminate(connection: psycopg.Connection, pid: int) -> None:
+    assert connection.execute("SELECT pg_terminate_backend(%s, 10000)", [pid]).fetchone() == (True,)
+
+
+@pytest.fixture
+def slow(bare_postgres: Database) -> Iterator[tuple[Database, psycopg.Connection]]:
+    """A place with the table `ran`, and the connection that holds what SLOW waits for."""
+    with operator(bare_postgres) as holder:
+        holder.execute("CREATE TABLE ran (it boolean)")
+        holder.execute("SELECT pg_advisory_lock(7)")
+        yield bare_postgres, holder
+
+
+WAITING = "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+FREED = "SELECT pg_advisory_unlock(7)"
+
+
+# --- connections that are lost
+
+
+async def test_a_connection_that_was_ended_meanwhile_is_replaced_unnoticed(bare_postgres: Database) -> None:
+    async with lane(bare_postgres.url) as one:
+        first = await backend(one)
+        with operator(bare_postgres) as connection:
+            terminate(connection, first)
+        assert await backend(one) != first
+
+
+async def test_a_call_whose_connection_is_ended_in_the_middle_is_asked_once_more(
+    slow: tuple[Database, psycopg.Connection],
+) -> None:
+    place, holder = slow
+    async with lane(place.url) as one:
+        first = await backend(one)
+        call = asyncio.create_task(one.rows(SLOW))
+        await until(holder, WAITING)
+        terminate(holder, first)
+        await until(holder, WAITING)
+        holder.execute(FREED)
+        assert await asyncio.wait_for(call, 30) == []
+        assert holder.execute("SELECT count(*) FROM ran").fetchone() == (1,)
+
+
+async def test_a_second_loss_is_told_with_the_servers_words(slow: tuple[Database, psycopg.Connection]) -> None:
+    place, holder = slow
+    async with lane(place.url) as one:
+        call = asyncio.create_task(one.rows(SLOW))
+        for _ in range(2):
+            await until(holder, WAITING)
+            [[pid]] = holder.execute("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchall()
+            terminate(holder, pid)
+        with pytest.raises(StoreAway, match=r"the server ended the connection.*terminating connection.*57P01"):
+            await asyncio.wait_for(call, 30)
+        assert await backend(one) > 0
+
+
+async def test_a_server_that_stops_is_away_and_back_as_soon_as_it_is() -> None:
+    with Postgres() as server:
+        async with lane(server.dsn) as one:
+            await backend(one)
+            server.stop()
+            with pytest.raises(StoreAway, match=r"cannot be reached.*Connection refused"):
+                await backend(one)
+            server.start()
+            assert await backend(one) > 0
+            server.kill()
+            server.start()
+            assert await backend(one) > 0
+
+
+@contextmanager
+def proxied(database: Database) -> Iterator[tuple[str, Proxy]]:
+    parts = urlsplit(database.dsn)
+    with Proxy(parts.hostname or "", parts.port or 0) as proxy:
+        yield parts._replace(netloc=f"{parts.username}@127.0.0.1:{proxy.port}").geturl(), proxy
+
+
+async def test_a_connection_that_falls_silent_is_given_up_and_the_call_asked_on_another(
+    bare_postgres: Database, hurried: Callable[[Limit], None]
+) -> None:
+    hurried(Limit(statement=5000, lock=0, answer=300))
+    with proxied(bare_postgres) as (url, proxy):
+        async with lane(url) as one:
+            first = await backend(one)
+            proxy.deaf = True
+            call = asyncio.create_task(one.rows(PID))
+            before = proxy.accepted
+            async with asyncio.timeout(30):
+                while proxy.accepted == before:
+                    await asyncio.sleep(0.005)
+            proxy.deaf = False
+            [[second]] = await asyncio.wait_for(call, 30)
+            assert second != first
+
+
+async def test_a_network_that_swallows_everything_is_told_after_the_limits(
+    bare_postgres: Database, hurried: Callable[[Limit], None]
+) -> None:
+    hurried(Limit(statement=5000, lock=0, answer=200))
+    with proxied(bare_postgres) as (url, proxy):
+        async with lane(f"{url}?connect_timeout=2") as one:
+            await backend(one)
+            proxy.deaf = True
+            calls = [asyncio.create_task(one.rows(PID)) for _ in range(20)]
+            start = time.monotonic()
+            errors = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(error) for error in errors} == {StoreAway}
+            assert "cannot be reached" in str(errors[-1])
+            assert time.monotonic() - start < 20, "those who waited tried to connect again, one after the other"
+            proxy.deaf = False
+            assert await backend(one) > 0
+
+
+async def test_a_reply_that_is_lost_is_asked_for_again(
+    bare_postgres: Database, hurried: Callable[[Limit], None]
+) -> None:
+    hurried(Limit(statement=5000, lock=0, answer=300))
+    with operator(bare_postgres) as connection, proxied(bare_postgres) as (url, proxy):
+        connection.execute("CREATE TABLE ran (number integer PRIMARY KEY)")
+        async with lane(url) as one:
+            for how in ("cut", "silent"):
+                proxy.how, proxy.lose_every = how, 5
+                for number in range(20):
+                    again = "INSERT INTO ran VALUES (%b) ON CONFLICT DO NOTHING"
+                    await one.rows(again, (number + (100 if how == "silent" else 0),))
+            assert proxy.lost > 4
+        assert connection.execute("SELECT count(*) FROM ran").fetchone() == (40,)
+
+
+async def test_an_answer_that_waits_for_a_busy_loop_is_read_and_the_connection_kept(
+    bare_postgres: Database, hurried: Callable[[Limit], None]
+) -> None:
+    hurried(Limit(statement=5000, lock=0, answer=100))
+    async with lane(bare_postgres.url) as one:
+        first = await backend(one)
+        call = asyncio.create_task(one.rows(PID))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        time.sleep(0.3)  # noqa: ASYNC251  # a handler that blocks the loop
+        assert await call == [(first,)]
+        assert await backend(one) == first
+
+
+# --- callers that leave
+
+
+async def test_a_cancelled_call_goes_on_to_its_end_and_the_next_comes_after_it(
+    slow: tuple[Database, psycopg.Connection],
+) -> None:
+    place, holder = slow
+    async with lane(place.url) as one:
+        first = await backend(one)
+        call = asyncio.create_task(one.rows(SLOW))
+        await until(holder, WAITING)
+        behind = asyncio.create_task(one.rows("INSERT INTO ran VALUES (false)"))
+        next_one = asyncio.create_task(one.rows("SELECT it FROM ran"))
+        await asyncio.sleep(0)
+        call.cancel()
+        behind.cancel()  # before its turn: it never runs
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        with pytest.raises(asyncio.CancelledError):
+            await behind
+        assert not next_one.done()
+        holder.execute(FREED)
+        assert await asyncio.wait_for(next_one, 30) == [(False,)]
+        assert await backend(one) == first
+        assert holder.execute("SELECT count(*) FROM ran").fetchone() == (1,)
+
+
+async def test_closing_waits_for_calls_in_flight_also_those_left_behind(
+    slow: tuple[Database, psycopg.Connection],
+) -> None:
+    place, holder = slow
+    async with lane(place.url) as one:
+        call = asyncio.create_task(one.rows(SLOW))
+        await until(holder, WAITING)
+        call.cancel()
+        closing = asyncio.create_task(one.close())
+        await asyncio.wait([closing], timeout=0.05)
+        assert not closing.done()
+        holder.execute(FREED)
+        await asyncio.wait_for(closing, 30)
+        assert holder.execute("SELECT count(*) FROM ran").fetchone() == (1,)
+
+
+# --- what the server says
+
+
+@pytest.mark.parametrize("name", ["enqueue", "claim", "finish", "beat", "work"])
+async def test_every_lane_has_its_time_outs_on_the_server(bare_postgres: Database, name: str) -> None:
+    limit = limits.limits()[name]
+    async with lane(bare_postgres.url, name) as one:
+        asked = "SELECT setting FROM pg_settings WHERE name = ANY(%b) ORDER BY name DESC"
+        found = await one.rows(asked, (["statement_timeout", "lock_timeout"],))
+        assert [int(setting) for (setting,) in found] == [limit.statement, limit.lock]
+        assert 0 < limit.statement < limit.answer
+        [[isolation, program]] = await one.rows(
+            "SELECT current_setting('transaction_isolation'), current_setting('application_name')"
+        )
+        assert (isolation, program) == ("read committed", f"holdfast {name}")
+
+
+def test_claims_and_beats_are_cut_off_within_a_third_of_the_lease() -> None:
+    for lease in (15_000, 3_000, 60_000):
+        for name in ("claim", "beat"):
+            assert limits.limits(lease)[name].answer <= lease / 3
+
+
+async def test_a_statement_that_takes_too_long_is_away_and_says_which_time_out(
+    slow: tuple[Database, psycopg.Connection], hurried: Callable[[Limit], None]
+) -> None:
+    place, holder = slow
+    hurried(Limit(statement=100, lock=0, answer=20_000))
+    async with lane(place.url) as one:
+        first = await backend(one)
+        with pytest.raises(StoreAway, match=r"took longer than its statement_timeout.*57014"):
+            await one.rows(SLOW)
+        assert await backend(one) == first
+    hurried(Limit(statement=20_000, lock=100, answer=30_000))
+    async with lane(place.url) as one:
+        with pytest.raises(StoreAway, match=r"another transaction holds a lock.*55P03"):
+            await one.rows(SLOW)
+    assert holder.execute("SELECT count(*) FROM ran").fetchone() == (0,)
+
+
+RAISES = """
+CREATE FUNCTION raises(state text, times integer) RETURNS integer LANGUAGE plpgsql AS $function$
+BEGIN
+    PERFORM nextval('tries');
+    IF currval('tries') <= times THEN
+        RAISE EXCEPTION 'as if' USING ERRCODE = state;
+    END IF;
+    RETURN currval('tries');
+END $function$
+"""
+
+
+@pytest.fixture
+def raising(bare_postgres: Database) -> Database:
+    with operator(bare_postgres) as connection:
+        connection.execute("CREATE SEQUENCE tries")
+        connection.execute(RAISES)
+    return bare_postgres
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01"])
+async def test_what_another_transaction_has_spoilt_is_tried_again_at_once(raising: Database, state: str) -> None:
+    async with lane(raising.url) as one:
+        assert await one.rows("SELECT raises(%b, 2)", (state,)) == [(3,)]
+        with pytest.raises(StoreAway, match=f"several times over.*{state}"):
+            await one.rows("SELECT raises(%b, 99)", (state,))
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "words"),
+    [
+        ("53100", StoreAway, "disk is full"),
+        ("53200", StoreAway, "out of memory"),
+        ("53300", StoreAway, "no connection left"),
+        ("25006", StoreAway, "takes no writes"),
+        ("58030", StoreAway, "server's log says more"),
+        ("42P01", StoreAway, "holdfast migrate"),
+        ("22P05", StoreError, "refused a statement"),
+        ("XX000", StoreError, "refused a statement"),
+    ],
+)
+async def test_what_may_work_later_is_away_and_what_never_will_is_refused(
+    raising: Database, state: str, kind: type[StoreError], words: str
+) -> None:
+    async with lane(raising.url) as one:
+        with pytest.raises(StoreError, match=words) as refused:
+            await one.rows("SELECT raises(%b, 99)", (state,))
+        assert type(refused.value) is kind
+        assert "as if" in str(refused.value)
+        assert state in str(refused.value)
+        assert getattr(refused.value, "full", False) is (state == "53100")
+
+
+async def test_a_server_that_takes_no_writes_any_more_is_looked_for_on_a_fresh_connection(raising: Database) -> None:
+    """As after a failover: the connection leads to what is a standby now, a new one to the primary."""
+    async with lane(raising.url) as one:
+        first = await backend(one)
+        assert await one.rows("SELECT raises('25006', 1), pg_backend_pid() <> %b", (first,)) == [(2, True)]
+
+
+# --- behind a pooler
+
+
+async def test_behind_a_pooler_that_refuses_our_settings_the_time_outs_hold_all_the_same(
+    hurried: Callable[[Limit], None],
+) -> None:
+    hurried(Limit(statement=200, lock=0, answer=20_000))
+    with servers.pooled().bare() as place:
+        async with lane(place.url) as one:
+            for _ in range(3):
+                assert await one.rows("SELECT current_setting('statement_timeout'), %b + 1", (1,)) == [("200ms", 2)]
+                with pytest.raises(StoreAway, match="57014"):
+                    await one.rows("SELECT pg_sleep(60)")
+        with psycopg.connect(place.dsn, autocommit=True, prepare_threshold=None) as stranger:
+            assert stranger.execute("SHOW statement_timeout").fetchone() == ("0",)
+
+
+async def test_the_users_own_options_are_kept(bare_postgres: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = "SELECT current_setting('work_mem'), current_setting('statement_timeout')"
+    own = "options=-c%20work_mem%3D5MB%20-c%20statement_timeout%3D7s"
+    async with lane(f"{bare_postgres.url}?{own}") as one:
+        assert await one.rows(asked) == [("5MB", "15s")]
+    monkeypatch.setenv("PGOPTIONS", "-c work_mem=6MB")
+    async with lane(bare_postgres.url) as one:
+        assert await one.rows(asked) == [("6MB", "15s")]
+
+
+# --- forks
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+async def test_a_forked_child_leaves_its_parents_connection_alone(bare_postgres: Database) -> None:
+    async with lane(bare_postgres.url) as one:
+        first = await backend(one)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                inherited = one._session
+                assert inherited is not None
+                assert not inherited.usable
+                inherited.close().send(None)
+            except StopIteration:
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert len(session._left) == 0
+        assert await backend(one) == first
