@@ -238,7 +238,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where the shop's orders and jobs are."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/shop.db"
-    database: "Database" = request.getfixturevalue("postgres")
+    database: Database = request.getfixturevalue("postgres")
     return database.url
 
 

@@ -12,15 +12,12 @@ What callers meet:
     ├── JobNotFound          no job with this id
     ├── JobFailed            from result(): the job is dead; `error` has the last attempt's error
     ├── JobCancelled         from result(): the job was cancelled, expired or dropped, and why
+    ├── FinishRolledBack     a job's error: finish(connection), and the handler's transaction was rolled back
+    ├── TransactionLeftOpen  a job's error: likewise, and the transaction was still open 5 s after the handler's end
     └── Refused              from enqueue: some jobs are not stored; `accepted` and `refused` say which
         ├── IdConflict       the same id with other content
         ├── UniqueConflict   another job holds the unique key
         └── QueueFull        the queue, or the pool, has no place
-
-What a job's error can be besides, in its history (in `Retry(on=, never=)`, too):
-
-    FinishRolledBack         its handler called finish(connection), and returned without that being committed
-    TransactionLeftOpen      likewise, and the transaction was still open 5 s later
 
 What handlers raise, to say what shall happen (plain Exceptions, they may be subclassed):
 
@@ -98,6 +95,17 @@ class JobCancelled(HoldfastError):
     """Raised by `result()` when the job was cancelled; the message says why."""
 
 
+class FinishRolledBack(HoldfastError):
+    """The error of an attempt whose handler called `finish(connection)`, and then the transaction was rolled back.
+
+    It is raised nowhere, but stands in the job's errors, and may stand in `Retry(on=, never=)`.
+    """
+
+
+class TransactionLeftOpen(HoldfastError):
+    """As FinishRolledBack, where the transaction was still open 5 s after the handler's end."""
+
+
 class Refused(HoldfastError):
     """Some jobs of a call were not stored: `refused` as they were given, `accepted` as handles of all others.
 
@@ -172,14 +180,6 @@ def _elsewhere(jobs: Sequence[Job[Any]]) -> list[Job[Any]]:
     from holdfast.handles import elsewhere  # which knows this module
 
     return [elsewhere(job) for job in jobs]
-
-
-class FinishRolledBack(Exception):
-    """The error of an attempt whose handler called `finish(connection)`, and then the transaction was rolled back."""
-
-
-class TransactionLeftOpen(Exception):
-    """As FinishRolledBack, of a transaction that was still open 5 s after the handler's end."""
 
 
 class Permanent(Exception):

@@ -40,9 +40,7 @@ class Receipt(NamedTuple):
     """
 
     id: UUID
-    answer: Literal[
-        "accepted", "duplicate", "replaced", "taken", "full", "dropped", "conflict", "busy", "unreserved"
-    ]
+    answer: Literal["accepted", "duplicate", "replaced", "taken", "full", "dropped", "conflict", "busy", "unreserved"]
     created: bool = True
     holder: UUID | None = None
     dropped: UUID | None = None
@@ -233,7 +231,8 @@ class Store(Protocol):
         claimable with its commit; nothing is committed here, and with a synchronous connection the coroutine never
         suspends. `declared`, a producer's terms of queues, are part of it too, as `configure` on a connection of ours
         would wait for this very transaction. ConfigError for a connection of another kind or place, or one that cannot
-        be written on now.
+        be written on now. What a server says of the transaction itself (it cannot be serialized, its time is over, its
+        connection is lost) is raised as the connection's own library raises it: the caller repeats his transaction.
 
         Nobody waits long for a stranger's transaction: what hangs on one that is open is `busy`, the others go on. In
         the caller's own transaction a draft waits for it, as for any unique index. Where the places of a bounded queue

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -27,7 +27,7 @@ from psycopg.rows import dict_row, scalar_row
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.orm import Session
 
-from holdfast import ConfigError, Holdfast, IdConflict, JobNotFound
+from holdfast import ConfigError, Holdfast, IdConflict, JobNotFound, QueueFull
 from holdfast.errors import HoldfastError, StoreError
 from holdfast.job import Claim, Outcome, Succeeded, new_id
 from holdfast.policy import decide
@@ -390,6 +390,39 @@ async def test_in_a_pipeline_of_psycopgs(
     assert await stored(job)
 
 
+async def test_through_a_pooler_that_gives_each_transaction_another_connection(order: str) -> None:
+    with servers.pooled().ready() as database:
+        store = open_store(database.url)
+        await store.open()
+        for kind in ("psycopg", "psycopg async", "psycopg2", "django"):
+            worker = await hand(store)
+            async with a_till(kind, database.dsn) as till:
+                for _ in range(8):  # a driver prepares what comes often
+                    job, claim = draft(), await running(store, worker)
+                    assert (await store.enqueue([job], till.lent))[0].answer == "accepted", kind
+                    assert (await store.finish([success(claim)], till.lent))[0].answer == "accepted", kind
+                    await till.commit()
+                    assert [await state(store, job.id), await state(store, claim.id)] == ["queued", "succeeded"], kind
+        await store.close()
+
+
+@pytest.mark.parametrize("kind", ["psycopg", "asyncpg", "django"])
+async def test_a_full_queue_refuses_and_the_transaction_goes_on(
+    kind: str, place: Database, app: Holdfast, send: Task[[str], None], order: str
+) -> None:
+    queue = f"narrow-{order}"
+    app.queue(queue, max_size=1)
+    narrow = send.using(queue=queue)
+    async with a_till(kind, place.dsn) as till:
+        job = await narrow.using(connection=till.lent).aenqueue(order)
+        with pytest.raises(QueueFull):
+            await narrow.using(connection=till.lent).aenqueue(order)
+        await till.rows(insert(order))
+        await till.commit()
+    assert await stored(job)
+    assert paid(place, order)
+
+
 async def test_a_schema_whose_name_needs_quotes(order: str) -> None:
     schema = """it's "one" $1 :x $$"""
     with servers.postgres().ready(schema) as database:
@@ -634,11 +667,12 @@ async def test_who_is_no_such_connection_hears_which_are(place: Database, store:
         Session(engine) as on_sqlite,
         django_alias("lite", ENGINE="django.db.backends.sqlite3", NAME=":memory:") as lite,
         psycopg.connect(place.dsn) as connection,
+        closing(sqlite3.connect(":memory:")) as bare,
     ):
         for lent, name in (
             (object(), "builtins.object"),
             (place.dsn, "builtins.str"),
-            (sqlite3.connect(":memory:"), "sqlite3.Connection"),
+            (bare, "sqlite3.Connection"),
             (engine, "sqlalchemy.engine.base.Engine"),
             (on_sqlite, r"sqlalchemy.orm.session.Session on sqlite\+pysqlite"),
             (lite, r"django.db.connections\['lite'\] on sqlite"),
@@ -646,6 +680,7 @@ async def test_who_is_no_such_connection_hears_which_are(place: Database, store:
         ):
             with pytest.raises(ConfigError, match=rf"connection={name}: accepted are .*psycopg2.*AsyncSession.*Django"):
                 await store.enqueue([draft()], lent)
+    engine.dispose()
 
 
 async def test_a_server_that_is_no_postgresql_is_refused_untouched(place: Database, store: Store) -> None:
@@ -655,6 +690,7 @@ async def test_a_server_that_is_no_postgresql_is_refused_untouched(place: Databa
     event.listen(engine, "before_cursor_execute", lambda *call: sent.append(call[2]))
     with Session(engine) as session, pytest.raises(ConfigError, match=r"Session on cockroachdb\+psycopg: accepted"):
         await store.enqueue([draft()], session)
+    engine.dispose()
     assert sent == []
 
 

@@ -1,11 +1,12 @@
 """Operators and handlers' notes on PostgreSQL, where a stranger's open transaction may hold a job's row."""
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from uuid import UUID
 
 import psycopg
@@ -14,13 +15,17 @@ from click.testing import CliRunner
 
 from holdfast import Holdfast
 from holdfast.cli.shell import shell
+from holdfast.clock import HOUR
 from holdfast.errors import StoreAway
-from holdfast.job import Draft
+from holdfast.job import Draft, Note, State
 from holdfast.store import Retried, Store, Where
 from holdfast.stores import open_store
 from holdfast.stores.postgres import operate
+from holdfast.stores.postgres.find import find
+from holdfast.stores.postgres.lanes import Lane
+from holdfast.stores.postgres.unreadable import Told
 from tests.servers.places import Database
-from tests.store.acts import PATIENCE, bound, draft, keyed, listing, record, retried, state, stored
+from tests.store.acts import PATIENCE, bound, draft, hand, keyed, listing, record, retried, running, state, stored
 
 Open: TypeAlias = Callable[..., AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]]
 
@@ -146,8 +151,10 @@ async def test_what_holds_a_job_is_named_and_the_others_are_done(
     held, free = await _cancelled(store, draft(), draft())
     before = await record(store, held)
     async with opened(LOCK, held) as stranger:
-        holder = rf"pid {stranger.info.backend_pid}, a stranger, idle in transaction, open for \d+ s"
-        with pytest.raises(StoreAway, match=f"job {held} is not {done}: another transaction holds its row, {holder}"):
+        holder = rf"\(pid {stranger.info.backend_pid}, a stranger, idle in transaction, open for \d+ s\)"
+        with pytest.raises(
+            StoreAway, match=f"job {held} is not {done}: another transaction holds its row {holder}; ask"
+        ):
             await getattr(store, act)([held, free])
     assert await record(store, held) == before
     assert [row.state for row in await listing(store) if row.id == free] == ([] if act == "delete" else ["queued"])
@@ -202,3 +209,134 @@ async def test_a_page_is_filled_in_the_place_of_rows_that_cannot_be_read(postgre
         await hand.execute("UPDATE holdfast_jobs SET terms = '' WHERE id = ANY (%s)", [ids[3:5]])
     newest = [row.id for row in await store.find(Where(), None, 3)]
     assert newest == [ids[5], ids[2], ids[1]]
+
+
+# --- notes
+
+
+async def test_a_note_waits_for_nobody_who_holds_the_jobs_row(store: Store, opened: Open) -> None:
+    """As the handler itself may, by finish(connection)."""
+    job = await running(store, await hand(store))
+    note = Note(job.id, job.fence, job.worker, 0.5, "half", ((0, "line"),), b"1")
+    async with asyncio.timeout(PATIENCE), opened(LOCK, job.id):
+        assert list(await store.note([note])) == [True]
+        assert (await record(store, job.id)).progress == 0.5
+        assert [line.text for line in await store.log(job.id)] == ["line"]
+
+
+async def test_what_two_say_of_one_job_at_once_is_kept_in_full(store: Store) -> None:
+    worker = await hand(store)
+    job, other = await running(store, worker), await running(store, worker)
+    twins = [store.twin() for _ in range(4)]
+    for twin in twins:
+        await twin.open()
+    try:
+        for said in range(5):
+            notes = [Note(each.id, each.fence, worker.id, said / 5, None, ((0, str(said)),)) for each in (job, other)]
+            async with asyncio.timeout(PATIENCE):
+                told = await asyncio.gather(
+                    *(twin.note(notes[::turn]) for twin, turn in zip(twins, [1, -1] * 2, strict=True))
+                )
+            assert told == [[True, True]] * 4
+    finally:
+        for twin in twins:
+            await twin.close()
+    for each in (job, other):
+        assert sorted(line.text for line in await store.log(each.id)) == sorted("01234" * 4)
+
+
+async def test_an_older_claim_never_writes_over_what_a_newer_one_saved(postgres: Database, store: Store) -> None:
+    """However late its word arrives: the job's row is not locked meanwhile."""
+    job = await running(store, await hand(store))
+    note = Note(job.id, job.fence, job.worker, saved=b"old")
+    await store.note([note])
+    async with await psycopg.AsyncConnection.connect(postgres.dsn) as newer:
+        await newer.execute("UPDATE holdfast_saved SET fence = fence + 1, saved = 'new'")
+    await store.note([note])
+    [again] = (await store.claim(job.worker, 1, None, 1)).jobs
+    assert again.saved == b"new"
+
+
+# --- how much is read
+
+FINISHED = 5_000  # jobs that nobody asks about; the statistics are of the time before there were any
+FILL = """
+INSERT INTO holdfast_jobs (id, enqueued_at, due_at, finished_at, prune_at, priority, alone, born_alone, state, task,
+    queue, terms, payload)
+SELECT gen_random_uuid(), n, n, n, n, 0, false, false, 'succeeded', 'shop.send', 'mail', '[1]', '[]'
+FROM generate_series(1, %s) AS n
+"""
+READ = """
+SELECT coalesce(sum(seq_tup_read + idx_tup_fetch), 0)::bigint
+FROM pg_stat_xact_user_tables WHERE relname = 'holdfast_jobs'
+"""
+
+
+async def _read(session: psycopg.AsyncConnection[Any]) -> int:
+    """How many rows of jobs its transaction has read so far, whether or not they were wanted."""
+    row = await (await session.execute(READ)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.fixture
+async def session(postgres: Database) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """Of a server that believes that there are no jobs."""
+    async with await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as session:
+        await session.execute("TRUNCATE holdfast_jobs")
+        await session.execute("ANALYZE holdfast_jobs")
+        await session.execute(FILL, [FINISHED])
+        yield session
+        await session.execute("TRUNCATE holdfast_jobs")
+
+
+async def test_what_is_done_to_jobs_reads_no_others(store: Store, session: psycopg.AsyncConnection[Any]) -> None:
+    ids, ended = await stored(store, *_twenty()), await _cancelled(store, *_twenty())
+    words = json.dumps([[str(job), 0, str(job), 0.5, "half", [], None] for job in ids])
+    calls: list[tuple[str, Any]] = [
+        ("cancel(%s, '', 60000, 0)", ids),
+        ("retry(%s, 0)", ended),
+        ("delete(%s, 60000, 0)", ended),
+        ("note(%s, 200, 0)", words),
+    ]
+    for call, about in calls:
+        for _ in range(7):  # from the sixth on the server may plan once for all
+            async with session.transaction(force_rollback=True):
+                said = await session.execute(f"SELECT * FROM holdfast_{call}".encode(), [about])
+                assert len(await said.fetchall()) == len(ids)
+                assert len(ids) <= await _read(session) < FINISHED / 2, call
+
+
+def _twenty() -> list[Draft]:
+    return [draft(delay=HOUR) for _ in range(20)]
+
+
+async def test_a_page_reads_no_more_than_it_shows(store: Store, session: psycopg.AsyncConnection[Any]) -> None:
+    ids = await stored(store, *_twenty())
+    pages = [
+        Where(),
+        Where(ids=ids),
+        Where(starts=str(ids[0])[:20]),
+        Where(states=[State.SCHEDULED]),
+        Where(since=2 * FINISHED),
+    ]
+    for where in pages:
+        lane = _Spy(session)
+        assert await find(cast("Lane", lane), where, None, 10, Told())
+        assert 0 < lane.read < FINISHED / 5, where
+
+
+class _Spy:
+    """A lane that counts the rows that its statements read."""
+
+    schema, shift, read = "public", 0, 0
+
+    def __init__(self, session: psycopg.AsyncConnection[Any]) -> None:
+        self._session = session
+
+    async def rows(self, text: str, parameters: Sequence[Any]) -> list[Any]:
+        async with self._session.transaction(), self._session.cursor(binary=True) as cursor:
+            await cursor.execute(text.encode(), parameters)
+            rows = await cursor.fetchall()
+            self.read += await _read(self._session)
+            return rows

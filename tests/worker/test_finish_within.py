@@ -356,7 +356,7 @@ async def test_what_is_raised_after_it_counts_only_if_it_was_not_committed(
         raise Refusal("too late")
 
     task = handlers(till, kind, pay)
-    worker = await till.started()
+    await till.started()
     job = await task.aenqueue()
     if committed:
         assert await till.result(job) == b"7"
@@ -398,7 +398,7 @@ async def test_a_timeout_after_it_counts_only_if_it_was_not_committed(
             if not committed:
                 transaction.roll_back()
 
-    worker = await till.started()
+    await till.started()
     job = await pay.aenqueue()
     if committed:
         assert await till.result(job) == b"7"

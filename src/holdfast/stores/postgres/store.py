@@ -1,8 +1,8 @@
 """Jobs in a PostgreSQL database, for many machines: the seam, spoken in calls to functions of the database."""
-# mypy: disable-error-code="import-not-found,no-any-return"
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 from uuid import UUID
@@ -27,9 +27,18 @@ from holdfast.store import (
     Store,
     Where,
 )
-from holdfast.stores.postgres import migrating, opening
+from holdfast.stores.postgres import lives, operate, sweep
 from holdfast.stores.postgres.address import Address, Place
+from holdfast.stores.postgres.claim import claim
+from holdfast.stores.postgres.enqueue import enqueue, reserve
+from holdfast.stores.postgres.find import find
+from holdfast.stores.postgres.finish import finish
 from holdfast.stores.postgres.lanes import Lanes
+from holdfast.stores.postgres.migrating import migrate
+from holdfast.stores.postgres.notes import log, note
+from holdfast.stores.postgres.opening import opened
+from holdfast.stores.postgres.queues import configure, stats
+from holdfast.stores.postgres.within import enqueue_within, finish_within
 
 
 class PostgresStore:
@@ -41,6 +50,7 @@ class PostgresStore:
     def _start(self, place: Place) -> None:
         self._place = place
         self._lanes: Lanes | None = None
+        self._opening = asyncio.Lock()
 
     @property
     def shift(self) -> Span:
@@ -71,18 +81,20 @@ class PostgresStore:
 
     async def open(self, *, create: bool = True) -> None:  # noqa: ARG002  # the seam's
         """Makes no tables, whatever `create` says: `holdfast migrate` does. Raises StoreError or StoreAway."""
-        if self._lanes is None:
-            self._lanes = await opening.opened(self._place)
+        async with self._opening:
+            if self._lanes is None:
+                self._lanes = await opened(self._place)
 
     async def migrate(self, *, dry_run: bool = False) -> Sequence[str]:
         """Each statement is whole, with its semicolon."""
-        return await migrating.migrate(self._place, dry_run=dry_run)
+        return await migrate(self._place, dry_run=dry_run)
 
     async def close(self) -> None:
         """Ends `wait` at once; all other calls in flight are waited for."""
-        lanes, self._lanes = self._lanes, None
-        if lanes is not None:
-            await lanes.close()
+        async with self._opening:
+            lanes, self._lanes = self._lanes, None
+            if lanes is not None:
+                await lanes.close()
 
     def _opened(self) -> Lanes:
         if self._lanes is None:
@@ -94,63 +106,48 @@ class PostgresStore:
     async def enqueue(
         self, jobs: Sequence[Draft], connection: object = None, declared: Mapping[str, QueueTerms] = {}
     ) -> Sequence[Receipt]:
-        """As the seam says."""
-        from holdfast.stores.postgres import enqueue, within
-
+        """As the seam says. `connection`: one of psycopg, psycopg2, asyncpg, SQLAlchemy or Django to this database."""
         if connection is not None:
-            return await within.enqueue_within(connection, self._place, jobs, declared)
+            return await enqueue_within(connection, self._place, jobs, declared)
         lanes = self._opened()
-        return await enqueue.enqueue(lanes.enqueue, jobs, partial(lanes.ring, lane=lanes.enqueue))
+        return await enqueue(lanes.enqueue, jobs, self._place, partial(lanes.ring, lane=lanes.enqueue))
 
     async def reserve(self, jobs: Sequence[Draft]) -> Sequence[Receipt]:
         """As the seam says."""
-        from holdfast.stores.postgres import enqueue
-
-        return await enqueue.reserve(self._opened().enqueue, jobs, self._place)
+        return await reserve(self._opened().enqueue, jobs, self._place)
 
     # --- the worker's side
 
     async def claim(self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int) -> Claims:
         """As the seam says."""
-        from holdfast.stores.postgres import claim
-
         lanes = self._opened()
-        claims = await claim.claim(lanes.claim, worker, ticket, queues, limit, self._place.told)
-        if claims.jobs:
-            lanes.waking.found()
+        latest = lanes.waking.latest
+        claims = await claim(lanes.claim, worker, ticket, queues, limit, self._place.told)
+        if claims.refused is None:
+            lanes.waking.claimed(queues, found=bool(claims.jobs), latest=latest)
         return claims
 
     async def finish(self, outcomes: Sequence[Outcome], connection: object = None) -> Sequence[Settled]:
         """As the seam says."""
-        from holdfast.stores.postgres import finish, within
-
         if connection is not None:
-            return await within.finish_within(connection, self._place, outcomes)
+            return await finish_within(connection, self._place, outcomes)
         lanes = self._opened()
-        return await finish.finish(lanes.finish, outcomes, partial(lanes.ring, lane=lanes.finish))
+        return await finish(lanes.finish, outcomes, partial(lanes.ring, lane=lanes.finish))
 
     async def register(self, worker: UUID, supervisor: UUID | None, facts: Mapping[str, object]) -> Registered:
         """As the seam says."""
-        from holdfast.stores.postgres import lives
-
         return await lives.register(self._opened().beat, worker, supervisor, facts)
 
     async def beat(self, workers: Sequence[UUID]) -> Beat:
         """As the seam says."""
-        from holdfast.stores.postgres import lives
-
         return await lives.beat(self._opened().beat, workers)
 
     async def mail(self, workers: Sequence[UUID]) -> Sequence[Line]:
         """As the seam says."""
-        from holdfast.stores.postgres import lives
-
         return await lives.mail(self._opened().beat, workers)
 
     async def retire(self, worker: UUID, loss: Loss | None = None, jobs: Mapping[tuple[UUID, int], Loss] = {}) -> None:
         """As the seam says."""
-        from holdfast.stores.postgres import lives
-
         await lives.retire(self._opened().beat, worker, loss, jobs)
 
     async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
@@ -161,72 +158,50 @@ class PostgresStore:
 
     async def promote(self, limit: int) -> Promoted:
         """As the seam says."""
-        from holdfast.stores.postgres import sweep
-
         lanes = self._opened()
         return await sweep.promote(lanes.work, limit, partial(lanes.ring, lane=lanes.work))
 
     async def reclaim(self, sweeper: UUID, limit: int) -> Sequence[Claim]:
         """As the seam says."""
-        from holdfast.stores.postgres import sweep
-
         return await sweep.reclaim(self._opened().work, sweeper, limit, self._place.told)
 
     async def prune(self, limit: int) -> int:
         """As the seam says."""
-        from holdfast.stores.postgres import sweep
-
         return await sweep.prune(self._opened().work, limit)
 
     # --- the operator's side
 
     async def find(self, where: Where, after: Cursor | None = None, limit: int = 50) -> Sequence[Record]:
         """As the seam says."""
-        from holdfast.stores.postgres import find
-
-        return await find.find(self._opened().work, where, after, limit, self._place.told)
+        return await find(self._opened().work, where, after, limit, self._place.told)
 
     async def cancel(self, ids: Sequence[UUID], reason: str = "") -> Sequence[Cancelling]:
         """As the seam says."""
-        from holdfast.stores.postgres import operate
-
         return await operate.cancel(self._opened().work, ids, reason)
 
     async def retry(self, ids: Sequence[UUID]) -> Sequence[Retried]:
         """As the seam says."""
-        from holdfast.stores.postgres import operate
-
         lanes = self._opened()
         return await operate.retry(lanes.work, ids, partial(lanes.ring, lane=lanes.work))
 
     async def delete(self, ids: Sequence[UUID]) -> Sequence[Deleting]:
         """As the seam says."""
-        from holdfast.stores.postgres import operate
-
         return await operate.delete(self._opened().work, ids)
 
     async def configure(self, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:
         """As the seam says."""
-        from holdfast.stores.postgres import queues as terms
-
-        await terms.configure(self._opened().work, queues, by)
+        await configure(self._opened().work, queues, by)
 
     async def stats(self) -> Stats:
         """As the seam says."""
-        from holdfast.stores.postgres import queues
-
-        return await queues.stats(self._opened().work)
+        return await stats(self._opened().work)
 
     # --- a handler's side
 
     async def note(self, notes: Sequence[Note]) -> Sequence[bool]:
         """As the seam says."""
-        from holdfast.stores.postgres import notes as noting
-
-        return await noting.note(self._opened().work, notes)
+        return await note(self._opened().work, notes)
 
     async def log(self, id: UUID) -> Sequence[LogLine]:
         """As the seam says."""
-        from holdfast.stores.postgres import notes
-
-        return await notes.log(self._opened().work, id)
+        return await log(self._opened().work, id)

@@ -47,6 +47,7 @@ class Waiters:
 
     def __init__(self) -> None:
         self._all: set[Waiter] = set()
+        self.latest = object()  # another with every hint
         self.backends: set[int] = set()  # the server's processes that ring for this place: it need not hear of itself
         self.deaf = False  # whether it was said that notifications do not arrive
 
@@ -62,11 +63,13 @@ class Waiters:
 
     def hint(self, queues: Collection[str]) -> None:
         """To those who wait for one of `queues`: it has a job."""
+        self.latest = object()
         for waiter in tuple(self._all):  # other threads come and go meanwhile
             if waiter.hears(queues):
                 waiter.wake(hint=True)
 
     def look(self) -> None:
         """To all: something may have been missed."""
+        self.latest = object()
         for waiter in tuple(self._all):
             waiter.wake()

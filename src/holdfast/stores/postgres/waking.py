@@ -35,6 +35,7 @@ class Waking:
         self._listener = Listener(place, look)
         self._mine: set[Waiter] = set()
         self._found_at = float("-inf")
+        self._looked: tuple[Sequence[str] | None, object] = ((), None)
 
     def ring(self, queues: Collection[str], lane: Lane) -> None:
         """These queues have jobs now, and what made them so is committed, on `lane`."""
@@ -42,9 +43,16 @@ class Waking:
             self._waiters.hint(queues)
             self._bell.ring(queues, lane)
 
-    def found(self) -> None:
-        """A claim has found jobs: there may be more soon."""
-        self._found_at = asyncio.get_running_loop().time()
+    @property
+    def latest(self) -> object:
+        """What to give to `claimed` after a claim that begins now."""
+        return self._waiters.latest
+
+    def claimed(self, queues: Sequence[str] | None, *, found: bool, latest: object) -> None:
+        """A claim has found jobs, and there may be more soon; or none, which spares the next wait its first look."""
+        if found:
+            self._found_at = asyncio.get_running_loop().time()
+        self._looked = (queues, None if found else latest)
 
     async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
         """As the seam says. Another process's job is heard of after a few ms, one of this process's within 1 ms."""
@@ -53,7 +61,7 @@ class Waking:
         with self._waiters.one(queues) as waiter:  # before the first look, so that nothing falls between
             self._mine.add(waiter)
             try:
-                while not await self._any_queued(queues):
+                while self._just_looked(queues) or not await self._any_queued(queues):
                     if now() >= end:
                         return False
                     self._listener.start()
@@ -63,6 +71,11 @@ class Waking:
                 return True
             finally:
                 self._mine.discard(waiter)
+
+    def _just_looked(self, queues: Sequence[str] | None) -> bool:
+        """Whether a claim has looked, and what is queued since will be heard of: said once."""
+        looked, self._looked = self._looked, ((), None)
+        return self._listener.hears and looked == (queues, self._waiters.latest)
 
     async def _any_queued(self, queues: Sequence[str] | None) -> bool:
         [[queued]] = await self._look.call("any_queued", None if queues is None else list(queues))

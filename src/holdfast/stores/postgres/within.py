@@ -113,5 +113,7 @@ def _stated(error: Exception, name: str, place: Place) -> Exception | None:
 
 def _words(error: BaseException) -> str:
     """The first line of what the server or the driver says."""
+    if type(error).__module__.startswith("sqlalchemy."):
+        error = error.__cause__ or error  # it stands between asyncpg's error and SQLAlchemy's
     primary = getattr(getattr(error, "diag", None), "message_primary", None)
     return str(primary or error).partition("\n")[0]

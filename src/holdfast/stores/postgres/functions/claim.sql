@@ -1,6 +1,11 @@
--- Takes queued jobs for a worker: see Store.claim. An idle claim only reads.
+-- Takes queued jobs for a worker: see Store.claim. A claim that finds nothing only reads.
 -- Parameters: worker, ticket, queues (NULL: every queue), limit, shift
 -- Returns per job what rows.claim_of reads; or one row that says only why it is refused; or none.
+--
+-- While some old transaction holds back vacuum, the entries of all jobs claimed meanwhile stay at the head of
+-- holdfast_ready. Where a claim had to pass many of them, the worker's next ones begin at a floor, a little before where
+-- this one ended, and look from the very head only from time to time (what came behind it late waits that long):
+-- holdfast_workers.floors, a JSON object {queue: [~priority, due_at, until]}.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_claim(
     claimer uuid, number bigint, queues text[], most bigint, shift bigint
 ) RETURNS TABLE (
@@ -11,8 +16,6 @@ CREATE OR REPLACE FUNCTION {schema}.holdfast_claim(
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
 SET enable_bitmapscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
 SET enable_sort = off
 SET jit = off
 SET plan_cache_mode = force_generic_plan
@@ -20,97 +23,113 @@ AS $body$
 DECLARE
     moment bigint := {schema}.holdfast_now(shift);
     life record;
-    filled boolean;
+    locked boolean := false;
     wrapped boolean := false;
     chosen text;
+    edge text;
     first text;
-    wanted bigint := most;
-    taken bigint;
+    known jsonb; -- the worker's floors
+    picked tid[];
+    rows tid[];
 BEGIN
-    IF queues IS NULL THEN
-        filled := EXISTS (SELECT FROM {schema}.holdfast_jobs AS job WHERE job.state = 'queued');
-    ELSE
-        filled := EXISTS (
-            SELECT FROM unnest(queues) AS one (queue)
-            WHERE EXISTS (
-                SELECT FROM {schema}.holdfast_jobs AS job WHERE job.state = 'queued' AND job.queue = one.queue
-            )
-        );
-    END IF;
-    -- The lock puts this claim before or behind the end of the worker's life; and a repeat of it behind it.
-    IF filled THEN
-        SELECT worker.ticket, worker.turn, worker.retired_at, worker.lease_until INTO life
-        FROM {schema}.holdfast_workers AS worker WHERE worker.id = claimer FOR NO KEY UPDATE;
-    ELSE
-        SELECT worker.ticket, worker.turn, worker.retired_at, worker.lease_until INTO life
-        FROM {schema}.holdfast_workers AS worker WHERE worker.id = claimer;
-    END IF;
-    refused := CASE
-        WHEN life.ticket IS NULL OR life.retired_at IS NOT NULL THEN 'gone'
-        WHEN life.lease_until <= moment THEN 'expired'
-        WHEN number <> life.ticket AND number <> life.ticket + 1 THEN 'ticket'
-    END;
-    IF refused IS NOT NULL THEN
-        RETURN NEXT;
-        RETURN;
-    END IF;
-    IF number = life.ticket THEN
-        RETURN QUERY SELECT held.*, NULL::text FROM {schema}.holdfast_held(claimer, number, NULL) AS held;
-        IF NOT FOUND THEN
-            refused := 'used';
-            RETURN NEXT;
-        END IF;
-        RETURN;
-    END IF;
-    IF NOT filled THEN
-        RETURN;
-    END IF;
-    chosen := life.turn;
-    WHILE wanted > 0 LOOP
-        IF queues IS NULL THEN
-            chosen := (
-                SELECT job.queue FROM {schema}.holdfast_jobs AS job
-                WHERE job.state = 'queued' AND job.queue > chosen
-                ORDER BY job.queue
-                LIMIT 1
-            );
+    LOOP
+        IF locked THEN -- this claim is before or behind the end of the worker's life now, and behind its own repeats
+            SELECT worker.ticket, worker.turn, worker.retired_at, worker.lease_until, worker.floors INTO life
+            FROM {schema}.holdfast_workers AS worker WHERE worker.id = claimer FOR NO KEY UPDATE;
         ELSE
-            chosen := (SELECT min(one.queue COLLATE "C") FROM unnest(queues) AS one (queue) WHERE one.queue COLLATE "C" > chosen);
+            SELECT worker.ticket, worker.turn, worker.retired_at, worker.lease_until, worker.floors INTO life
+            FROM {schema}.holdfast_workers AS worker WHERE worker.id = claimer;
         END IF;
-        IF chosen IS NULL AND NOT wrapped THEN
-            chosen := '';
-            wrapped := true;
-            CONTINUE;
+        refused := CASE
+            WHEN life.ticket IS NULL OR life.retired_at IS NOT NULL THEN 'gone'
+            WHEN life.lease_until <= moment THEN 'expired'
+            WHEN number <> life.ticket AND number <> life.ticket + 1 THEN 'ticket'
+        END;
+        IF refused IS NOT NULL THEN
+            RETURN NEXT;
+            RETURN;
         END IF;
-        EXIT WHEN chosen IS NULL OR wrapped AND chosen COLLATE "C" > life.turn;
-        RETURN QUERY
-        WITH picked AS MATERIALIZED ( -- a fence: without it the planner may look twice, and take more than the limit
-            SELECT job.ctid FROM {schema}.holdfast_jobs AS job
-            WHERE job.state = 'queued' AND job.queue = chosen
-            ORDER BY job.priority DESC, job.due_at, job.id
-            LIMIT wanted
-            FOR NO KEY UPDATE SKIP LOCKED
-        )
-        UPDATE {schema}.holdfast_jobs AS job
-        SET
-            state = 'running', attempt = job.attempt + 1, fence = job.fence + 1, worker = claimer, ticket = number,
-            started_at = moment
-        FROM picked WHERE job.ctid = picked.ctid
-        RETURNING
-            job.id, job.fence, job.task, job.queue, job.payload, job.terms, job.priority, job.attempt, job.releases,
-            job.losses, job.crashes, job.alone, job.enqueued_at, job.due_at, job.started_at, job.loss, job.headers,
-            CASE WHEN job.fence > 1 THEN
-                (SELECT kept.saved FROM {schema}.holdfast_saved AS kept WHERE kept.job = job.id)
-            END,
-            NULL::text;
-        GET DIAGNOSTICS taken = ROW_COUNT;
-        wanted := wanted - taken;
-        IF taken > 0 THEN
-            first := coalesce(first, chosen);
+        IF number = life.ticket THEN
+            RETURN QUERY SELECT held.*, NULL::text FROM {schema}.holdfast_held(claimer, number, NULL) AS held;
+            IF NOT FOUND THEN
+                refused := 'used';
+                RETURN NEXT;
+            END IF;
+            RETURN;
         END IF;
+        EXIT WHEN locked;
+
+        chosen := life.turn;
+        known := coalesce(life.floors, '{}');
+        WHILE coalesce(cardinality(rows), 0) < most LOOP
+            IF queues IS NOT NULL THEN
+                chosen := (
+                    SELECT min(one.queue COLLATE "C") FROM unnest(queues) AS one (queue)
+                    WHERE one.queue COLLATE "C" > chosen
+                );
+            ELSE
+                edge := (
+                    SELECT min(one.queue COLLATE "C") FROM jsonb_each(known) AS one (queue, floor)
+                    WHERE one.queue COLLATE "C" > chosen AND moment < (one.floor ->> 2)::bigint
+                );
+                chosen := CASE WHEN edge IS NULL THEN (
+                    SELECT job.queue FROM {schema}.holdfast_jobs AS job
+                    WHERE job.state = 'queued' AND job.queue > chosen
+                    ORDER BY job.queue
+                    LIMIT 1
+                ) ELSE coalesce((
+                    SELECT job.queue FROM {schema}.holdfast_jobs AS job
+                    WHERE job.state = 'queued' AND job.queue > chosen AND job.queue < edge
+                    ORDER BY job.queue
+                    LIMIT 1
+                ), edge) END;
+            END IF;
+            IF chosen IS NULL AND NOT wrapped THEN
+                chosen := '';
+                wrapped := true;
+                CONTINUE;
+            END IF;
+            EXIT WHEN chosen IS NULL OR wrapped AND chosen COLLATE "C" > life.turn;
+            SELECT found.rows, found.floor INTO picked, edge
+            FROM {schema}.holdfast_pick(
+                chosen, most - coalesce(cardinality(rows), 0), known ->> chosen, moment
+            ) AS found;
+            IF edge IS DISTINCT FROM known ->> chosen THEN
+                known := CASE
+                    WHEN edge IS NULL THEN known - chosen
+                    ELSE known || jsonb_build_object(chosen, edge::jsonb)
+                END;
+            END IF;
+            IF picked IS NOT NULL THEN
+                rows := rows || picked;
+                first := coalesce(first, chosen);
+            END IF;
+        END LOOP;
+        IF rows IS NULL AND known = coalesce(life.floors, '{}') THEN
+            RETURN;
+        END IF;
+        locked := true;
     END LOOP;
-    IF first IS NOT NULL THEN
-        UPDATE {schema}.holdfast_workers AS worker SET ticket = number, turn = first WHERE worker.id = claimer;
+
+    IF rows IS NULL THEN
+        UPDATE {schema}.holdfast_workers AS worker SET floors = nullif(known, '{}') WHERE worker.id = claimer;
+        RETURN;
     END IF;
+    RETURN QUERY
+    UPDATE {schema}.holdfast_jobs AS job
+    SET
+        state = 'running', attempt = job.attempt + 1, fence = job.fence + 1, worker = claimer, ticket = number,
+        started_at = moment
+    WHERE job.ctid = ANY (rows)
+    RETURNING
+        job.id, job.fence, job.task, job.queue, job.payload, job.terms, job.priority, job.attempt, job.releases,
+        job.losses, job.crashes, job.alone, job.enqueued_at, job.due_at, job.started_at, job.loss, job.headers,
+        CASE WHEN job.fence > 1 THEN
+            (SELECT kept.saved FROM {schema}.holdfast_saved AS kept WHERE kept.job = job.id)
+        END,
+        NULL::text;
+    UPDATE {schema}.holdfast_workers AS worker
+    SET ticket = number, turn = first, floors = nullif(known, '{}')
+    WHERE worker.id = claimer;
 END
 $body$;

@@ -52,11 +52,7 @@ BEGIN
     SET
         declared = code::text, edited = operator::text,
         max_size = (valid ->> 0)::bigint, when_full = valid ->> 1, block_timeout = (valid ->> 2)::bigint,
-        unsettled = CASE
-            WHEN valid ->> 0 IS NULL THEN NULL
-            WHEN met.max_size IS NULL THEN '18446744073709551615'::xid8
-            ELSE queue.unsettled
-        END
+        unsettled = CASE WHEN valid ->> 0 IS NOT NULL THEN queue.unsettled END
     WHERE queue.name = queue_name;
     IF valid ->> 0 IS NULL THEN
         DELETE FROM {schema}.holdfast_left AS gone WHERE gone.queue = queue_name;
@@ -64,6 +60,10 @@ BEGIN
         INSERT INTO {schema}.holdfast_left (queue) VALUES (queue_name) ON CONFLICT (queue) DO NOTHING;
         IF met.max_size IS NULL OR authority <> 'producer' THEN
             PERFORM {schema}.holdfast_recount(queue_name, moment);
+        END IF;
+        IF met.max_size IS NULL THEN  -- nobody has seen it yet, see holdfast_recount
+            UPDATE {schema}.holdfast_queues AS queue SET unsettled = '18446744073709551615'::xid8
+            WHERE queue.name = queue_name;
         END IF;
     END IF;
 END

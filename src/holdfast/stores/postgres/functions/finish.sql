@@ -26,11 +26,14 @@ BEGIN
         AS one (id, fence, worker, result, keep, attempt, releases, losses, crashes, alone)
         WHERE one.attempt IS NOT NULL
     ), held AS MATERIALIZED (
-        SELECT job.ctid, said.*
-        FROM said JOIN {schema}.holdfast_jobs AS job ON job.id = said.id
-        WHERE job.fence = said.fence AND job.worker = said.worker AND job.state = 'running'
-        ORDER BY job.id
-        FOR NO KEY UPDATE OF job SKIP LOCKED
+        -- One look by id for each, whatever the planner believes: what locks rows is never joined in another way.
+        -- `worker` is set only while a job runs; to ask for the state would offer holdfast_held to the planner.
+        SELECT mine.ctid, said.*
+        FROM said CROSS JOIN LATERAL (
+            SELECT job.ctid FROM {schema}.holdfast_jobs AS job
+            WHERE job.id = said.id AND job.fence = said.fence AND job.worker = said.worker
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) AS mine
     ), written AS (
         UPDATE {schema}.holdfast_jobs AS job
         SET
@@ -86,7 +89,6 @@ BEGIN
         WITH held AS MATERIALIZED (
             SELECT job.ctid FROM {schema}.holdfast_jobs AS job
             WHERE job.id = ANY (ids) AND job.within
-            ORDER BY job.id
             FOR NO KEY UPDATE SKIP LOCKED
         ), written AS (
             UPDATE {schema}.holdfast_jobs AS job SET within = false FROM held WHERE job.ctid = held.ctid

@@ -3,6 +3,8 @@
 CREATE OR REPLACE FUNCTION {schema}.holdfast_give_back(moment bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off
 SET jit = off
 SET plan_cache_mode = force_generic_plan
 AS $body$
@@ -14,7 +16,7 @@ BEGIN
     WITH picked AS MATERIALIZED (
         SELECT job.ctid FROM {schema}.holdfast_jobs AS job
         WHERE job.within AND job.finished_at <= moment - 60000
-        ORDER BY job.id
+        ORDER BY job.finished_at
         LIMIT 1000
         FOR NO KEY UPDATE SKIP LOCKED
     ), written AS (

@@ -13,13 +13,24 @@ SET jit = off
 SET plan_cache_mode = force_generic_plan
 AS $body$
 BEGIN
-    RETURN QUERY
-    SELECT
-        job.id, job.fence, job.task, job.queue, job.payload, job.terms, job.priority, job.attempt, job.releases,
-        job.losses, job.crashes, job.alone, job.enqueued_at, job.due_at, job.started_at, job.loss, job.headers,
-        (SELECT kept.saved FROM {schema}.holdfast_saved AS kept WHERE kept.job = job.id)
-    FROM {schema}.holdfast_jobs AS job
-    WHERE job.state = 'running' AND job.worker = holder AND job.ticket IS NOT DISTINCT FROM number
-    LIMIT most;
+    IF number IS NULL THEN -- two statements, since an index finds no IS NOT DISTINCT FROM
+        RETURN QUERY
+        SELECT
+            job.id, job.fence, job.task, job.queue, job.payload, job.terms, job.priority, job.attempt, job.releases,
+            job.losses, job.crashes, job.alone, job.enqueued_at, job.due_at, job.started_at, job.loss, job.headers,
+            (SELECT kept.saved FROM {schema}.holdfast_saved AS kept WHERE kept.job = job.id)
+        FROM {schema}.holdfast_jobs AS job
+        WHERE job.state = 'running' AND job.worker = holder AND job.ticket IS NULL
+        LIMIT most;
+    ELSE
+        RETURN QUERY
+        SELECT
+            job.id, job.fence, job.task, job.queue, job.payload, job.terms, job.priority, job.attempt, job.releases,
+            job.losses, job.crashes, job.alone, job.enqueued_at, job.due_at, job.started_at, job.loss, job.headers,
+            (SELECT kept.saved FROM {schema}.holdfast_saved AS kept WHERE kept.job = job.id)
+        FROM {schema}.holdfast_jobs AS job
+        WHERE job.state = 'running' AND job.worker = holder AND job.ticket = number
+        LIMIT most;
+    END IF;
 END
 $body$;

@@ -17,6 +17,7 @@ DECLARE
     roomy text[] := '{}';  -- bounded ones in which all will
     stored uuid[] := '{}';
     asked record;
+    twice boolean := cardinality(ids) > (SELECT count(DISTINCT one.id) FROM unnest(ids) AS one (id));
 BEGIN
     -- Before the first look at the bounds: who sets one can tell by it who has not seen it (see holdfast_recount).
     PERFORM pg_current_xact_id();
@@ -43,7 +44,7 @@ BEGIN
         END LOOP;
     END IF;
 
-    IF way <> 'reserve' AND cardinality(ids) = (SELECT count(DISTINCT one.id) FROM unnest(ids) AS one (id)) THEN
+    IF way <> 'reserve' AND NOT twice THEN
         WITH said AS (
             SELECT of.*, coalesce(of.at, moment + of.delay) AS due
             FROM ROWS FROM (
@@ -99,7 +100,8 @@ BEGIN
         FROM unnest(ids, kind, payloads) WITH ORDINALITY AS each (id, k, payload, n)
         JOIN json_array_elements(kinds) WITH ORDINALITY AS said (value, k) ON said.k = each.k
         WHERE each.id <> ALL (coalesce(stored, '{}'))
-        ORDER BY said.value ->> 'queue', each.n
+        -- Of an id that appears twice the first is stored, wherever it goes.
+        ORDER BY CASE WHEN NOT twice THEN said.value ->> 'queue' END, each.n
         OFFSET 0
     ) AS draft
     CROSS JOIN LATERAL {schema}.holdfast_admit(draft.id, draft.value, draft.payload, way, moment) AS receipt;

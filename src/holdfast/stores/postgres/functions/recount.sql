@@ -1,8 +1,11 @@
 -- Counts the places of a queue anew; its row must be locked by the caller. Returns how many are taken.
 --
 -- What is given back is counted in the same snapshot as the jobs: both change in one commit, so nobody who finishes is
--- waited for. A job that was let in by a transaction which did not see the bound yet is counted once that has ended:
--- until then (`unsettled`) the count is repeated by all who ask for a place.
+-- waited for.
+--
+-- Where the bound is new, others may have enqueued without a look at it, and be under way still. Those who come after
+-- it count anew until these have ended: `unsettled` is a transaction id that is newer than all of theirs, once one who
+-- saw the bound has drawn it (holdfast_put draws its own before it looks).
 CREATE OR REPLACE FUNCTION {schema}.holdfast_recount(queue_name text, moment bigint) RETURNS bigint
 LANGUAGE plpgsql
 AS $function$
@@ -10,7 +13,9 @@ DECLARE
     taken bigint;
     given bigint;
     horizon xid8;
-    future xid8;
+    mark xid8;
+    drawn bigint;
+    own bigint := pg_current_xact_id()::text::bigint;
 BEGIN
     PERFORM {schema}.holdfast_expire(queue_name, moment);
     SELECT
@@ -25,19 +30,26 @@ BEGIN
             AND NOT EXISTS (SELECT 1 FROM {schema}.holdfast_jobs AS job WHERE job.id = place.job)
         ),
         coalesce((SELECT gone.places FROM {schema}.holdfast_left AS gone WHERE gone.queue = queue_name), 0),
-        pg_snapshot_xmin(pg_current_snapshot()),
-        pg_snapshot_xmax(pg_current_snapshot())
-    INTO taken, given, horizon, future;
+        pg_snapshot_xmin(pg_current_snapshot())
+    INTO taken, given, horizon;
     UPDATE {schema}.holdfast_queues AS queue
     SET
         admitted = taken + given,
         counted_at = moment,
-        unsettled = CASE
-            WHEN queue.unsettled = '18446744073709551615'::xid8 THEN future
-            WHEN queue.unsettled <= horizon THEN NULL
-            ELSE queue.unsettled
-        END
-    WHERE queue.name = queue_name;
+        unsettled = CASE WHEN queue.unsettled > horizon THEN queue.unsettled END
+    WHERE queue.name = queue_name
+    RETURNING queue.unsettled INTO mark;
+    IF mark = '18446744073709551615'::xid8 THEN
+        BEGIN  -- a block of its own draws a transaction id of its own
+            UPDATE {schema}.holdfast_queues AS queue SET counted_at = moment
+            WHERE queue.name = queue_name
+            RETURNING queue.xmin::text::bigint INTO drawn;
+        EXCEPTION WHEN no_data_found THEN
+            RAISE;
+        END;
+        drawn := own + ((drawn - (own & 4294967295)) & 4294967295);  -- a row shows the lower 32 bits
+        UPDATE {schema}.holdfast_queues AS queue SET unsettled = drawn::text::xid8 WHERE queue.name = queue_name;
+    END IF;
     RETURN taken;
 END
 $function$;

@@ -19,24 +19,22 @@ BEGIN
             error_type text, error_message text, error_traceback text
         ) USING (place)
     ), held AS MATERIALIZED (
-        SELECT
-            job.ctid, job.id, job.attempt, job.attempts, job.started_at, job.reason,
-            job.cancel_requested_at IS NOT NULL AS flagged
-        FROM {schema}.holdfast_jobs AS job
-        WHERE job.id = ANY (ids) AND job.state = 'running'
-        AND EXISTS (
-            SELECT FROM said WHERE said.id = job.id AND said.fence = job.fence AND said.worker = job.worker
-        )
-        ORDER BY job.id
-        FOR NO KEY UPDATE OF job SKIP LOCKED
-    ), last AS MATERIALIZED (
-        SELECT
-            held.ctid AS row, held.started_at, held.attempt AS ran, said.*,
-            held.attempts + CASE WHEN said.ended = 'succeeded' THEN 0 ELSE 1 END AS number,
-            CASE WHEN held.flagged AND said.ended <> 'succeeded' THEN coalesce(nullif(held.reason, ''), said.reason)
+        SELECT -- as in finish.sql
+            mine.ctid AS row, mine.started_at, mine.attempt AS ran, mine.asked, said.*,
+            mine.attempts + CASE WHEN said.ended = 'succeeded' THEN 0 ELSE 1 END AS number,
+            CASE WHEN mine.asked AND said.ended <> 'succeeded' THEN coalesce(nullif(mine.reason, ''), said.reason)
                 ELSE said.reason END AS told,
             said.state IN ('succeeded', 'dead', 'cancelled') AS final
-        FROM held JOIN said ON said.id = held.id AND coalesce(said.flagged, held.flagged) = held.flagged
+        FROM said CROSS JOIN LATERAL (
+            SELECT
+                job.ctid, job.attempt, job.attempts, job.started_at, job.reason,
+                job.cancel_requested_at IS NOT NULL AS asked
+            FROM {schema}.holdfast_jobs AS job
+            WHERE job.id = said.id AND job.fence = said.fence AND job.worker = said.worker
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) AS mine
+    ), last AS MATERIALIZED (
+        SELECT held.* FROM held WHERE coalesce(held.flagged, held.asked) = held.asked
     ), written AS (
         UPDATE {schema}.holdfast_jobs AS job
         SET

@@ -26,7 +26,7 @@ BEGIN
         SELECT each.n::integer AS n, each.id, each.payload, said.value
         FROM unnest(ids, kind, payloads) WITH ORDINALITY AS each (id, k, payload, n)
         JOIN json_array_elements(kinds::json) WITH ORDINALITY AS said (value, k) ON said.k = each.k
-        ORDER BY said.value ->> 'queue', each.n
+        ORDER BY each.n
     LOOP
         nth := draft.n;
         BEGIN

@@ -62,7 +62,8 @@ CREATE TABLE {schema}.holdfast_jobs (
     autovacuum_vacuum_cost_delay = 0 -- a queue's dead rows stand where claims look
 );
 
-CREATE INDEX holdfast_ready ON {schema}.holdfast_jobs (queue, priority DESC, due_at, id) WHERE state = 'queued';
+-- ~priority is in the order of descending priorities, so that a place in a queue is one ascending row.
+CREATE INDEX holdfast_ready ON {schema}.holdfast_jobs (queue, (~priority), due_at, id) WHERE state = 'queued';
 
 CREATE INDEX holdfast_scheduled ON {schema}.holdfast_jobs (due_at, id) INCLUDE (queue) WHERE state = 'scheduled';
 
@@ -121,6 +122,7 @@ CREATE TABLE {schema}.holdfast_workers (
     ticket bigint NOT NULL DEFAULT 0, -- the last one used
     turn text COLLATE "C" NOT NULL DEFAULT '', -- the queue that its last claim began with
     retired_at bigint,
+    floors jsonb, -- where its claims begin, see functions/claim.sql
     loss text, -- what is written on the jobs that it still holds
     losses text -- what is written on single ones before that: a JSON object {"<id>:<fence>": loss}
 ) WITH (fillfactor = 30, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);

@@ -14,6 +14,8 @@ JOIN pg_locks AS locked ON locked.locktype = 'transactionid' AND locked.transact
 LEFT JOIN pg_stat_activity AS session ON session.pid = locked.pid
 WHERE EXISTS (
     SELECT 1 FROM pg_locks AS used
-    WHERE used.pid = locked.pid AND used.relation = $name${schema}.holdfast_jobs$name$::regclass
+    WHERE used.pid = locked.pid AND used.relation IN (
+        $name${schema}.holdfast_jobs$name$::regclass, $name${schema}.holdfast_queues$name$::regclass
+    )
 )
 LIMIT 1;

@@ -1,0 +1,176 @@
+"""What the functions of a worker and a janitor read on PostgreSQL: as much as they return, whatever lies about and
+whatever the planner believes of it.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from holdfast.clock import HOUR, Span
+from holdfast.stores import open_store
+from tests.servers.places import Database
+
+MANY = pytest.param(20_000, 2_000, id="thousands")
+MILLION = pytest.param(1_000_000, 100_000, id="a million", marks=[pytest.mark.soak, pytest.mark.timeout(600)])
+
+FILL = """
+INSERT INTO holdfast_jobs (
+    id, enqueued_at, due_at, started_at, finished_at, prune_at, fence, worker, ticket, priority, attempt,
+    alone, born_alone, state, task, queue, terms, payload
+)
+SELECT
+    gen_random_uuid(), moment, moment + CASE WHEN state = 'scheduled' THEN 3600000 ELSE 0 END, moment, moment,
+    CASE WHEN state = 'succeeded' THEN moment + 3600000 END,
+    0, NULL, NULL, 0, 1,
+    false, false, state, 'shop.send', 'mail', '[1, 1000, 300000, 0.2, 3, null, 86400000]', '[42]'
+FROM (SELECT %(state)s AS state, holdfast_now() + %(later)s + n AS moment FROM generate_series(1, %(number)s) AS n) AS job
+"""
+
+
+class Read(NamedTuple):
+    rows: int
+    pages: int  # each time that one was looked at
+
+
+class Reader:
+    """A session in which functions are called, and what they read is counted; nothing that they do stays."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def fill(self, state: str, number: int, later: Span = 0) -> None:
+        self._connection.execute(FILL, {"state": state, "number": number, "later": later})
+
+    def run(self, text: str) -> list[Any]:
+        cursor = self._connection.execute(text.encode())
+        return cursor.fetchall() if cursor.description else []
+
+    def reads(self, call: str, *parameters: object) -> Read:
+        """Counted at the second call: the first one plans, and looks into the catalogue."""
+        for _ in range(2):
+            with self._connection.transaction(force_rollback=True):
+                text = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM {call}"
+                row = self._connection.execute(text.encode(), parameters).fetchone()
+        assert row is not None
+        plan = row[0][0]["Plan"]
+        return Read(plan["Actual Rows"], plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+@pytest.fixture
+def reader(bare_postgres: Database) -> Iterator[Reader]:
+    asyncio.run(_migrated(bare_postgres))
+    with psycopg.connect(bare_postgres.dsn, autocommit=True) as connection:
+        reader = Reader(connection)
+        # Statistics and dead rows are as the test makes them.
+        reader.run("ALTER TABLE holdfast_jobs SET (autovacuum_enabled = off)")
+        yield reader
+
+
+async def _migrated(database: Database) -> None:
+    await open_store(database.url).migrate()
+
+
+@pytest.fixture(params=["never counted", "counted when it was empty", "counted when all was queued"])
+def believed(request: pytest.FixtureRequest, reader: Reader) -> None:
+    """What the planner believes of the table of jobs."""
+    match request.param:
+        case "counted when it was empty":
+            reader.run("ANALYZE holdfast_jobs")
+        case "counted when all was queued":
+            reader.fill("queued", 2_000)
+            reader.run("ANALYZE holdfast_jobs")
+            reader.run("DELETE FROM holdfast_jobs")
+            reader.run("VACUUM (TRUNCATE off) holdfast_jobs")
+        case _:
+            pass
+
+
+def a_worker(reader: Reader) -> UUID:
+    worker = uuid4()
+    reader.run(f"SELECT holdfast_register('{worker}', NULL, '{{}}', 0)")
+    return worker
+
+
+def words(reader: Reader, worker: UUID, number: int) -> tuple[object, ...]:
+    """The parameters of holdfast_finish for jobs that the worker holds."""
+    ids = [row[0] for row in reader.run(f"SELECT id FROM holdfast_claim('{worker}', 1, NULL, {number}, 0)")]
+    some = [1] * number
+    return (ids, some, [worker] * number, [b"null"] * number, some, some, some, some, some, [False] * number)
+
+
+FINISH = (
+    "holdfast_finish(%s, %s::bigint[], %s, %s, %s::bigint[], %s::integer[], %s::integer[], %s::integer[],"
+    " %s::integer[], %s, NULL, 0)"
+)
+
+
+@pytest.mark.usefixtures("believed")
+@pytest.mark.parametrize(("finished", "scheduled"), [MANY, MILLION])
+def test_all_reads_are_in_proportion_to_what_is_asked_for(reader: Reader, finished: int, scheduled: int) -> None:
+    reader.fill("succeeded", finished)
+    reader.fill("scheduled", scheduled)
+    reader.fill("queued", 400)
+    worker = a_worker(reader)
+    assert reader.run("SELECT count(*) FROM holdfast_jobs WHERE state = 'succeeded'") == [(finished,)]
+
+    most = {0: 60, 1: 60 + 40, 100: 60 + 100 * 40}  # pages, by limit; a job has a handful of indexes to be written in
+    for limit, pages in most.items():
+        for queues in (None, ["mail"], ["other", "mail"]):
+            read = reader.reads("holdfast_claim(%s, 1, %s, %s, 0)", worker, queues, limit)
+            assert read.rows == limit
+            assert read.pages <= pages, f"claiming {limit} of {queues}"
+
+    finishing = words(reader, worker, 100)
+    assert reader.reads(FINISH, *finishing) <= Read(0, most[100]), "all are accepted"
+    strange = (finishing[0], [7] * 100, *finishing[2:])
+    assert reader.reads(FINISH, *strange).rows == 100, "all are refused"
+    assert reader.reads(FINISH, *strange).pages <= most[100]
+    assert reader.reads("holdfast_mail(%s, 0)", [worker]).pages <= most[0]
+    assert reader.reads("holdfast_promote(100, 0)").pages <= most[0], "none is due"
+    assert reader.reads("holdfast_promote(100, %s)", 2 * HOUR).pages <= most[100]
+    assert reader.reads("holdfast_prune(100, 0)").pages <= most[0], "none is over"
+    assert reader.reads("holdfast_prune(100, %s)", 2 * HOUR).pages <= most[100]
+
+    sweeper = a_worker(reader)
+    assert reader.reads("holdfast_reclaim(%s, 100, 0)", sweeper).rows == 0
+    assert reader.reads("holdfast_reclaim(%s, 100, 0)", sweeper).pages <= most[0], "nobody is gone"
+    reader.run(f"SELECT holdfast_retire('{worker}', NULL, NULL, 0)")
+    reclaimed = reader.reads("holdfast_reclaim(%s, 100, 0)", sweeper)
+    assert reclaimed.rows == 100
+    assert reclaimed.pages <= most[100]
+
+
+@pytest.fixture
+def old_transaction(bare_postgres: Database, reader: Reader) -> Iterator[None]:
+    """It has begun before there were rows, so that none of them can be cleared away."""
+    with psycopg.connect(bare_postgres.dsn) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.execute("SELECT 1 FROM holdfast_jobs")
+        yield
+        connection.rollback()
+
+
+def test_what_an_old_transaction_holds_back_is_not_walked_over_by_every_claim(
+    reader: Reader, old_transaction: None
+) -> None:
+    reader.fill("queued", 20_000)
+    reader.run("UPDATE holdfast_jobs SET state = 'succeeded' WHERE state = 'queued'")
+    reader.fill("queued", 200, later=HOUR)
+    worker = a_worker(reader)
+    assert reader.reads("holdfast_claim(%s, 1, NULL, 1, 0)", worker).pages > 500, "a look from the head"
+    reader.run(f"SELECT holdfast_claim('{worker}', 1, NULL, 1, 0)")
+    for queues in (None, ["mail"]):
+        read = reader.reads("holdfast_claim(%s, 2, %s, 1, 0)", worker, queues)
+        assert read.rows == 1
+        assert read.pages <= 60 + 40, "the second claim begins where the first ended"
+    # What came with a higher priority meanwhile is found by the next look from the head.
+    reader.fill("queued", 1, later=2 * HOUR)
+    [[newest]] = reader.run("SELECT id FROM holdfast_jobs ORDER BY enqueued_at DESC LIMIT 1")
+    reader.run(f"UPDATE holdfast_jobs SET priority = 9 WHERE id = '{newest}'")
+    [[soon]] = reader.run("SELECT (floors #>> '{mail,2}')::bigint - holdfast_now() FROM holdfast_workers")
+    assert 0 < soon < 5_000
+    assert reader.run(f"SELECT priority FROM holdfast_claim('{worker}', 2, NULL, 1, {soon})") == [(9,)]
