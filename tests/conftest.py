@@ -25,6 +25,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
 for _name in [name for name in os.environ if name.startswith("HOLDFAST_")]:
     del os.environ[_name]
 
+FIRST_STORE = "sqlite"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shows nothing of the store runs on the first one; on the others it is left to `make soak`."""
+    for item in items:
+        once = item.get_closest_marker("any_store") and not item.get_closest_marker("every_store")
+        call = getattr(item, "callspec", None)
+        if once and call is not None and call.params.get("shared", FIRST_STORE) != FIRST_STORE:
+            item.add_marker("soak")
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:

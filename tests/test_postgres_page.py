@@ -142,9 +142,13 @@ async def _all_that_a_store_does(store: Store) -> None:
 
 
 async def test_what_the_page_grants_is_enough_for_all_that_a_store_does(place: Place, store: Store) -> None:
+    place.run("REVOKE INSERT, UPDATE, DELETE ON jobs.holdfast_meta FROM shop_app", by="shop_owner")
     await store.open()
     try:
         await _all_that_a_store_does(store)
+        async with await psycopg.AsyncConnection.connect(place.url("shop_app").partition("?")[0]) as callers:
+            [receipt] = await store.enqueue([draft(queue="within")], callers)
+            assert receipt.created
     finally:
         await store.close()
     with pytest.raises(StoreError, match="CREATE"):

@@ -56,11 +56,11 @@ class Finishing(Protocol):
     more, and nothing was written.
     """
 
-    def finish(self, connection: object, result: object) -> bool:
+    def finish(self, connection: object, result: object, /) -> bool:
         """On a synchronous connection. Raises as `CurrentJob.finish`."""
         ...
 
-    async def afinish(self, connection: object, result: object) -> bool:
+    async def afinish(self, connection: object, result: object, /) -> bool:
         """On a connection of either kind."""
         ...
 

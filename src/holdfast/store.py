@@ -236,7 +236,8 @@ class Store(Protocol):
 
         Nobody waits long for a stranger's transaction: what hangs on one that is open is `busy`, the others go on. In
         the caller's own transaction a draft waits for it, as for any unique index. Where the places of a bounded queue
-        cannot be counted in the caller's transaction without holding up others, the answer is `unreserved`.
+        cannot be counted, or the bound of `declared` not be set, in the caller's transaction without holding up others,
+        the answer is `unreserved`: declare the queue and reserve a place on a connection of ours, and ask again.
         """
         ...
 

@@ -57,6 +57,7 @@ def test_a_drain_finishes_what_runs_and_gives_back_the_rest(
     assert all((s.state, s.attempt) == ("queued", 0) for s in statuses if str(s.id) not in begun)
 
 
+@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_past_the_deadline_an_async_job_is_interrupted_uncharged(
     app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
@@ -70,6 +71,7 @@ def test_past_the_deadline_an_async_job_is_interrupted_uncharged(
     assert (status.state, status.attempt) == ("queued", 0)
 
 
+@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_past_the_deadline_a_deaf_thread_is_ended_with_its_process_and_its_job_given_back(
     app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
@@ -84,6 +86,7 @@ def test_past_the_deadline_a_deaf_thread_is_ended_with_its_process_and_its_job_g
     assert str(job.id) in service.text()
 
 
+@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_a_second_signal_skips_to_the_deadline(app: Holdfast, ledger: Ledger, serve: Callable[..., Service]) -> None:
     service = serve("--deadline", "300")
@@ -247,6 +250,7 @@ async def _rescue_by_lease(store: Store) -> Sequence[Claim]:
     return claims
 
 
+@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_a_child_that_cannot_start_ends_the_service_and_says_why(serve: Callable[..., Service]) -> None:
     service = serve("--queues", "no such name")
@@ -254,6 +258,7 @@ def test_a_child_that_cannot_start_ends_the_service_and_says_why(serve: Callable
     assert "no such name" in service.text()
 
 
+@pytest.mark.any_store
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_nothing_of_a_dead_childs_group_runs_when_its_job_starts_again(
@@ -269,6 +274,7 @@ def test_nothing_of_a_dead_childs_group_runs_when_its_job_starts_again(
     assert "event=group-stays" not in service.text()
 
 
+@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_a_drain_waits_for_the_jobs_of_every_child(
     app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
@@ -343,6 +349,7 @@ def host(url: str, tmp_path: Path) -> Iterator[Callable[..., Guest]]:
         guest.stop()
 
 
+@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_a_store_of_one_process_is_refused(host: Callable[..., Guest]) -> None:
     guest = host("from holdfast import Holdfast\njobs = Holdfast('memory://')\n")
@@ -350,6 +357,7 @@ def test_a_store_of_one_process_is_refused(host: Callable[..., Guest]) -> None:
     assert "memory://" in guest.text()
 
 
+@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_the_banner_counts_the_tasks_of_all_modules(host: Callable[..., Guest], tmp_path: Path) -> None:
     tmp_path.joinpath("more.py").write_text("from guest import jobs\n@jobs.task(name='late')\ndef late(): ...\n")
@@ -358,6 +366,7 @@ def test_the_banner_counts_the_tasks_of_all_modules(host: Callable[..., Guest], 
     assert "tasks    1: late" in guest.text()
 
 
+@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_the_banner_of_an_app_without_tasks_says_why_that_may_be(host: Callable[..., Guest]) -> None:
     guest = host("from holdfast import Holdfast\njobs = Holdfast()\n")

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from holdfast import Holdfast, JobFailed, QueueFull, Retry
+from holdfast import Holdfast, JobFailed, Retry
 from holdfast.clock import SECOND
 from holdfast.job import Lost
 from holdfast.policy import decide
@@ -102,24 +102,26 @@ def test_effect_and_success_are_committed_together_in_every_kind_of_handler(
 def test_a_death_round_the_commit_doubles_nothing_and_loses_nothing(
     service: Service, payments: Payments, ledger: Ledger
 ) -> None:
-    ways = [(how, task) for how in ("dies after", "dies before") for task in (till.in_thread, till.in_process)]
-    ways.append(("stays after", till.in_time))  # until it is ended, past its timeout
+    ways = [(how, task) for task in (till.in_thread, till.in_process) for how in ("dies before", "dies after")]
     for number, (how, task) in enumerate(ways):
-        job = until(lambda task=task, n=number, how=how: _enqueued(task, n, how), "the place of the one before is free")
+        job = task.enqueue(number, how)
         until(lambda job=job: job.status().finished, f"its end ({how})")
         assert job.result(timeout=60) == f"receipt {number}", how
         assert (payments.of(number), ledger.count("begin", job.id)) == (1, 1 + (how == "dies before")), how
-    until(lambda: _enqueued(till.in_thread, 100, "commits"), "the last place is free, too")
-    until(lambda: service.text().count("event=ended-after-finish") == 2, "both ends in slot processes, told")
+    until(lambda: service.text().count("event=ended-after-finish") == 1, "the end of the slot process, told")
     assert "event=dead" not in service.text()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(120)
+def test_a_process_that_is_ended_past_its_timeout_after_the_commit_has_succeeded(
+    service: Service, payments: Payments, ledger: Ledger
+) -> None:
+    job = till.in_time.enqueue(1, "stays after")
+    until(lambda: "event=ended-after-finish" in service.text(), "its end, told")
+    until(lambda: "event=succeeded" in service.text(), "the success, told")
+    assert (job.result(timeout=30), payments.of(1), ledger.count("begin", job.id)) == ("receipt 1", 1, 1)
     assert "event=failed" not in service.text()
-
-
-def _enqueued(task: Any, order: int, how: str) -> Any:
-    try:
-        return task.using(queue="narrow").enqueue(order, how)
-    except QueueFull:
-        return None
 
 
 def test_a_claim_that_was_lost_writes_nothing(
@@ -202,8 +204,10 @@ def test_nobody_is_robbed_while_a_transaction_with_a_finish_stays_open(
     time.sleep(leases * SHORT_LEASE / SECOND)  # it is the time itself that is looked at
     ledger.path.with_name("go").touch()
     assert job.result(timeout=60) == "receipt 1"
-    assert till.plain.enqueue().result(timeout=60) == 1
+    other = till.plain.enqueue()
+    other.result(timeout=60)
     assert (payments.of(1), ledger.count("begin", job.id), errors(job)) == (1, 1, [])
+    assert ledger.count("plain", other.id) == 1
     for service in services:
         assert service.stop() == 0
         assert "event=rescued" not in service.text()

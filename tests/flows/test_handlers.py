@@ -16,7 +16,7 @@ from holdfast.client.link import Link
 from tests.flows import talk
 from tests.flows.conftest import Guest, Ledger, Service, until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.any_store]
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_handler_has_its_context_its_resources_and_is_heard(
     assert opened == ["+pool", "+http", *(["+pool", "-pool"] if kind == "apart" else []), "-http", "-pool"]
 
 
-@pytest.mark.parametrize("kind", ["plain", "coro", "apart"])
+@pytest.mark.parametrize("kind", [pytest.param("plain", marks=pytest.mark.every_store), "coro", "apart"])
 def test_what_is_saved_outlives_a_kill(kind: str, ledger: Ledger, served: Callable[..., Service]) -> None:
     service = served("--concurrency", "2")
     task: Any = {"plain": talk.counts, "coro": talk.counts_on_loop, "apart": talk.counts_apart}[kind]
@@ -173,6 +173,7 @@ def test_whatever_an_opening_raises_the_worker_exits_and_names_it(
     assert "resource guest.it could not be opened: " + error.partition("(")[0] in guest.text()
 
 
+@pytest.mark.every_store
 def test_notes_of_many_jobs_are_few_writes(ledger: Ledger, served: Callable[..., Service]) -> None:
     service = served("--concurrency", "20")
     jobs = [talk.chatty.enqueue(200) for _ in range(20)]

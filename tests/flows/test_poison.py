@@ -34,11 +34,13 @@ async def records(url: str, ids: list[Any]) -> list[Record]:
         await store.close()
 
 
+@pytest.mark.any_store
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("task", "arguments", "begun", "evidence"),
     [
-        (poison, (), 5, "exit code 7"),  # two losses in company, where nobody can say who it was, then three alone
+        # Two losses in company, where nobody can say who it was, then three alone.
+        pytest.param(poison, (), 5, "exit code 7", marks=pytest.mark.every_store),
         (poison_in_thread, (), 5, "exit code 7"),
         (hogs_memory, (300,), 5, "SIGKILL"),
         (segfaults_in_thread, (), 3, "SIGSEGV"),  # named by its stack at the first loss, and charged

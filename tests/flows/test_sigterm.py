@@ -43,6 +43,7 @@ def hurry(service: Service) -> None:
     until(heard, "the second signal")
 
 
+@pytest.mark.any_store
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("executor", LIVES)
 def test_handlers_within_the_deadline_end_and_others_are_given_back_uncharged(

@@ -26,7 +26,7 @@ from tests.flows.shop import (
     work,
 )
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = [pytest.mark.timeout(150), pytest.mark.any_store]
 
 
 def told(service: Service, event: str, **fields: object) -> bool:
@@ -43,7 +43,9 @@ def both_run(app: Holdfast, ledger: Ledger, service: Service) -> None:
         seen |= {job.result(timeout=40) for job in app.enqueue_many(pids.bind() for _ in range(8))}
 
 
-@pytest.mark.parametrize("handler", [blocks_the_loop, spins], ids=["async", "thread"])
+@pytest.mark.parametrize(
+    "handler", [pytest.param(blocks_the_loop, marks=pytest.mark.every_store), spins], ids=["async", "thread"]
+)
 def test_a_handler_that_spins_in_python_keeps_its_lease_and_holds_up_nobody_elsewhere(
     handler: Any, robber: Robber, app: Holdfast, ledger: Ledger, serve: Callable[..., Service], tmp_path: Path
 ) -> None:
@@ -147,6 +149,7 @@ def test_what_stands_still_for_the_stall_limit_is_ended_and_only_the_culprit_is_
     assert service.stop() == 0
 
 
+@pytest.mark.every_store
 def test_a_stopped_child_is_ended_after_the_stall_limit_and_its_jobs_run_again(
     app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
 ) -> None:

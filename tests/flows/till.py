@@ -23,7 +23,6 @@ DRIVERS = {"sqlite": ("sqlite", "sqlite+aiosqlite"), "postgresql": ("postgresql+
 PATIENCE = 60  # seconds, that something is held at most: the test must have failed by then
 
 jobs = Holdfast(keep="1h", retry=Retry(max_attempts=2, base_delay=0.01))
-jobs.queue("narrow", max_size=1)
 
 
 def address(url: str, *, is_async: bool = False) -> str:
@@ -139,7 +138,7 @@ def in_process(order: int, how: str) -> str:
     return pay(order, how)
 
 
-@jobs.task(run_in="process", timeout=1)
+@jobs.task(run_in="process", timeout=8)
 def in_time(order: int, how: str) -> str:
     return pay(order, how)
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
+from holdfast.clock import MINUTE
 from holdfast.errors import ConfigError, StoreAway
 from holdfast.job import Claim, QueueTerms, Snoozed, State, Succeeded, new_id
 from holdfast.policy import decide
@@ -85,13 +86,9 @@ async def finished(store: Store, claim: Claim, connection: object, result: bytes
 
 
 @pytest.fixture
-async def job(store: Store, worker: Hand, connection_order: None) -> Claim:
+async def job(store: Store, worker: Hand) -> Claim:
+    """Claimed before the caller's transaction, which may hold the only write lock, begins."""
     return await claimed(store, worker)
-
-
-@pytest.fixture
-def connection_order() -> None:
-    """The job is claimed before the caller's transaction holds SQLite's write lock."""
 
 
 async def test_what_is_committed_is_there_as_any_success(store: Store, job: Claim, connection: Connection) -> None:
@@ -109,7 +106,7 @@ async def test_what_is_rolled_back_has_never_been(store: Store, job: Claim, conn
     before = await record(store, job.id)
     assert await finished(store, job, connection) == DONE
     connection.rollback()
-    assert (await record(store, job.id))._replace(now=before.now) == before if hasattr(before, "now") else True
+    assert await record(store, job.id) == before
     assert (await store.finish([decide(job, Snoozed(0, "later"))]))[0].answer is Answer.ACCEPTED
     assert receipts(connection) == 0
 
@@ -176,7 +173,7 @@ async def test_its_place_is_free_after_the_next_finish_and_only_once(
     assert answers == ["accepted", "full"]
 
 
-async def test_its_place_is_free_though_its_worker_died_before_the_next(
+async def test_its_place_is_free_in_the_end_though_its_worker_died_before_the_next(
     store: Store, worker: Hand, request: pytest.FixtureRequest
 ) -> None:
     await store.configure({"narrow": QueueTerms(max_size=1)}, by="operator")
@@ -187,15 +184,16 @@ async def test_its_place_is_free_though_its_worker_died_before_the_next(
     await store.retire(worker.id)
     sweeper = await hand(store)
     assert await store.reclaim(sweeper.id, 10) == []
+    store.shift += 2 * MINUTE  # until then its worker might still come and ask
     await store.prune(10)
     answers = [receipt.answer for receipt in await store.enqueue([draft(queue="narrow"), draft(queue="narrow")])]
     assert answers == ["accepted", "full"]
 
 
 async def test_without_a_transaction_it_is_refused(store: Store, job: Claim, url: str) -> None:
-    with engine(url).connect().execution_options(isolation_level="AUTOCOMMIT") as alone:
-        with pytest.raises(ConfigError, match="transaction"):
-            await finished(store, job, alone)
+    alone = engine(url).connect().execution_options(isolation_level="AUTOCOMMIT")
+    with alone, pytest.raises(ConfigError, match="transaction"):
+        await finished(store, job, alone)
     assert (await record(store, job.id)).state is State.RUNNING
 
 

@@ -303,8 +303,12 @@ async def test_any_encoding_of_the_client(
     "factory", [psycopg2.extras.RealDictCursor, psycopg2.extras.DictCursor, psycopg2.extras.NamedTupleCursor]
 )
 async def test_psycopg2_with_cursors_and_types_of_its_owners(
-    factory: Any, place: Database, send: Task[[str], None], order: str
+    factory: Any, place: Database, send: Task[[str], None], order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def loud(value: str) -> Any:
+        return psycopg2.extensions.AsIs("'loud'")
+
+    monkeypatch.setitem(psycopg2.extensions.adapters, (str, psycopg2.extensions.ISQLQuote), loud)
     connection = psycopg2.connect(place.dsn, cursor_factory=factory)
     psycopg2.extras.register_uuid(conn_or_curs=connection)
     psycopg2.extras.register_default_json(connection, loads=lambda _: "deaf")

@@ -1,4 +1,4 @@
-"""Enqueueing on PostgreSQL beside the open transactions of others: nobody waits, nothing doubles, no receipt is empty."""
+"""Enqueueing on PostgreSQL beside open transactions of others: nobody waits, nothing doubles, no receipt is empty."""
 
 import asyncio
 from collections import Counter

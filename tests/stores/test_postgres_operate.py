@@ -17,7 +17,8 @@ from holdfast import Holdfast
 from holdfast.cli.shell import shell
 from holdfast.clock import HOUR
 from holdfast.errors import StoreAway
-from holdfast.job import Draft, Note, State
+from holdfast.job import Draft, Note, State, Succeeded
+from holdfast.policy import decide
 from holdfast.store import Retried, Store, Where
 from holdfast.stores import open_store
 from holdfast.stores.postgres import operate
@@ -80,6 +81,22 @@ async def test_a_job_that_a_transaction_holds_is_finishing_and_the_others_are_ca
         assert list(await store.cancel([held, free, held])) == ["finishing", "cancelled", "finishing"]
         assert (await state(store, held), await state(store, free)) == ("queued", "cancelled")
     assert list(await store.cancel([held])) == ["cancelled"]
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(("commits", "then"), [(True, "final"), (False, "requested")])
+async def test_a_job_whose_success_is_in_an_open_transaction_is_finishing(
+    postgres: Database, store: Store, commits: bool, then: str
+) -> None:
+    job = await running(store, await hand(store))
+    async with await psycopg.AsyncConnection.connect(postgres.dsn) as handlers:
+        [settled] = await store.finish([decide(job, Succeeded(b"1"))], handlers)
+        assert settled.answer == "accepted"
+        assert list(await store.cancel([job.id], "too late?")) == ["finishing"]
+        assert (await record(store, job.id)).cancel_requested_at is None
+        await (handlers.commit() if commits else handlers.rollback())
+    assert list(await store.cancel([job.id], "too late?")) == [then]
+    assert (await record(store, job.id)).state == ("succeeded" if commits else "running")
 
 
 async def test_a_held_job_is_asked_for_again_while_other_calls_go_on(store: Store, opened: Open) -> None:

@@ -27,7 +27,9 @@ SELECT
     CASE WHEN state = 'succeeded' THEN moment + 3600000 END,
     0, NULL, NULL, 0, 1,
     false, false, state, 'shop.send', 'mail', '[1, 1000, 300000, 0.2, 3, null, 86400000]', '[42]'
-FROM (SELECT %(state)s AS state, holdfast_now() + %(later)s + n AS moment FROM generate_series(1, %(number)s) AS n) AS job
+FROM (
+    SELECT %(state)s AS state, holdfast_now() + %(later)s + n AS moment FROM generate_series(1, %(number)s) AS n
+) AS job
 """
 
 

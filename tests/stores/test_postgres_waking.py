@@ -342,3 +342,19 @@ async def test_a_wait_after_an_empty_claim_finds_what_was_queued_meanwhile(opene
     await until(lambda: worker._opened().waking.latest is not heard, "it was not heard")
     async with asyncio.timeout(PATIENCE):
         assert await worker.wait(["mail"], NEVER)
+
+
+@pytest.mark.usefixtures("no_looks")
+async def test_a_job_that_cannot_be_claimed_now_is_not_asked_for_without_end(
+    opened: Opened, postgres: Database
+) -> None:
+    worker = await opened(postgres.url)
+    waiting = await listening(worker, "mail")
+    job = await stored(worker, draft())
+    assert await woken(waiting)
+    mine = await hand(worker)
+    async with await psycopg.AsyncConnection.connect(postgres.dsn) as other:
+        await other.execute("SELECT FROM holdfast_jobs FOR UPDATE")
+        assert not await mine.claim(10, ["mail"])
+        assert await worker.wait(["mail"], 0.05) is False
+    assert [claim.id for claim in await mine.claim(10, ["mail"])] == job

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -849,3 +849,45 @@ def test_bounds_are_declared_in_every_sandbox_and_in_the_real_store(tmp_path: Pa
         is_bounded()
         with Sandbox(shop.jobs):
             is_bounded()
+
+
+# --- a job's end in its own transaction
+
+
+def finishing(shop: Shop, then: Callable[[], object]) -> Any:
+    """A task that finishes in a transaction, does `then`, and returns something else."""
+
+    def pay(receipt: object) -> str:
+        current_job().finish(object(), receipt)
+        then()
+        return "what is returned"
+
+    return shop.jobs.task(name="shop.pay")(pay)
+
+
+def test_a_job_that_finishes_in_a_transaction_succeeds_with_that_result(shop: Shop, box: Sandbox) -> None:
+    task = finishing(shop, lambda: None)
+    job = task.enqueue("receipt 7")
+    [status] = box.run()
+    assert (status.state, job.result()) == ("succeeded", "receipt 7")
+
+
+def test_what_is_raised_after_it_fails_the_job_as_if_it_had_been_rolled_back(shop: Shop, box: Sandbox) -> None:
+    def refuse() -> None:
+        raise ValueError("not paid")
+
+    job = finishing(shop, refuse).enqueue("receipt 7")
+    [status] = box.run()
+    assert (status.state, [error.message for error in status.errors]) == ("dead", ["not paid"])
+    with pytest.raises(JobFailed, match="not paid"):
+        job.result()
+
+
+def test_its_result_is_checked_as_any(shop: Shop, box: Sandbox) -> None:
+    @shop.jobs.task(name="shop.apay")
+    async def apay() -> None:
+        await current_job().afinish(object(), object())
+
+    apay.enqueue()
+    [status] = box.run()
+    assert (status.state, status.errors[-1].type) == ("dead", "PayloadError")

@@ -123,7 +123,7 @@ class Runs:
     async def _attempt(self, claim: Claim, task: Task[..., Any]) -> None:
         watching, escaped = watched(task)
         around, within = self._parts.around or None, Within(task)
-        run = begun(claim, watching, None, time.monotonic(), None, self._notes, around, lambda *_: within)
+        run = begun(claim, watching, None, time.monotonic(), None, self._notes, around, within.of)
         self._under_way[claim.id] = run
         verdict: Verdict | None = Released("interrupted")
         try:
@@ -166,6 +166,10 @@ class Within:
     def __init__(self, task: Task[..., Any]) -> None:
         self._task = task
         self._result: bytes | None = None
+
+    def of(self, *_: object) -> Within:
+        """What the attempt finishes by."""
+        return self
 
     def finish(self, connection: object, result: object) -> bool:  # noqa: ARG002  # see above
         self._result = self._task.signature.encode_result(result)

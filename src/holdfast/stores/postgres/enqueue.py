@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from holdfast.clock import SECOND, Span
-from holdfast.job import Draft, QueueTerms
+from holdfast.clock import SECOND, Instant, Span
+from holdfast.job import Draft, QueueTerms, Terms, UniqueKey
 from holdfast.store import RESERVED, Receipt, Room
 from holdfast.stores.columns import storable, text_of_terms
 from holdfast.stores.postgres.address import Place
 from holdfast.stores.postgres.lanes import Lane
+from holdfast.stores.postgres.packed import byteas, integers, uuids
 
 # How long one call waits for what another transaction holds: most are over in a few ms. What was held longer than that
 # once is a stranger's, and is only looked at when it comes again.
@@ -21,6 +23,25 @@ PATIENCE: Span = 150
 LOOK: Span = 5
 _HELD_UP_MOST = 10_000
 _KNOWN = 0.9 * RESERVED / SECOND  # seconds that a reservation is certainly there
+
+
+class _Kind(NamedTuple):
+    """What a draft says but its id and payload: most drafts of a call say the same."""
+
+    task: str
+    queue: str
+    line: str
+    priority: int
+    alone: bool
+    terms: Terms
+    tags: tuple[str, ...]
+    headers: str
+    unique: UniqueKey | None
+    delay: Span
+    at: Instant | None
+
+
+_kind_of = attrgetter(*_Kind._fields)  # as a plain tuple, which is quicker
 
 
 async def enqueue(
@@ -49,25 +70,17 @@ async def reserve(lane: Lane, jobs: Sequence[Draft], place: Place) -> list[Recei
 async def _take(lane: Lane, jobs: Sequence[Draft], way: str, place: Place) -> list[Receipt]:
     if not jobs:
         return []
-    numbers = dict[object, int]()
-    kinds = list[dict[str, Any]]()
-    kind = list[int]()
-    for draft in jobs:
-        said = (
-            draft.task, draft.queue, draft.line, draft.priority, draft.alone, draft.terms, draft.tags, draft.headers,
-            draft.unique, draft.delay, draft.at,
-        )  # fmt: skip
-        number = numbers.get(said)
-        if number is None:
-            kinds.append(_said(draft))
-            number = numbers[said] = len(kinds)
-        kind.append(number)
-    ids, payloads = [draft.id for draft in jobs], [draft.payload for draft in jobs]
+    kinds = dict[tuple[Any, ...], int]()
+    kind = [kinds.setdefault(_kind_of(draft), len(kinds) + 1) for draft in jobs]
+    said = json.dumps([_said(_Kind._make(one)) for one in kinds])
+    ids = [draft.id for draft in jobs]
     patience = LOOK if place.held_up and not place.held_up.isdisjoint(ids) else PATIENCE
-    rows = await lane.call("take", ids, kind, payloads, json.dumps(kinds), way, patience)
+    payloads = byteas([draft.payload for draft in jobs])
+    rows = await lane.call("take", uuids(ids), integers(kind), payloads, said, way, patience)
     receipts = [Receipt(draft.id, "accepted") for draft in jobs]
-    for nth, *row in rows:
-        receipts[nth - 1] = receipt_of(jobs[nth - 1].id, row)
+    for row in rows:
+        nth: int = row[0] - 1
+        receipts[nth] = _receipt_of(jobs[nth].id, row[1:])
     if rows or place.held_up:
         _remember(place, receipts)
     return receipts
@@ -81,32 +94,32 @@ def _remember(place: Place, receipts: Sequence[Receipt]) -> None:
     place.held_up.update(busy)
 
 
-def receipt_of(job: UUID, row: Sequence[Any]) -> Receipt:
+def _receipt_of(job: UUID, row: Sequence[Any]) -> Receipt:
     answer, created, holder, dropped, depth, bound, when_full, block_timeout = row
     room = None if bound is None else Room(depth, bound, when_full, block_timeout)
     return Receipt(job, answer, created, holder, dropped, room)
 
 
-def _said(draft: Draft) -> dict[str, Any]:
-    """What a producer says of a job but its id and payload, by the names of the columns."""
+def _said(kind: _Kind) -> dict[str, Any]:
+    """By the names of the columns."""
     said: dict[str, Any] = {
-        "task": draft.task,
-        "queue": draft.queue,
-        "line": storable(draft.line),
-        "priority": draft.priority,
-        "alone": draft.alone,
-        "terms": text_of_terms(draft.terms),
-        "tags": [storable(tag) for tag in draft.tags],
-        "headers": storable(draft.headers),
-        "delay": draft.delay,
-        "at": draft.at,
+        "task": kind.task,
+        "queue": kind.queue,
+        "line": storable(kind.line),
+        "priority": kind.priority,
+        "alone": kind.alone,
+        "terms": text_of_terms(kind.terms),
+        "tags": [storable(tag) for tag in kind.tags],
+        "headers": storable(kind.headers),
+        "delay": kind.delay,
+        "at": kind.at,
     }
-    if draft.unique is not None:
+    if (unique := kind.unique) is not None:
         said |= {
-            "unique_key": storable(draft.unique.text),
-            "unique_until": draft.unique.until,
-            "unique_hold": draft.unique.hold,
-            "unique_clash": draft.unique.on_clash,
+            "unique_key": storable(unique.text),
+            "unique_until": unique.until,
+            "unique_hold": unique.hold,
+            "unique_clash": unique.on_clash,
         }
     return said
 
@@ -117,7 +130,7 @@ def within_text(place: Place, jobs: Sequence[Draft], declared: Mapping[str, Queu
     return json.dumps(
         {
             "jobs": [
-                _said(draft)
+                _said(_Kind._make(_kind_of(draft)))
                 | {
                     "id": str(draft.id),
                     "payload": draft.payload.hex(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
+from uuid import UUID
 
 from holdfast.clock import Span
 from holdfast.job import TOMBSTONE, Outcome, State
@@ -26,17 +27,14 @@ async def finish(lane: Lane, outcomes: Sequence[Outcome], ring: Callable[[Collec
     return answers
 
 
-def _rounds(outcomes: Sequence[Outcome]) -> Iterator[list[int]]:
+def _rounds(outcomes: Sequence[Outcome]) -> Iterator[Sequence[int]]:
     """The places in `outcomes`, in as many calls as the job that comes most often comes."""
     left = list(range(len(outcomes)))
-    if len({outcome.id for outcome in outcomes}) == len(outcomes):
-        yield from [left] if left else []
-        return
     while left:
-        first = {outcomes[place].id: place for place in reversed(left)}
-        now = sorted(first.values())
-        yield now
-        left = [place for place in left if first[outcomes[place].id] != place]
+        first: dict[UUID, int] = {}
+        again = [place for place in left if first.setdefault(outcomes[place].id, place) != place]
+        yield list(first.values())
+        left = again
 
 
 async def _finish(
@@ -65,24 +63,21 @@ def _plain(outcome: Outcome) -> bool:
 
 def _parameters(outcomes: Sequence[Outcome], quick: int) -> Iterator[object]:
     """What holdfast_finish takes; the first `quick` outcomes are plain."""
-    words = list(zip(*((one.id, one.fence, one.worker) for one in outcomes), strict=True))
-    yield packed.uuids(words[0])
-    yield packed.bigints(words[1])
-    yield packed.uuids(words[2])
-    plain = outcomes[:quick]
-    yield packed.byteas([one.result for one in plain])
-    yield packed.bigints([_kept(one.keep) for one in plain])
-    yield packed.integers([one.attempt for one in plain])
-    yield packed.integers([one.releases for one in plain])
-    yield packed.integers([one.losses for one in plain])
-    yield packed.integers([one.crashes for one in plain])
-    yield packed.booleans([one.alone for one in plain])
-    others = outcomes[quick:]
-    yield (
-        json.dumps([said for place, one in enumerate(others, quick + 1) for said in _said(place, one)])
-        if others
-        else None
-    )
+    ids, fences, workers, *_ = zip(*outcomes, strict=True)
+    yield packed.uuids(ids)
+    yield packed.bigints(fences)
+    yield packed.uuids(workers)
+    columns: list[Sequence[Any]] = list(zip(*outcomes[:quick], strict=True)) or [()] * len(Outcome._fields)
+    _, _, _, _, _, attempts, releases, losses, crashes, alones, keeps, _, results, *_ = columns
+    yield packed.byteas(results)
+    yield packed.bigints([_kept(keep) for keep in keeps])
+    yield packed.integers(attempts)
+    yield packed.integers(releases)
+    yield packed.integers(losses)
+    yield packed.integers(crashes)
+    yield packed.booleans(alones)
+    others = [said for place, one in enumerate(outcomes[quick:], quick + 1) for said in _said(place, one)]
+    yield json.dumps(others) if others else None
 
 
 def _kept(keep: Span | None) -> Span | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -168,12 +168,29 @@ class Lanes:
         self.beat = Lane("beat", place, self._spare)  # what keeps the lease: register, beat, mail, retire
         self.work = Lane("work", place, self._spare)  # janitors, operators, notes
         self.waking = Waking(place, self.work)
+        self._in_flight = 0
+        self._landed = asyncio.Event()
+
+    @contextmanager
+    def flight(self) -> Generator[Lanes]:
+        """Around a call of the seam, which may need several of a lane: close() waits for it."""
+        self._in_flight += 1
+        try:
+            yield self
+        finally:
+            self._in_flight -= 1
+            self._landed.set()
 
     def ring(self, queues: Collection[str], lane: Lane) -> None:
         """Tells waiters, here and elsewhere, that these queues have jobs now: what made them so is committed."""
         self.waking.ring(queues, lane)
 
     async def close(self) -> None:
+        """Ends waits at once; all other calls in flight are waited for."""
+        self.waking.end_waits()
+        while self._in_flight:
+            self._landed.clear()
+            await self._landed.wait()
         await self.waking.close()
         for lane in (self.enqueue, self.claim, self.finish, self.beat, self.work):
             await lane.close()

@@ -61,6 +61,7 @@ class Listener:
 
     async def _run(self) -> None:
         while True:
+            pause = 0.0
             try:
                 await self._listen()
             except _NotHeardError:
@@ -88,7 +89,7 @@ class Listener:
 
     async def _tune_in(self, connection: Connection) -> None:
         asked = await connection.execute(within("SELECT {schema}.holdfast_channel()", self._place.schema).encode())
-        [channel] = await asked.fetchone() or ()
+        [[channel]] = await asked.fetchall()
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
 
     async def _prove(self, connection: Connection) -> None:
@@ -133,7 +134,8 @@ class Listener:
         self._failed += 1
         if self._failed == 2:
             self._tell(logging.WARNING, "not-listening", _NOT_LISTENING, error=" ".join(str(error).split()))
-        return min(BACKOFF_FIRST * 2**self._failed, BACKOFF_MOST)
+        pause: float = min(BACKOFF_FIRST * 2 ** min(self._failed, 16), BACKOFF_MOST)
+        return pause
 
     def _tell(self, level: int, event: str, text: str, error: str | None = None) -> None:
         tell(stores, level, event, store=self._place.url, error=error, message=text)

@@ -73,12 +73,13 @@ for _packed, _dumper in (
 
 
 def uuids(ids: Sequence[UUID]) -> Uuids:
-    return Uuids(_head(len(ids), _UUID) + b"".join([b"\0\0\0\x10" + id.bytes for id in ids]))
+    return Uuids(_head(len(ids), _UUID) + b"".join([b"\0\0\0\x10" + one.bytes for one in ids]))
 
 
 def bigints(numbers: Sequence[int | None]) -> Bigints:
     if None in numbers:
-        return Bigints(_with_nulls(_BIGINT, [None if one is None else one.to_bytes(8, signed=True) for one in numbers]))
+        values = [None if one is None else one.to_bytes(8, signed=True) for one in numbers]
+        return Bigints(_with_nulls(_BIGINT, values))
     return Bigints(_head(len(numbers), _BIGINT) + _fixed("q", 8, numbers))
 
 
@@ -107,8 +108,8 @@ def _layout(code: str, length: int) -> struct.Struct:
     return struct.Struct(">" + f"i{code}" * length)
 
 
-def _fixed(code: str, size: int, values: Sequence[int]) -> bytes:
-    both = [size] * (2 * len(values))
+def _fixed(code: str, size: int, values: Sequence[int | None]) -> bytes:
+    both: list[int | None] = [size] * (2 * len(values))
     both[1::2] = values
     return _layout(code, len(values)).pack(*both)
 

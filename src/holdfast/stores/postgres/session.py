@@ -94,7 +94,7 @@ class Session:
         try:
             if self._bare:
                 return await self._rows_with_time_outs(text, parameters)
-            await self._cursor.execute(text, parameters or None)  # pyright: ignore[reportArgumentType, reportCallIssue]
+            await self._cursor.execute(text, parameters or None)  # pyright: ignore[reportArgumentType]
             return await self._cursor.fetchall() if self._cursor.description else []
         except psycopg.Error as error:
             if self._cut:
@@ -107,7 +107,7 @@ class Session:
         """Both are one transaction, since there is no Sync between them."""
         async with self.connection.pipeline(), self.connection.cursor() as before:
             await before.execute(_TIME_OUTS, (f"{self._limit.statement}ms", f"{self._limit.lock}ms"))
-            await self._cursor.execute(text, parameters or None)  # pyright: ignore[reportArgumentType, reportCallIssue]
+            await self._cursor.execute(text, parameters or None)  # pyright: ignore[reportArgumentType]
         return await self._cursor.fetchall() if self._cursor.description else []
 
     async def fit(self, name: str, limit: Limit) -> None:

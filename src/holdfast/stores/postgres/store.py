@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from uuid import UUID
 
@@ -96,6 +97,9 @@ class PostgresStore:
             if lanes is not None:
                 await lanes.close()
 
+    def _flight(self) -> AbstractContextManager[Lanes]:
+        return self._opened().flight()
+
     def _opened(self) -> Lanes:
         if self._lanes is None:
             raise StoreError(f"{self.url}: the store is not open; await open() first")
@@ -109,20 +113,21 @@ class PostgresStore:
         """As the seam says. `connection`: one of psycopg, psycopg2, asyncpg, SQLAlchemy or Django to this database."""
         if connection is not None:
             return await enqueue_within(connection, self._place, jobs, declared)
-        lanes = self._opened()
-        return await enqueue(lanes.enqueue, jobs, self._place, partial(lanes.ring, lane=lanes.enqueue))
+        with self._flight() as lanes:
+            return await enqueue(lanes.enqueue, jobs, self._place, partial(lanes.ring, lane=lanes.enqueue))
 
     async def reserve(self, jobs: Sequence[Draft]) -> Sequence[Receipt]:
         """As the seam says."""
-        return await reserve(self._opened().enqueue, jobs, self._place)
+        with self._flight() as lanes:
+            return await reserve(lanes.enqueue, jobs, self._place)
 
     # --- the worker's side
 
     async def claim(self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int) -> Claims:
         """As the seam says."""
-        lanes = self._opened()
-        latest = lanes.waking.latest
-        claims = await claim(lanes.claim, worker, ticket, queues, limit, self._place.told)
+        with self._flight() as lanes:
+            latest = lanes.waking.latest
+            claims = await claim(lanes.claim, worker, ticket, queues, limit, self._place.told)
         if claims.refused is None:
             lanes.waking.claimed(queues, found=bool(claims.jobs), latest=latest)
         return claims
@@ -131,24 +136,28 @@ class PostgresStore:
         """As the seam says."""
         if connection is not None:
             return await finish_within(connection, self._place, outcomes)
-        lanes = self._opened()
-        return await finish(lanes.finish, outcomes, partial(lanes.ring, lane=lanes.finish))
+        with self._flight() as lanes:
+            return await finish(lanes.finish, outcomes, partial(lanes.ring, lane=lanes.finish))
 
     async def register(self, worker: UUID, supervisor: UUID | None, facts: Mapping[str, object]) -> Registered:
         """As the seam says."""
-        return await lives.register(self._opened().beat, worker, supervisor, facts)
+        with self._flight() as lanes:
+            return await lives.register(lanes.beat, worker, supervisor, facts)
 
     async def beat(self, workers: Sequence[UUID]) -> Beat:
         """As the seam says."""
-        return await lives.beat(self._opened().beat, workers)
+        with self._flight() as lanes:
+            return await lives.beat(lanes.beat, workers)
 
     async def mail(self, workers: Sequence[UUID]) -> Sequence[Line]:
         """As the seam says."""
-        return await lives.mail(self._opened().beat, workers)
+        with self._flight() as lanes:
+            return await lives.mail(lanes.beat, workers)
 
     async def retire(self, worker: UUID, loss: Loss | None = None, jobs: Mapping[tuple[UUID, int], Loss] = {}) -> None:
         """As the seam says."""
-        await lives.retire(self._opened().beat, worker, loss, jobs)
+        with self._flight() as lanes:
+            await lives.retire(lanes.beat, worker, loss, jobs)
 
     async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
         """As the seam says."""
@@ -158,50 +167,59 @@ class PostgresStore:
 
     async def promote(self, limit: int) -> Promoted:
         """As the seam says."""
-        lanes = self._opened()
-        return await sweep.promote(lanes.work, limit, partial(lanes.ring, lane=lanes.work))
+        with self._flight() as lanes:
+            return await sweep.promote(lanes.work, limit, partial(lanes.ring, lane=lanes.work))
 
     async def reclaim(self, sweeper: UUID, limit: int) -> Sequence[Claim]:
         """As the seam says."""
-        return await sweep.reclaim(self._opened().work, sweeper, limit, self._place.told)
+        with self._flight() as lanes:
+            return await sweep.reclaim(lanes.work, sweeper, limit, self._place.told)
 
     async def prune(self, limit: int) -> int:
         """As the seam says."""
-        return await sweep.prune(self._opened().work, limit)
+        with self._flight() as lanes:
+            return await sweep.prune(lanes.work, limit)
 
     # --- the operator's side
 
     async def find(self, where: Where, after: Cursor | None = None, limit: int = 50) -> Sequence[Record]:
         """As the seam says."""
-        return await find(self._opened().work, where, after, limit, self._place.told)
+        with self._flight() as lanes:
+            return await find(lanes.work, where, after, limit, self._place.told)
 
     async def cancel(self, ids: Sequence[UUID], reason: str = "") -> Sequence[Cancelling]:
         """As the seam says."""
-        return await operate.cancel(self._opened().work, ids, reason)
+        with self._flight() as lanes:
+            return await operate.cancel(lanes.work, ids, reason)
 
     async def retry(self, ids: Sequence[UUID]) -> Sequence[Retried]:
         """As the seam says."""
-        lanes = self._opened()
-        return await operate.retry(lanes.work, ids, partial(lanes.ring, lane=lanes.work))
+        with self._flight() as lanes:
+            return await operate.retry(lanes.work, ids, partial(lanes.ring, lane=lanes.work))
 
     async def delete(self, ids: Sequence[UUID]) -> Sequence[Deleting]:
         """As the seam says."""
-        return await operate.delete(self._opened().work, ids)
+        with self._flight() as lanes:
+            return await operate.delete(lanes.work, ids)
 
     async def configure(self, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:
         """As the seam says."""
-        await configure(self._opened().work, queues, by)
+        with self._flight() as lanes:
+            await configure(lanes.work, queues, by)
 
     async def stats(self) -> Stats:
         """As the seam says."""
-        return await stats(self._opened().work)
+        with self._flight() as lanes:
+            return await stats(lanes.work)
 
     # --- a handler's side
 
     async def note(self, notes: Sequence[Note]) -> Sequence[bool]:
         """As the seam says."""
-        return await note(self._opened().work, notes)
+        with self._flight() as lanes:
+            return await note(lanes.work, notes)
 
     async def log(self, id: UUID) -> Sequence[LogLine]:
         """As the seam says."""
-        return await log(self._opened().work, id)
+        with self._flight() as lanes:
+            return await log(lanes.work, id)

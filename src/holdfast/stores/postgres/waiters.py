@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager, suppress
 
 
@@ -52,7 +52,7 @@ class Waiters:
         self.deaf = False  # whether it was said that notifications do not arrive
 
     @contextmanager
-    def one(self, queues: Sequence[str] | None) -> Iterator[Waiter]:
+    def one(self, queues: Sequence[str] | None) -> Generator[Waiter]:
         """One more, while this is entered."""
         waiter = Waiter(queues)
         self._all.add(waiter)

@@ -56,26 +56,33 @@ class Waking:
 
     async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
         """As the seam says. Another process's job is heard of after a few ms, one of this process's within 1 ms."""
-        now = asyncio.get_running_loop().time
-        end = now() + timeout
         with self._waiters.one(queues) as waiter:  # before the first look, so that nothing falls between
             self._mine.add(waiter)
             try:
-                while self._just_looked(queues) or not await self._any_queued(queues):
-                    if now() >= end:
-                        return False
-                    self._listener.start()
-                    news = await waiter.news(min(end - now(), self._pause()))
-                    if news is not None:
-                        return news
-                return True
+                return await self._news(waiter, queues, timeout)
             finally:
                 self._mine.discard(waiter)
 
+    async def _news(self, waiter: Waiter, queues: Sequence[str] | None, timeout: float) -> bool:
+        now = asyncio.get_running_loop().time
+        end = now() + timeout
+        if not self._just_looked(queues) and await self._any_queued(queues):
+            return True
+        while now() < end:
+            self._listener.start()
+            news = await waiter.news(min(end - now(), self._pause()))
+            if news is not None:
+                return news
+            if now() < end and await self._any_queued(queues):
+                return True
+        return False
+
     def _just_looked(self, queues: Sequence[str] | None) -> bool:
-        """Whether a claim has looked, and what is queued since will be heard of: said once."""
+        """Whether a claim found nothing, and nothing was heard since: said once. What is queued all the same cannot be
+        claimed, as when another transaction holds its row: a look would have the worker ask without end.
+        """
         looked, self._looked = self._looked, ((), None)
-        return self._listener.hears and looked == (queues, self._waiters.latest)
+        return looked == (queues, self._waiters.latest)
 
     async def _any_queued(self, queues: Sequence[str] | None) -> bool:
         [[queued]] = await self._look.call("any_queued", None if queues is None else list(queues))
@@ -86,9 +93,13 @@ class Waking:
         pause = max(SOON, idle * SLOWER) if self._listener.hears else max(OFTEN, idle * STEADY)
         return min(pause, SELDOM) * random.uniform(0.8, 1)
 
-    async def close(self) -> None:
-        """Ends all waits at once, and rings for what has not been rung for yet."""
+    def end_waits(self) -> None:
+        """At once."""
         for waiter in tuple(self._mine):
             waiter.wake(end=True)
+
+    async def close(self) -> None:
+        """Ends all waits, and rings for what has not been rung for yet."""
+        self.end_waits()
         await self._bell.close()
         await self._listener.close()

@@ -9,8 +9,7 @@ CREATE OR REPLACE FUNCTION {schema}.holdfast_finish(
 ) RETURNS TABLE (place bigint, answer text, became text, filled text)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
+SET enable_bitmapscan = off
 SET jit = off
 SET plan_cache_mode = force_generic_plan
 AS $body$
@@ -84,7 +83,7 @@ BEGIN
             CASE WHEN job.settled_fence = said.fence AND job.settled_by = said.worker THEN job.settled_state END,
             NULL
         FROM unnest(ids, fences, workers) WITH ORDINALITY AS said (id, fence, worker, place)
-        LEFT JOIN {schema}.holdfast_jobs AS job ON job.id = said.id
+        LEFT JOIN LATERAL (SELECT * FROM {schema}.holdfast_jobs AS one WHERE one.id = said.id OFFSET 0) AS job ON true
         WHERE done IS NULL OR said.id <> ALL (done);
         WITH held AS MATERIALIZED (
             SELECT job.ctid FROM {schema}.holdfast_jobs AS job

@@ -17,7 +17,9 @@ DECLARE
     roomy text[] := '{}';  -- bounded ones in which all will
     stored uuid[] := '{}';
     asked record;
-    twice boolean := cardinality(ids) > (SELECT count(DISTINCT one.id) FROM unnest(ids) AS one (id));
+    -- Whether an id appears twice, and not in one kind only (there the first is stored anyway).
+    twice boolean := json_array_length(kinds) > 1
+        AND cardinality(ids) > (SELECT count(DISTINCT one.id) FROM unnest(ids) AS one (id));
 BEGIN
     -- Before the first look at the bounds: who sets one can tell by it who has not seen it (see holdfast_recount).
     PERFORM pg_current_xact_id();
@@ -46,7 +48,9 @@ BEGIN
 
     IF way <> 'reserve' AND NOT twice THEN
         WITH said AS (
-            SELECT of.*, coalesce(of.at, moment + of.delay) AS due
+            SELECT
+                of.*, coalesce(of.at, moment + of.delay) AS due,
+                dense_rank() OVER (ORDER BY of.queue COLLATE "C", of.unique_key COLLATE "C" NULLS FIRST) AS rank
             FROM ROWS FROM (
                 json_to_recordset(kinds) AS (
                     task text, queue text, line text, priority integer, alone boolean, terms text, tags text[],
@@ -72,7 +76,7 @@ BEGIN
             JOIN said ON said.k = draft.k
             WHERE said.queue <> ALL (tight)
             -- One order for all who enqueue, so that none waits for another in a ring; of a key the first is stored.
-            ORDER BY said.queue, said.unique_key NULLS FIRST, CASE WHEN said.unique_key IS NULL THEN draft.id END, draft.n
+            ORDER BY said.rank, CASE WHEN said.unique_key IS NULL THEN draft.id END, draft.n
             ON CONFLICT DO NOTHING
             RETURNING id
         )
@@ -97,9 +101,12 @@ BEGIN
         receipt.depth, receipt.bound, receipt.when_full, receipt.block_timeout
     FROM (
         SELECT each.*, said.value
-        FROM unnest(ids, kind, payloads) WITH ORDINALITY AS each (id, k, payload, n)
+        FROM (
+            SELECT one.*, row_number() OVER (PARTITION BY one.id ORDER BY one.n) AS time
+            FROM unnest(ids, kind, payloads) WITH ORDINALITY AS one (id, k, payload, n)
+        ) AS each
         JOIN json_array_elements(kinds) WITH ORDINALITY AS said (value, k) ON said.k = each.k
-        WHERE each.id <> ALL (coalesce(stored, '{}'))
+        WHERE each.time > 1 OR each.id <> ALL (coalesce(stored, '{}'))
         -- Of an id that appears twice the first is stored, wherever it goes.
         ORDER BY CASE WHEN NOT twice THEN said.value ->> 'queue' END, each.n
         OFFSET 0

@@ -10,7 +10,7 @@ DECLARE
     moment bigint := {schema}.holdfast_now(shift);
     ours uuid[];
     plain uuid[];
-    asked uuid;
+    asked record;
     job record;
     other record;
     place record;
@@ -31,27 +31,34 @@ BEGIN
     );
     PERFORM {schema}.holdfast_revive(plain, moment);
     -- The others one after the other: each may take the key or the place that the next would have.
-    FOREACH asked IN ARRAY ids LOOP
+    FOR asked IN
+        SELECT
+            named.id, mine.id IS NOT NULL AS held,
+            easy.id IS NOT NULL AND row_number() OVER (PARTITION BY named.id ORDER BY named.place) = 1 AS revived
+        FROM unnest(ids) WITH ORDINALITY AS named (id, place)
+        LEFT JOIN unnest(ours) AS mine (id) ON mine.id = named.id
+        LEFT JOIN unnest(plain) AS easy (id) ON easy.id = named.id
+        ORDER BY named.place
+    LOOP
         holder := NULL; depth := NULL; bound := NULL; when_full := NULL; block_timeout := NULL;
         SELECT found.state, found.queue, found.unique_key INTO job
-        FROM {schema}.holdfast_jobs AS found WHERE found.id = asked AND found.state <> 'deleted';
+        FROM {schema}.holdfast_jobs AS found WHERE found.id = asked.id AND found.state <> 'deleted';
         name := job.queue;
         IF job.state IS NULL THEN
             answer := 'missing';
-        ELSIF asked = ANY (plain) THEN
+        ELSIF asked.revived THEN
             answer := 'retried';
-            plain := array_remove(plain, asked);
         ELSIF job.state = 'succeeded' THEN
             answer := 'succeeded';
         ELSIF job.state NOT IN ('dead', 'cancelled') THEN
             answer := 'unfinished';
-        ELSIF asked <> ALL (ours) THEN
+        ELSIF NOT asked.held THEN
             answer := 'locked';
         ELSE
             BEGIN
                 SELECT met.id, met.over INTO other
                 FROM {schema}.holdfast_holder(job.queue, job.unique_key, '', moment) AS met
-                WHERE met.id <> asked;
+                WHERE met.id <> asked.id;
                 IF other.id IS NOT NULL AND NOT other.over THEN
                     answer := 'taken';
                     holder := other.id;
@@ -60,7 +67,7 @@ BEGIN
                     FROM {schema}.holdfast_place(job.queue, moment) AS met;
                     IF place.taken THEN
                         UPDATE {schema}.holdfast_jobs AS found SET unique_over = true WHERE found.id = other.id;
-                        PERFORM {schema}.holdfast_revive(ARRAY[asked], moment);
+                        PERFORM {schema}.holdfast_revive(ARRAY[asked.id], moment);
                         answer := 'retried';
                     ELSE
                         answer := 'full';
@@ -70,6 +77,7 @@ BEGIN
                 END IF;
             EXCEPTION WHEN lock_not_available OR unique_violation THEN
                 answer := 'contested'; -- asked again, it may say by whom
+                PERFORM set_config('lock_timeout', '1ms', true); -- so that hundreds take no longer than one
             END;
         END IF;
         RETURN NEXT;
