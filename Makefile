@@ -27,7 +27,7 @@ check: $(STAMP)  ## lint, format, types, the typing contract, import layers
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
 
-bench: $(STAMP)  ## throughput, latency, import time, idle cost
+bench: $(STAMP)  ## throughput, latency, import time, idle cost; STORE=postgres for PostgreSQL
 	@$(BIN)/python -m bench
 
 soak: $(STAMP)  ## the tests that take minutes

@@ -97,7 +97,10 @@ class Line(NamedTuple):
 
 
 class Promoted(NamedTuple):
-    """`moved` jobs became queued; the next is due in `next_in` (0: now already), None: nothing is scheduled."""
+    """`moved` jobs became queued; the next is due in `next_in` (0: now already), None: nothing is scheduled.
+
+    Where another transaction holds one that is due, `next_in` is a pause after which to ask again.
+    """
 
     moved: int
     next_in: Span | None

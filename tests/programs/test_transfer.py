@@ -45,7 +45,7 @@ def app(bank: psycopg.Connection, using: Callable[[Holdfast], Holdfast]) -> Hold
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("number", [15, pytest.param(300, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("number", [15, pytest.param(100, marks=pytest.mark.soak)])
 def test_each_transfer_is_made_once_whoever_is_killed(
     number: int, app: Holdfast, bank: psycopg.Connection, serve: Callable[..., Service]
 ) -> None:

@@ -12,6 +12,7 @@ from holdfast import Holdfast, Retry, current_job
 
 jobs = Holdfast(retry=Retry(max_attempts=20, base_delay=0.05, max_crashes=20))
 
+LOCK = "SELECT FROM accounts WHERE name IN (%(source)s, %(target)s) ORDER BY name FOR UPDATE"  # or two may deadlock
 TAKE = "UPDATE accounts SET balance = balance - %(amount)s WHERE name = %(source)s"
 GIVE = "UPDATE accounts SET balance = balance + %(amount)s WHERE name = %(target)s RETURNING balance"
 DONE = "UPDATE transfers SET times = times + 1 WHERE id = %(id)s RETURNING *"
@@ -37,6 +38,7 @@ def ask(how: Any, source: str, target: str, amount: int, *, change_of_mind: bool
 def _transfer(number: int) -> int:
     with bank() as db:
         row = db.execute(DONE, {"id": number}).fetchone()
+        db.execute(LOCK, row)
         db.execute(TAKE, row)
         balance: int = db.execute(GIVE, row).fetchone()["balance"]
         time.sleep(WORK)
@@ -59,6 +61,7 @@ def in_process(number: int) -> int:
 async def on_loop(number: int) -> int:
     async with await psycopg.AsyncConnection.connect(os.environ["HOLDFAST_URL"], row_factory=dict_row) as db:
         row = await (await db.execute(DONE, {"id": number})).fetchone()
+        await db.execute(LOCK, row)
         await db.execute(TAKE, row)
         found: Any = await (await db.execute(GIVE, row)).fetchone()
         await asyncio.sleep(WORK)

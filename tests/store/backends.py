@@ -16,11 +16,15 @@ Make = Callable[[Path, Clock], AbstractContextManager[Store]]
 SCHEMA = 'Job\'s "own" place; {} :x'  # whoever forgets to quote it fails everywhere
 
 
+HISTORIES = 60
+
+
 class Backend(NamedTuple):
     """How a store in a fresh place is made; its time stands still, and moves with `shift`."""
 
     bare: Make  # no schema
     ready: Make  # migrated, no jobs, not open
+    histories: int = HISTORIES  # random ones that `make test` runs; fewer where they take long, all in `make soak`
 
 
 def _local(url: Callable[[Path], str]) -> Backend:
@@ -58,7 +62,7 @@ def _still(database: Database, clock: Clock) -> Store:
     return store
 
 
-def _postgres(places: Callable[[], Places]) -> Backend:
+def _postgres(places: Callable[[], Places], histories: int) -> Backend:
     @contextmanager
     def bare(_: Path, clock: Clock) -> Iterator[Store]:
         with places().bare(SCHEMA) as database:
@@ -69,12 +73,12 @@ def _postgres(places: Callable[[], Places]) -> Backend:
         with places().ready(SCHEMA, frozen=True) as database:
             yield _still(database, clock)
 
-    return Backend(bare, ready)
+    return Backend(bare, ready, histories)
 
 
 BACKENDS: dict[str, Backend] = {
     "memory": _local(lambda _: "memory://"),
     "sqlite": _local(lambda folder: f"sqlite:///{folder}/jobs.db?durability=normal"),
-    "postgres": _postgres(servers.postgres),
-    "pooled": _postgres(servers.pooled),  # an older PostgreSQL, behind pgbouncer
+    "postgres": _postgres(servers.postgres, 30),
+    "pooled": _postgres(servers.pooled, 10),  # an older PostgreSQL, behind pgbouncer
 }

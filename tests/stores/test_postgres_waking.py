@@ -130,7 +130,10 @@ async def test_a_callers_transaction_rings_with_its_commit(opened: Opened, postg
         assert await woken(waiting)
 
 
-async def test_what_is_rung_for_before_a_store_is_closed_is_heard(opened: Opened, postgres: Database) -> None:
+async def test_what_is_rung_for_before_a_store_is_closed_is_heard(
+    opened: Opened, postgres: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bell, "REST", NEVER)
     async with overheard(postgres) as rung:
         producer = await opened(postgres.url)
         for number in range(3):
@@ -328,6 +331,7 @@ async def test_looks_grow_rare_as_time_goes_by_and_come_at_least_every_second(
         assert 0.8 <= pauses[-2] <= 1.0
 
 
+@pytest.mark.usefixtures("no_looks")
 async def test_a_wait_after_an_empty_claim_finds_what_was_queued_meanwhile(opened: Opened, postgres: Database) -> None:
     """The claim was the look, but only for what it saw."""
     worker, producer = await opened(postgres.url), await opened(postgres.url)

@@ -163,7 +163,7 @@ KINDS = pytest.mark.parametrize("kind", ["thread", "loop"])
 
 @KINDS
 async def test_what_was_committed_has_succeeded_with_the_result_that_it_was_finished_with(
-    till: Till, kind: str
+    till: Till, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def pay() -> object:
         transaction = till.begin()
@@ -177,6 +177,7 @@ async def test_what_was_committed_has_succeeded_with_the_result_that_it_was_fini
     assert await till.result(job) == b'{"receipt":7}'
     await until(lambda: not finisher_of(worker).pending, "it is not confirmed")
     assert (await record(till.store, job.id)).history == ()
+    assert events(caplog, "succeeded", "ended-after-finish") == ["succeeded"]
 
 
 async def test_an_async_handler_awaits_its_twin(till: Till) -> None:

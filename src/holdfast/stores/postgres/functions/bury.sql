@@ -1,4 +1,5 @@
--- Settles a running job whose row cannot be read as dead. Parameters: id, the fence with which it was read, reason, shift
+-- Settles a running job whose row cannot be read as dead.
+-- Parameters: id, the fence with which it was read, reason, shift
 -- Returns whether it was met as it was.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_bury(corpse uuid, read_with bigint, why text, shift bigint)
 RETURNS boolean

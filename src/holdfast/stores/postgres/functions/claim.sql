@@ -2,10 +2,10 @@
 -- Parameters: worker, ticket, queues (NULL: every queue), limit, shift
 -- Returns per job what rows.claim_of reads; or one row that says only why it is refused; or none.
 --
--- While some old transaction holds back vacuum, the entries of all jobs claimed meanwhile stay at the head of
--- holdfast_ready. Where a claim had to pass many of them, the worker's next ones begin at a floor, a little before where
--- this one ended, and look from the very head only from time to time (what came behind it late waits that long):
--- holdfast_workers.floors, a JSON object {queue: [~priority, due_at, until]}.
+-- While an old transaction holds back vacuum, the entries of all jobs claimed meanwhile stay at the head of
+-- holdfast_ready. Where a claim had to pass many of them, the worker's next ones begin at a floor, a little before
+-- where this one ended, and look from the very head only from time to time (what belongs before the floor waits that
+-- long): holdfast_workers.floors, a JSON object {queue: [~priority, due_at, until]}.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_claim(
     claimer uuid, number bigint, queues text[], most bigint, shift bigint
 ) RETURNS TABLE (

@@ -12,7 +12,8 @@ BEGIN
     LOOP
         id := (
             SELECT job.worker FROM {schema}.holdfast_jobs AS job
-            WHERE job.state = 'running' AND job.worker > coalesce(holdfast_holders.id, '00000000-0000-0000-0000-000000000000')
+            WHERE job.state = 'running'
+            AND job.worker > coalesce(holdfast_holders.id, '00000000-0000-0000-0000-000000000000')
             ORDER BY job.worker
             LIMIT 1
         );

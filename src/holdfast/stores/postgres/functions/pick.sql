@@ -33,7 +33,10 @@ BEGIN
     IF begins OR steps > 1000 THEN
         floor := (
             -- A little before the last: what was due then may still be committed.
-            SELECT jsonb_build_array(~job.priority, job.due_at - 250, CASE WHEN begins THEN (known ->> 2)::bigint ELSE moment + steps / 30 END)
+            SELECT jsonb_build_array(
+                ~job.priority, job.due_at - 250,
+                CASE WHEN begins THEN (known ->> 2)::bigint ELSE moment + steps / 30 END
+            )
             FROM {schema}.holdfast_jobs AS job WHERE job.ctid = rows[cardinality(rows)]
         );
         IF floor IS NULL AND begins THEN

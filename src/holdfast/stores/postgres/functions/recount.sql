@@ -36,6 +36,7 @@ BEGIN
     SET
         admitted = taken + given,
         counted_at = moment,
+        counted_by = pg_current_xact_id(),
         unsettled = CASE WHEN queue.unsettled > horizon THEN queue.unsettled END
     WHERE queue.name = queue_name
     RETURNING queue.unsettled INTO mark;

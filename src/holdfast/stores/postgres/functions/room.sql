@@ -9,7 +9,8 @@ AS $function$
 DECLARE
     met record;
 BEGIN
-    SELECT queue.max_size, queue.when_full, queue.block_timeout, queue.admitted, queue.counted_at, queue.unsettled
+    SELECT queue.max_size, queue.when_full, queue.block_timeout, queue.admitted, queue.counted_at,
+        queue.unsettled IS NOT NULL AND queue.counted_by IS DISTINCT FROM pg_current_xact_id() AS unsettled
     INTO met
     FROM {schema}.holdfast_queues AS queue
     WHERE queue.name = queue_name AND queue.max_size IS NOT NULL
@@ -24,7 +25,7 @@ BEGIN
     depth := met.admitted - coalesce(
         (SELECT gone.places FROM {schema}.holdfast_left AS gone WHERE gone.queue = queue_name), 0
     );
-    IF met.unsettled IS NOT NULL OR (depth >= bound AND abs(moment - met.counted_at) >= 250) THEN
+    IF met.unsettled OR (depth >= bound AND abs(moment - met.counted_at) >= 250) THEN
         depth := {schema}.holdfast_recount(queue_name, moment);
     END IF;
 END

@@ -147,6 +147,7 @@ CREATE TABLE {schema}.holdfast_queues (
     block_timeout bigint,
     admitted bigint NOT NULL DEFAULT 0, -- places taken since they were counted last
     counted_at bigint NOT NULL DEFAULT 0,
+    counted_by xid8, -- the transaction that counted them last
     unsettled xid8, -- transactions older than this may let in jobs without a look at the bound; NULL: none may
     dropped bigint NOT NULL DEFAULT 0 -- jobs, since the queue was declared
 ) WITH (fillfactor = 30, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
