@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -96,30 +97,45 @@ def short_leases(url: str, length: int) -> None:
 
 
 class Producer:
-    """Enqueues jobs one by one in a thread; whatever is unclear or refused it enqueues again, as the error says."""
+    """Enqueues jobs in a thread, one by one, until it is told to stop.
 
-    def __init__(self, app: Holdfast, number: int, seconds: float = 0.02) -> None:
+    What is unclear or refused it enqueues again, as the error says.
+    """
+
+    def __init__(self, app: Holdfast, seconds: float = 0.02) -> None:
         self.jobs: list[UUID] = []
         self.errors: list[StoreAway] = []
         self._app = app
-        self._left: list[NewJob[int]] = [work.bind(n, seconds=seconds) for n in range(number)]
-        self._over = threading.Event()
+        self._seconds = seconds
+        self._enough = threading.Event()
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._produce, name="producer")
 
     def _produce(self) -> None:
-        for job in self._left:
-            while not self._over.is_set():
-                try:
-                    self.jobs.append(self._app.enqueue(job).id)
-                    break
-                except StoreAway as error:
-                    self.errors.append(error)
-                    self._over.wait(0.05)
+        try:
+            while not self._enough.wait(0.015):  # no faster than the fleet
+                self._stored(work.bind(len(self.jobs), seconds=self._seconds))
+        except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
+            self._failure = error
 
-    def wait(self, seconds: float = 60) -> list[UUID]:
-        """The jobs, once all are stored."""
-        self._thread.join(seconds)
-        assert not self._thread.is_alive(), f"after {seconds:g} s only {len(self.jobs)} jobs were stored"
+    def _stored(self, job: NewJob[int]) -> None:
+        for _ in range(2000):
+            try:
+                self.jobs += [stored.id for stored in self._app.enqueue_many([job])]
+            except StoreAway as error:
+                self.errors.append(error)
+                time.sleep(0.05)
+            else:
+                return
+        raise AssertionError("an enqueue was not answered in 2000 tries")
+
+    def stop(self) -> list[UUID]:
+        """Its jobs, once the last is stored."""
+        self._enough.set()
+        self._thread.join(60)
+        assert not self._thread.is_alive(), "an enqueue hangs"
+        if self._failure is not None:
+            raise self._failure
         return self.jobs
 
     def __enter__(self) -> Producer:
@@ -127,9 +143,7 @@ class Producer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join(60)
-        assert not self._thread.is_alive(), "an enqueue hangs"
+        self.stop()
 
 
 def effects(ledger: Ledger, number: int, seconds: float = 60) -> None:

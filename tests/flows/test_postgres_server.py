@@ -54,7 +54,7 @@ def test_a_server_that_stops_and_one_that_crashes_lose_nothing_and_repeat_nothin
     app: Holdfast, ledger: Ledger, serve: Serve, server: Postgres, direct: str
 ) -> None:
     service = serve(*FLEET)
-    with Producer(app, 120) as producer:
+    with Producer(app) as producer:
         effects(ledger, 10)
         server.stop()
         away(service)
@@ -63,7 +63,7 @@ def test_a_server_that_stops_and_one_that_crashes_lose_nothing_and_repeat_nothin
         effects(ledger, 50)
         server.kill()
         server.start()
-        jobs = producer.wait()
+        jobs = producer.stop()
     ran_once(direct, jobs, ledger)
     leaves(service)
     told_once_each(service, 2)
@@ -76,11 +76,11 @@ def test_sessions_that_are_ended_again_and_again_are_opened_again(
 ) -> None:
     service = serve(*FLEET)
     ended = 0
-    with Producer(app, 100) as producer:
+    with Producer(app) as producer:
         for number in range(5, 100, 5):
             effects(ledger, number)
             ended += order(direct, outage.EVICT)
-        jobs = producer.wait()
+        jobs = producer.stop()
     ran_once(direct, jobs, ledger)
     leaves(service)
     assert ended >= 40, f"only {ended} sessions were ended: nothing was proved"

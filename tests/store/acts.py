@@ -119,6 +119,17 @@ async def keep_beating(hands: Sequence[Hand], length: Span) -> None:
         assert not (await store.beat([h.id for h in hands])).gone
 
 
+async def heard(store: Store, drafts: Sequence[Draft]) -> list[Receipt]:
+    """The receipts of an enqueue as a producer gets them: what is busy is asked again."""
+    receipts = list(await store.enqueue(drafts))
+    async with asyncio.timeout(PATIENCE):
+        while busy := [n for n, receipt in enumerate(receipts) if receipt.answer == "busy"]:
+            again = await store.enqueue([drafts[n] for n in busy])
+            for n, receipt in zip(busy, again, strict=True):
+                receipts[n] = receipt
+    return receipts
+
+
 async def stored(store: Store, *drafts: Draft) -> list[UUID]:
     receipts = await store.enqueue(drafts)
     assert [(r.answer, r.created) for r in receipts] == [("accepted", True)] * len(drafts)

@@ -79,6 +79,6 @@ def _postgres(places: Callable[[], Places], histories: int) -> Backend:
 BACKENDS: dict[str, Backend] = {
     "memory": _local(lambda _: "memory://"),
     "sqlite": _local(lambda folder: f"sqlite:///{folder}/jobs.db?durability=normal"),
-    "postgres": _postgres(servers.postgres, 30),
-    "pooled": _postgres(servers.pooled, 10),  # an older PostgreSQL, behind pgbouncer
+    "postgres": _postgres(servers.postgres, 15),
+    "pooled": _postgres(servers.pooled, 5),  # an older PostgreSQL, behind pgbouncer
 }

@@ -139,6 +139,7 @@ async def test_a_transaction_that_is_open_for_longer_than_its_place_is_kept_keep
         await connection.commit()
     assert await admitted(store) == 1
     await store.prune(10)
+    assert await admitted(store) == 1, "the place is the job's now"
     store.shift += MINUTE
     assert await answer(store, draft()) == "full"
     worker = await hand(store)

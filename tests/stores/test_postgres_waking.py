@@ -322,7 +322,11 @@ async def test_looks_grow_rare_as_time_goes_by_and_come_at_least_every_second(
     for heard in (False, True):
         it._listener.hears = heard
         it._found_at = asyncio.get_running_loop().time()
+        it._took = 0.001
         assert it._pause() < 0.1
+        it._took = 0.02
+        assert it._pause() >= 0.3
+        it._took = 0.001
         pauses = []
         for idle in (0.1, 1.0, 10.0, 1e9):
             it._found_at = asyncio.get_running_loop().time() - idle

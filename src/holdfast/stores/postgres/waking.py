@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SELDOM = 1.0  # seconds between two looks, at most
 SOON, SLOWER = 0.005, 3.0  # where notifications arrive: the first pause, and how the next grow with the idle time
 OFTEN, STEADY = 0.010, 0.25  # where they do not
+DEAR = 20.0  # and no pause is shorter than so many times the last look: it may have passed thousands of dead entries
 
 
 class Waking:
@@ -35,6 +36,7 @@ class Waking:
         self._listener = Listener(place, look)
         self._mine: set[Waiter] = set()
         self._found_at = float("-inf")
+        self._took = 0.0  # seconds, the last look
         self._looked: tuple[Sequence[str] | None, object] = ((), None)
 
     def ring(self, queues: Collection[str], lane: Lane) -> None:
@@ -85,13 +87,15 @@ class Waking:
         return looked == (queues, self._waiters.latest)
 
     async def _any_queued(self, queues: Sequence[str] | None) -> bool:
+        begun = asyncio.get_running_loop().time()
         [[queued]] = await self._look.call("any_queued", None if queues is None else list(queues))
+        self._took = asyncio.get_running_loop().time() - begun
         return bool(queued)
 
     def _pause(self) -> float:
         idle = asyncio.get_running_loop().time() - self._found_at
         pause = max(SOON, idle * SLOWER) if self._listener.hears else max(OFTEN, idle * STEADY)
-        return min(pause, SELDOM) * random.uniform(0.8, 1)
+        return min(max(pause, DEAR * self._took), SELDOM) * random.uniform(0.8, 1)
 
     def end_waits(self) -> None:
         """At once."""
