@@ -24,7 +24,7 @@ from tests.flows.conftest import Ledger, Service, until
 from tests.flows.shop import work
 from tools.servers import Postgres
 
-FLEET = ("--processes", "2", "--concurrency", "4")
+Serve = Callable[..., Service]
 EVICT = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'holdfast%'
@@ -57,6 +57,11 @@ def migrated(server: Postgres) -> None:
     asyncio.run(open_store(_database(server, TEMPLATE)).migrate())
 
 
+def place(server: Postgres) -> str:
+    """The URL of the store that is the template, for servers on which there is no other."""
+    return _database(server, TEMPLATE)
+
+
 @contextlib.contextmanager
 def store(server: Postgres) -> Iterator[str]:
     """A store in a database of its own: its URL. The server runs again at the end."""
@@ -86,7 +91,7 @@ def _database(server: Postgres, name: str) -> str:
 def order(url: str, statement: str, *values: object) -> Any:
     """One statement; what its first row says first."""
     with psycopg.connect(url, autocommit=True) as connection:
-        asked = connection.execute(statement, values)
+        asked = connection.execute(statement.encode(), values or None)
         row = asked.fetchone() if asked.description else None
     return row[0] if row else None
 
@@ -192,7 +197,8 @@ def told_once_each(service: Service, most: int) -> None:
 
 def unexpected(service: Service) -> list[str]:
     """What of its log stands for a bug, or for work that was lost or done twice."""
-    bad = ("ERROR", "Traceback", "step-failed", "refused", "not-recorded", "worker-gone", "rescued", "event=lost", "stray")
+    alarms = ("step-failed", "refused", "not-recorded", "worker-gone", "rescued", "lost", "gone", "stray", "restart")
+    bad = [" ERROR ", " CRITICAL ", "Traceback", *(f"event={event} " for event in alarms)]
     return [line for line in service.text().splitlines() if any(word in line for word in bad)]
 
 
@@ -200,6 +206,13 @@ def leaves(service: Service) -> None:
     """It drains and leaves with 0, and its log has nothing that would alarm anyone."""
     assert service.stop() == 0, service.text()[-3000:]
     assert not unexpected(service), "\n".join(unexpected(service))
+
+
+def started(serve: Serve) -> Service:
+    """A service of two processes, both of which have begun."""
+    service = serve("--processes", "2", "--concurrency", "4")
+    until(lambda: service.text().count("event=started") == 2, "two worker processes")
+    return service
 
 
 def away(service: Service, words: str = "event=store-away", seconds: float = 60) -> None:
@@ -214,6 +227,3 @@ def own(**settings: object) -> Postgres:
         if os.environ.get("TEST_PG_DSN"):
             pytest.skip(f"it stops and kills its server, and TEST_PG_DSN's is not ours: {error}")
         raise
-
-
-Start = Callable[..., Service]

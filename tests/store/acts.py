@@ -218,7 +218,7 @@ async def answer(store: Store, job: Draft) -> str:
 
 
 async def answers(store: Store, jobs: Sequence[Draft]) -> list[str]:
-    receipts = await store.enqueue(jobs)
+    receipts = await heard(store, jobs)
     assert [each.id for each in receipts] == [job.id for job in jobs]
     return [each.answer for each in receipts]
 

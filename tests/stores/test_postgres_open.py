@@ -132,7 +132,7 @@ async def test_a_standby_is_refused_by_name(own_server: Postgres) -> None:
         connection.execute(f"COPY (SELECT '') TO '{folder}/standby.signal'")
     own_server.stop()
     own_server.start()
-    message = await refusal(own_server.dsn)
+    message = await refusal(own_server.dsn, StoreAway)
     assert "standby" in message
     assert "target_session_attrs=read-write" in message
     with pytest.raises(StoreError, match="standby"):
@@ -142,7 +142,7 @@ async def test_a_standby_is_refused_by_name(own_server: Postgres) -> None:
 async def test_a_database_that_takes_no_writes_is_refused(postgres: Database) -> None:
     with role(postgres) as (name, url), operator(postgres) as connection:
         connection.execute(sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(sql.Identifier(name)))
-        assert "takes no writes" in await refusal(url)
+        assert "takes no writes" in await refusal(url, StoreAway)
 
 
 async def test_an_old_server_is_refused_with_both_versions(postgres: Database, monkeypatch: pytest.MonkeyPatch) -> None:

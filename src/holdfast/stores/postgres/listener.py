@@ -15,6 +15,7 @@ from psycopg import sql
 from holdfast.errors import StoreAway, StoreError
 from holdfast.observe.logging import stores, tell
 from holdfast.stores.postgres.address import Place
+from holdfast.stores.postgres.limits import limits
 from holdfast.stores.postgres.session import Connection, connected
 from holdfast.stores.postgres.statements import within
 
@@ -74,7 +75,7 @@ class Listener:
 
     async def _listen(self) -> None:
         """Until the connection ends, which raises."""
-        connection = await connected(self._place.address.listen, "listen", "")
+        connection = await connected(self._place.address.listen, "listen", limits()["open"])
         try:
             async with asyncio.timeout(ANSWER):
                 await self._tune_in(connection)

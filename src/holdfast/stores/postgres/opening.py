@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 
 from holdfast.clock import Span
-from holdfast.errors import StoreError
+from holdfast.errors import StoreAway, StoreError
 from holdfast.stores.postgres.address import Place
 from holdfast.stores.postgres.lanes import Lanes
 from holdfast.stores.postgres.limits import limits
@@ -84,7 +84,9 @@ async def _served(session: Session, place: Place) -> Version:
 
 
 async def look(session: Session, place: Place) -> Found:
-    """StoreError for a server that cannot be used, whatever is in the schema."""
+    """StoreError for a server that cannot be used, whatever is in the schema; StoreAway for one that takes no writes,
+    as it may in the middle of a failover.
+    """
     server = session.connection.info.server_version
     if server < OLDEST_SERVER * 10000:
         raise StoreError(
@@ -98,7 +100,7 @@ async def look(session: Session, place: Place) -> Found:
             "one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
         )
     if found.standby or found.read_only:
-        raise StoreError(f"{place.url}: {READ_ONLY}")
+        raise StoreAway(f"{place.url}: {READ_ONLY}")
     return found
 
 

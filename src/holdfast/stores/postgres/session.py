@@ -58,14 +58,8 @@ class Session:
 
     @staticmethod
     async def opened(conninfo: str, name: str, limit: Limit) -> Session:
-        """Raises psycopg.Error, with Unanswered among them."""
-        try:
-            connection = await connected(conninfo, name, _options(limit))
-        except psycopg.OperationalError as error:
-            if not _about_options(error):
-                raise
-            return Session(await connected(conninfo, name, ""), limit, bare=limit.statement > 0)
-        session = Session(connection, limit, bare=False)
+        """As `connected` does."""
+        session = Session(await connected(conninfo, name, limit), limit, bare=False)
         try:
             session._bare = limit.statement > 0 and not await session._has_settings()
         except BaseException:
@@ -92,7 +86,7 @@ class Session:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._limit.answer / SECOND, self._give_up, loop)
         try:
-            if self._bare:
+            if self._bare and self._limit.lock:  # else its function waits for no lock: held over two writes, one would do harm
                 return await self._rows_with_time_outs(text, parameters)
             await self._cursor.execute(text, parameters or None)  # pyright: ignore[reportArgumentType]
             return await self._cursor.fetchall() if self._cursor.description else []
@@ -147,7 +141,20 @@ def _readable(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
-async def connected(conninfo: str, name: str, options: str) -> Connection:
+async def connected(conninfo: str, name: str, limit: Limit) -> Connection:
+    """A connection with our settings, whatever the role's own are; without them where a pooler refuses to pass them on.
+
+    Raises psycopg.Error, with Unanswered among them.
+    """
+    try:
+        return await _connected(conninfo, name, _options(limit))
+    except psycopg.OperationalError as error:
+        if not _about_options(error):
+            raise
+        return await _connected(conninfo, name, "")
+
+
+async def _connected(conninfo: str, name: str, options: str) -> Connection:
     given = conninfo_to_dict(conninfo)
     theirs = given.get("options") or os.environ.get("PGOPTIONS") or ""
     settings: dict[str, Any] = {key: value for key, value in _KEEPALIVES.items() if key not in given}

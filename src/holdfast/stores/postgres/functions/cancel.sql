@@ -5,6 +5,7 @@
 CREATE OR REPLACE FUNCTION {schema}.holdfast_cancel(ids uuid[], told text, tombstone bigint, shift bigint)
 RETURNS TABLE (answer text)
 LANGUAGE plpgsql
+SET standard_conforming_strings = on -- backslashes
 SET enable_seqscan = off
 AS $function$
 DECLARE

@@ -4,6 +4,7 @@ CREATE OR REPLACE FUNCTION {schema}.holdfast_drafted(
     said json, OUT job_id uuid, OUT draft json, OUT body bytea
 )
 LANGUAGE plpgsql
+SET standard_conforming_strings = on -- backslashes
 AS $function$
 DECLARE
     field record;

@@ -1,6 +1,7 @@
 -- A length of time as people write it, in ms: seconds as a number, or a text such as "90s", "5m", "2h", "7d".
 CREATE OR REPLACE FUNCTION {schema}.holdfast_span(said json, field text, fallback bigint) RETURNS bigint
 LANGUAGE plpgsql
+SET standard_conforming_strings = on -- backslashes
 AS $function$
 DECLARE
     text text := said #>> '{}';
