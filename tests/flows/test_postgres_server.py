@@ -23,7 +23,6 @@ from holdfast.clock import SECOND
 from tests.flows import outage
 from tests.flows.conftest import SHORT_LEASE, Ledger, until
 from tests.flows.outage import Producer, Serve, away, effects, leaves, order, ran_once, started, told_once_each
-from tests.flows.proxy import Proxy, behind
 from tests.flows.shop import held, work
 from tools.servers import Postgres
 
@@ -488,58 +487,3 @@ def test_whatever_settings_the_role_has_work_is_done(
     told_once_each(service, 0)
     assert not producer.errors
     assert "event=deaf" not in service.text() and "event=not-listening" not in service.text()
-
-
-@pytest.fixture
-def primary() -> Iterator[Postgres]:
-    with outage.own() as primary:
-        outage.migrated(primary)
-        yield primary
-
-
-@pytest.fixture
-def standby(primary: Postgres) -> Iterator[outage.Standby]:
-    """Nothing is answered by the primary that the standby does not have."""
-    with outage.Standby(primary) as standby:
-        order(primary.dsn, "ALTER SYSTEM SET synchronous_standby_names = '*'")
-        order(primary.dsn, "SELECT pg_reload_conf()")
-        asked = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
-        until(lambda: order(primary.dsn, asked), "the standby in step")
-        yield standby
-
-
-@pytest.fixture
-def wire(primary: Postgres) -> Iterator[Proxy]:
-    with Proxy("127.0.0.1", primary.port) as wire:
-        yield wire
-
-@pytest.fixture
-def url(primary: Postgres, wire: Proxy) -> str:
-    return behind(outage.place(primary), wire)
-
-@pytest.mark.soak
-@pytest.mark.timeout(400)
-def test_it_loses_nothing_and_workers_wait_while_the_standby_takes_no_writes(
-    standby: outage.Standby,
-    app: Holdfast,
-    ledger: Ledger,
-    serve: Serve,
-    primary: Postgres,
-    wire: Proxy,
-) -> None:
-    service = started(serve)
-    with Producer(app) as producer:
-        effects(ledger, 30)
-        primary.kill()
-        wire.redirect("127.0.0.1", standby.port)
-        away(service, "takes no writes")
-        until(lambda: "takes no writes" in str(producer.errors), "an enqueue that was refused")
-        late = serve("--processes", "1")
-        assert late.process.wait(40) == 3
-        assert "takes no writes" in late.text()
-        standby.promote()
-        effects(ledger, ledger.count("effect") + 50)
-        jobs = producer.stop()
-    ran_once(outage.place(standby), jobs, ledger)
-    leaves(service)
-    told_once_each(service, 1)

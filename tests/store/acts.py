@@ -28,7 +28,7 @@ from holdfast.job import (
     new_id,
 )
 from holdfast.policy import decide
-from holdfast.store import LEASE, QueueStats, Receipt, Settled, Store, Where
+from holdfast.store import LEASE, QueueStats, Receipt, Retried, Settled, Store, Where
 
 PATIENCE = 30  # seconds, for whatever a test waits for
 TERMS = Terms(max_attempts=3, base_delay=10 * SECOND, max_delay=HOUR, jitter=0.0, max_crashes=2, keep=HOUR)
@@ -119,15 +119,32 @@ async def keep_beating(hands: Sequence[Hand], length: Span) -> None:
         assert not (await store.beat([h.id for h in hands])).gone
 
 
-async def heard(store: Store, drafts: Sequence[Draft]) -> list[Receipt]:
-    """The receipts of an enqueue as a producer gets them: what is busy is asked again."""
-    receipts = list(await store.enqueue(drafts))
-    async with asyncio.timeout(PATIENCE):
-        while busy := [n for n, receipt in enumerate(receipts) if receipt.answer == "busy"]:
-            again = await store.enqueue([drafts[n] for n in busy])
-            for n, receipt in zip(busy, again, strict=True):
-                receipts[n] = receipt
-    return receipts
+class Patient:
+    """A store that is spoken to as producers and workers do: what is busy is asked again."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def enqueue(self, jobs: Sequence[Draft]) -> Sequence[Receipt]:
+        return await self._heard(self._store.enqueue, jobs)
+
+    async def finish(self, outcomes: Sequence[Outcome]) -> Sequence[Settled]:
+        return await self._heard(self._store.finish, outcomes)
+
+    async def retry(self, ids: Sequence[UUID]) -> Sequence[Retried]:
+        return await self._heard(self._store.retry, ids)
+
+    async def _heard(self, ask: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]], items: Sequence[Any]) -> list[Any]:
+        answers = list(await ask(items))
+        async with asyncio.timeout(PATIENCE):
+            while busy := [n for n, each in enumerate(answers) if each.answer == "busy"]:
+                again = await ask([items[n] for n in busy])
+                for n, each in zip(busy, again, strict=True):
+                    answers[n] = each
+        return answers
 
 
 async def stored(store: Store, *drafts: Draft) -> list[UUID]:
@@ -208,7 +225,7 @@ async def bound(store: Store, size: int | None, when_full: WhenFull = "reject", 
 
 
 async def receipt(store: Store, job: Draft) -> Receipt:
-    [answer] = await store.enqueue([job])
+    [answer] = await heard(store, [job])
     assert answer.id == job.id
     return answer
 

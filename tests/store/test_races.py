@@ -38,7 +38,6 @@ from tests.store.acts import (
     elsewhere,
     finish,
     hand,
-    heard,
     keyed,
     listing,
     receipt,
@@ -156,7 +155,7 @@ async def test_one_job_enqueued_from_everywhere_is_stored_once(store: Store) -> 
     drafts = [draft() for _ in range(10)]
 
     async def enqueue(twin: Store) -> list[bool]:
-        receipts = await heard(twin, drafts)
+        receipts = await twin.enqueue(drafts)
         assert {r.answer for r in receipts} == {"accepted"}
         return [r.created for r in receipts]
 
@@ -171,7 +170,7 @@ async def test_other_content_under_one_id_wins_once(store: Store) -> None:
 
     async def enqueue(twin: Store) -> tuple[bytes, str]:
         payload = str(next(numbers)).encode()
-        [receipt] = await heard(twin, [draft(id=first.id, payload=payload)])
+        [receipt] = await twin.enqueue([draft(id=first.id, payload=payload)])
         return payload, receipt.answer
 
     answers = await _crowd(store, enqueue)
@@ -344,7 +343,7 @@ async def test_however_many_produce_at_once_a_bound_is_never_exceeded(store: Sto
     async def produce(twin: Store) -> list[Receipt]:
         receipts: list[Receipt] = []
         for size in (1, 3, 1, 7, 1):
-            receipts += await heard(twin, [draft(delay=n % 2) for n in range(size)])
+            receipts += await twin.enqueue([draft(delay=n % 2) for n in range(size)])
             stats = await stats_of(twin)
             assert stats is not None
             assert sum(stats.counts.values()) == stats.admitted in range(26)
@@ -379,7 +378,7 @@ async def test_a_bound_holds_while_jobs_run_end_and_come_back(store: Store, when
         place = next(places)
         for turn in range(8):
             if place % 3 == 0:
-                receipts = await heard(twin, [draft() for _ in range(4)])
+                receipts = await twin.enqueue([draft() for _ in range(4)])
                 produced.extend(r.id for r in receipts if r.created)
             elif place % 3 == 1:
                 worker = await hand(twin)
@@ -439,7 +438,7 @@ async def test_of_one_key_enqueued_from_everywhere_one_job_is_stored(store: Stor
     keys = [f"order {n}" for n in range(10)]
 
     async def enqueue(twin: Store) -> list[Receipt]:
-        return await heard(twin, [keyed(text=text, on_clash=on_clash, queue=text[-1]) for text in keys])
+        return list(await twin.enqueue([keyed(text=text, on_clash=on_clash, queue=text[-1]) for text in keys]))
 
     answers = await _crowd(store, enqueue)
     for n in range(10):
@@ -464,7 +463,7 @@ async def test_a_key_has_one_holder_while_jobs_run_end_and_come_back(store: Stor
         place = next(places)
         for turn in range(8):
             if place % 3 == 0:
-                receipts = await heard(twin, [keyed(until=until, hold=hold, on_clash="raise") for _ in range(2)])
+                receipts = await twin.enqueue([keyed(until=until, hold=hold, on_clash="raise") for _ in range(2)])
                 produced.extend(r.id for r in receipts if r.created)
             elif place % 3 == 1:
                 worker = await hand(twin)
