@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from uuid import UUID, uuid4
 
 from holdfast.clock import HOUR, SECOND, Instant, Span
@@ -15,6 +15,7 @@ from holdfast.job import (
     Failure,
     Loss,
     Lost,
+    Outcome,
     QueueTerms,
     Record,
     Released,
@@ -129,22 +130,28 @@ class Patient:
         return getattr(self._store, name)
 
     async def enqueue(self, jobs: Sequence[Draft]) -> Sequence[Receipt]:
-        return await self._heard(self._store.enqueue, jobs)
+        return await _heard(self._store.enqueue, jobs)
 
     async def finish(self, outcomes: Sequence[Outcome]) -> Sequence[Settled]:
-        return await self._heard(self._store.finish, outcomes)
+        return await _heard(self._store.finish, outcomes)
 
     async def retry(self, ids: Sequence[UUID]) -> Sequence[Retried]:
-        return await self._heard(self._store.retry, ids)
+        return await _heard(self._store.retry, ids)
 
-    async def _heard(self, ask: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]], items: Sequence[Any]) -> list[Any]:
-        answers = list(await ask(items))
-        async with asyncio.timeout(PATIENCE):
-            while busy := [n for n, each in enumerate(answers) if each.answer == "busy"]:
-                again = await ask([items[n] for n in busy])
-                for n, each in zip(busy, again, strict=True):
-                    answers[n] = each
-        return answers
+
+async def _heard(ask: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]], items: Sequence[Any]) -> list[Any]:
+    answers = list(await ask(items))
+    async with asyncio.timeout(PATIENCE):
+        while busy := [n for n, each in enumerate(answers) if each.answer == "busy"]:
+            again = await ask([items[n] for n in busy])
+            for n, each in zip(busy, again, strict=True):
+                answers[n] = each
+    return answers
+
+
+async def heard(store: Store, drafts: Sequence[Draft]) -> list[Receipt]:
+    """The receipts of an enqueue; what is busy is asked again."""
+    return await _heard(store.enqueue, drafts)
 
 
 async def stored(store: Store, *drafts: Draft) -> list[UUID]:
@@ -203,7 +210,7 @@ async def elsewhere(program: Callable[[Store], Awaitable[Any]], store: Store) ->
         twin = store.twin()
         await twin.open()
         try:
-            return await program(twin)
+            return await program(cast("Store", Patient(twin)))
         finally:
             await twin.close()
 
