@@ -1,4 +1,4 @@
-"""A PostgreSQL server that a test may stop, kill, fill and replace; a fleet on it; and whether the promises were kept."""
+"""A PostgreSQL server that a test may stop, fill and replace; who works on it; whether the promises were kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -143,7 +143,7 @@ class Producer:
             raise self._failure
         return self.jobs
 
-    def __enter__(self) -> Producer:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -187,6 +187,11 @@ def told(service: Service) -> Told:
     return said
 
 
+def healed(service: Service) -> None:
+    """Waits until every role has said that the store is back."""
+    until(lambda: all(said[-1] == "store-back" for said in told(service).values()), "all roles at work again")
+
+
 def told_once_each(service: Service, most: int) -> None:
     """Each role said at most so many times that the store is away, and each time once that it is back."""
     for (process, role), said in told(service).items():
@@ -203,7 +208,8 @@ def unexpected(service: Service) -> list[str]:
 
 
 def leaves(service: Service) -> None:
-    """It drains and leaves with 0, and its log has nothing that would alarm anyone."""
+    """Every role is at work again; it drains and leaves with 0, and its log has nothing that would alarm anyone."""
+    healed(service)
     assert service.stop() == 0, service.text()[-3000:]
     assert not unexpected(service), "\n".join(unexpected(service))
 

@@ -37,9 +37,11 @@ def wire(primary: Postgres) -> Iterator[Proxy]:
     with Proxy("127.0.0.1", primary.port) as wire:
         yield wire
 
+
 @pytest.fixture
 def url(primary: Postgres, wire: Proxy) -> str:
     return behind(outage.place(primary), wire)
+
 
 @pytest.mark.soak
 @pytest.mark.timeout(400)

@@ -43,6 +43,7 @@ class Lane:
         self._turn = asyncio.Lock()
         self._spare = spare if spare is not None else []
         self._session: Session | None = None
+        self._closed = False
         self._unreached: tuple[float, StoreError] | None = None  # when the last try to connect failed, and how
 
     @property
@@ -64,6 +65,7 @@ class Lane:
         asked = time.monotonic()
         await self._turn.acquire()
         try:
+            self._refuse_when_closed()
             self._not_again(asked)
             turn = asyncio.ensure_future(self._answer(text, parameters))
         except BaseException:
@@ -76,6 +78,11 @@ class Lane:
         self._turn.release()
         if not turn.cancelled():
             turn.exception()  # looked at, in case that its caller has left
+
+    def _refuse_when_closed(self) -> None:
+        """Nobody would close what a call that comes too late opened."""
+        if self._closed:
+            raise StoreError(f"{self._place.url}: the store was closed")
 
     def _not_again(self, asked: float) -> None:
         """Whoever waited while another found out that the server cannot be reached need not find out again."""
@@ -146,8 +153,9 @@ class Lane:
             await session.close()
 
     async def close(self) -> None:
-        """After the calls that came before it."""
+        """After the calls that came before it; those that come later are a StoreError."""
         async with self._turn:
+            self._closed = True
             await self._leave()
 
 

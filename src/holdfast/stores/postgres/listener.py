@@ -28,6 +28,7 @@ CHECK = 30.0  # between two looks whether the connection is there still
 BACKOFF_FIRST, BACKOFF_MOST = 0.1, 5.0  # between tries to connect
 DEAF = 300.0  # between tries where notifications do not come back
 PROBE_MARK = "?"  # what no queue's name begins with
+ALL = "*"  # is rung where a transaction has jobs for many queues, see functions/wake.sql
 
 _POLLING = "idle workers look for jobs instead, soon after they had some and at least every second"
 _DEAF = (
@@ -48,14 +49,17 @@ class Listener:
         self._place = place
         self._lane = lane  # to ring on: another way than the one on which it listens
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
         self._failed = 0
         self.hears = False
 
     def start(self) -> None:
-        if self._task is None:
+        """At the first wait; not any more after `close`."""
+        if self._task is None and not self._closed:
             self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -110,7 +114,9 @@ class Listener:
             async for notification in notifications:
                 if notification.payload == word:
                     return True
-                if notification.pid not in self._place.waiters.backends:
+                if notification.payload == ALL:
+                    self._place.waiters.look()
+                elif notification.pid not in self._place.waiters.backends:
                     self._place.waiters.hint([notification.payload])
         return False
 

@@ -3,7 +3,8 @@
 A migration is one transaction; one whose file begins with the line `-- apart` runs statement by statement outside of
 any (CREATE INDEX CONCURRENTLY), and must bear being begun again after a failure in the middle. The functions are made
 anew where they differ. Nobody else migrates meanwhile: another connection holds an advisory lock in a transaction,
-which works behind every pooler and holds up no concurrent index.
+which works behind every pooler and holds up no concurrent index. A newer version is left alone, with its functions: so a
+release that changes a function has a migration too, if only to raise the number.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import psycopg
 from holdfast.errors import StoreAway
 from holdfast.stores.postgres.address import Place
 from holdfast.stores.postgres.limits import limits
-from holdfast.stores.postgres.opening import Found, look, version_of
+from holdfast.stores.postgres.opening import Found, look, newest, version_of
 from holdfast.stores.postgres.session import Session
 from holdfast.stores.postgres.statements import digest, functions, migrations, quoted, split, within
 from holdfast.stores.postgres.trouble import may_not_create, refused
@@ -56,6 +57,8 @@ def _flat(steps: Sequence[Step]) -> Sequence[str]:
 async def _missing(session: Session, place: Place) -> Sequence[Step]:
     found = await look(session, place)
     version = await version_of(session, place, found)
+    if version is not None and version.number > newest():
+        return []  # newer workers are there already: their functions serve this code too, ours might not serve them
     steps = [
         _step(text, place.schema, found)
         for name, text in sorted(migrations().items())

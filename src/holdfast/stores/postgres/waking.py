@@ -35,6 +35,7 @@ class Waking:
         self._bell = Bell()
         self._listener = Listener(place, look)
         self._mine: set[Waiter] = set()
+        self._ended = False
         self._found_at = float("-inf")
         self._took = 0.0  # seconds, the last look
         self._looked: tuple[Sequence[str] | None, object] = ((), None)
@@ -70,12 +71,12 @@ class Waking:
         end = now() + timeout
         if not self._just_looked(queues) and await self._any_queued(queues):
             return True
-        while now() < end:
+        while now() < end and not self._ended:
             self._listener.start()
             news = await waiter.news(min(end - now(), self._pause()))
             if news is not None:
                 return news
-            if now() < end and await self._any_queued(queues):
+            if now() < end and not self._ended and await self._any_queued(queues):
                 return True
         return False
 
@@ -98,7 +99,8 @@ class Waking:
         return min(max(pause, DEAR * self._took), SELDOM) * random.uniform(0.8, 1)
 
     def end_waits(self) -> None:
-        """At once."""
+        """At once, but for those that look just now: these end with the answer."""
+        self._ended = True
         for waiter in tuple(self._mine):
             waiter.wake(end=True)
 
