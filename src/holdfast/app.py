@@ -213,32 +213,37 @@ class Holdfast:
     def retry(self, *, dry_run: bool = False, **where: Unpack[Filter]) -> int:
         """Retries all dead or cancelled jobs that match, and tells how many (`dry_run`: would be).
 
-        A job whose unique key is another's now, or whose queue is full, stays as it is.
+        A job whose unique key is another's now, or whose queue is full, stays as it is; so does one that a transaction
+        which is still open holds (a warning, `left-alone`).
         """
-        return self._parts.operating.retry(which(where), dry_run=dry_run)
+        return self._parts.operating.retry(which(where), dry_run=dry_run).told()
 
     async def aretry(self, *, dry_run: bool = False, **where: Unpack[Filter]) -> int:
         """As `retry`."""
-        return await self._parts.operating.aretry(which(where), dry_run=dry_run)
+        return (await self._parts.operating.aretry(which(where), dry_run=dry_run)).told()
 
     def cancel(self, *, dry_run: bool = False, **where: Unpack[Filter]) -> int:
         """Cancels all unfinished jobs that match, and tells how many (`dry_run`: would be).
 
-        A job that a transaction which is still open holds, as to write its end, stays as it is.
+        A job that a transaction which is still open holds, as to write its end, stays as it is (a warning,
+        `left-alone`).
         """
-        return self._parts.operating.cancel(which(where), dry_run=dry_run)
+        return self._parts.operating.cancel(which(where), dry_run=dry_run).told()
 
     async def acancel(self, *, dry_run: bool = False, **where: Unpack[Filter]) -> int:
         """As `cancel`."""
-        return await self._parts.operating.acancel(which(where), dry_run=dry_run)
+        return (await self._parts.operating.acancel(which(where), dry_run=dry_run)).told()
 
     def delete(self, *, dry_run: bool = False, **where: Unpack[Filter]) -> int:
-        """Deletes all jobs that match and do not run, and tells how many (`dry_run`: would be)."""
-        return self._parts.operating.delete(which(where), dry_run=dry_run)
+        """Deletes all jobs that match and do not run, and tells how many (`dry_run`: would be).
+
+        A job that a transaction which is still open holds stays as it is (a warning, `left-alone`).
+        """
+        return self._parts.operating.delete(which(where), dry_run=dry_run).told()
 
     async def adelete(self, *, dry_run: bool = False, **where: Unpack[Filter]) -> int:
         """As `delete`."""
-        return await self._parts.operating.adelete(which(where), dry_run=dry_run)
+        return (await self._parts.operating.adelete(which(where), dry_run=dry_run)).told()
 
     # --- workers
 

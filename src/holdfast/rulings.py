@@ -6,6 +6,7 @@ whose word counts on a queue. A store finds the facts, asks here, and writes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -70,6 +71,14 @@ def clash(draft: Draft, holder: UUID, *, alike: bool, unstarted: bool) -> Receip
             return Receipt(draft.id, "replaced", created=False, holder=holder)
         case _:
             return Receipt(draft.id, "taken", created=False, holder=holder)
+
+
+def one_success(outcomes: Sequence[Outcome]) -> Outcome:
+    """What can be written in a caller's transaction. ValueError for anything else."""
+    if len(outcomes) != 1 or outcomes[0].state is not State.SUCCEEDED:
+        states = ", ".join(outcome.state for outcome in outcomes) or "nothing"
+        raise ValueError(f"outcomes={states}: in a caller's transaction one success is written, and nothing else")
+    return outcomes[0]
 
 
 def cancelling(state: State | None) -> Cancelling:

@@ -107,14 +107,14 @@ class Promoted(NamedTuple):
 
 
 Cancelling: TypeAlias = Literal["cancelled", "requested", "final", "missing", "finishing"]
-Deleting: TypeAlias = Literal["deleted", "running", "missing"]
+Deleting: TypeAlias = Literal["deleted", "running", "missing", "busy"]
 Authority: TypeAlias = Literal["producer", "worker", "operator"]
 
 
 class Retried(NamedTuple):
     """What became of one retry. taken: `holder` has its unique key; full: there is no place for it in `room`."""
 
-    answer: Literal["retried", "unfinished", "succeeded", "missing", "taken", "full"]
+    answer: Literal["retried", "unfinished", "succeeded", "missing", "taken", "full", "busy"]
     holder: UUID | None = None
     room: Room | None = None
 
@@ -237,8 +237,9 @@ class Store(Protocol):
         be written on now. What a server says of the transaction itself (it cannot be serialized, its time is over, its
         connection is lost) is raised as the connection's own library raises it: the caller repeats his transaction.
 
-        Nobody waits long for a stranger's transaction: what hangs on one that is open is `busy`, the others go on. In
-        the caller's own transaction a draft waits for it, as for any unique index. Where the places of a bounded queue
+        Nobody waits long for a stranger's transaction: what hangs on one that is open is `busy`, the others go on;
+        where only one can write at a time, the whole call waits, then is StoreAway. In the caller's own transaction a
+        draft waits for it, as for any unique index. Where the places of a bounded queue
         cannot be counted, or the bound of `declared` not be set, in the caller's transaction without holding up others,
         the answer is `unreserved`: declare the queue and reserve a place on a connection of ours, and ask again.
         """
@@ -247,8 +248,9 @@ class Store(Protocol):
     async def reserve(self, jobs: Sequence[Draft]) -> Sequence[Receipt]:
         """Takes places for drafts that a caller's transaction is about to store, for RESERVED at most; `enqueue` with
         that connection uses them up. Per draft as an enqueue would answer it about its place: accepted, full, dropped,
-        busy. A draft that needs none is accepted, and on a store that never answers `unreserved` all are. A place that
-        is not used comes free again, also when the caller rolls back. Again: the same place, for longer.
+        busy; none says `created`. A draft that needs no place is accepted, and on a store that never answers
+        `unreserved` all are. A place that is not used comes free again, also when the caller rolls back. Again: the
+        same place, for longer.
         """
         ...
 
@@ -285,10 +287,12 @@ class Store(Protocol):
         A queued outcome without delay keeps its due time. The cancel flag, the loss and the worker are cleared when the
         job is not running any more; started_at stays.
 
-        With `connection`, as for enqueue, one outcome, a success, is part of the caller's own transaction: only the
-        job's row is written, and what else follows from it (its place, what was saved) comes with the next finish under
-        the same word, which is `busy` until the transaction has ended, then replayed or, rolled back, accepted.
-        ConfigError as for enqueue.
+        With `connection`, as for enqueue, one outcome, a success (ValueError for another, or for several), is part of
+        the caller's own transaction. The answers are those above: replayed also to a second one in the same
+        transaction, and busy only after a wait of a second or so. What else follows from the success (its place, what
+        was saved) may be left to the next finish under the same word. That one tells how the transaction ended:
+        replayed if it was committed, accepted if it was rolled back; until then it is busy or, where only one can write
+        at a time, waits as every write does. ConfigError as for enqueue.
         """
         ...
 
@@ -309,7 +313,8 @@ class Store(Protocol):
     async def mail(self, workers: Sequence[UUID]) -> Sequence[Line]:
         """All lines for these workers: "cancel" while its claim is held under its word, "lost" once a sweeper took it.
 
-        A read. Lines stay until the claim settles (cancel) or the worker is retired (lost): a lost reply is harmless.
+        A read. Lines stay until the claim settles (cancel), or the worker is retired or the job pruned (lost): a lost
+        reply is harmless.
         """
         ...
 
@@ -365,8 +370,8 @@ class Store(Protocol):
 
     async def cancel(self, ids: Sequence[UUID], reason: str = "") -> Sequence[Cancelling]:
         """Per id, in one atomic step each: not running -> cancelled now, prunable like an outcome's; running -> flag
-        and reason set once and a "cancel" line for its worker, `requested` (so it says again); final -> `final`; its
-        end is being written by a transaction that is open -> `finishing`, nothing is changed.
+        and reason set once and a "cancel" line for its worker, `requested` (so it says again); final -> `final`; an
+        open transaction of somebody else holds it, which may be writing its end -> `finishing`, nothing is changed.
         """
         ...
 
@@ -376,7 +381,8 @@ class Store(Protocol):
         and what was saved go on. Else unchanged, and says why.
 
         It takes its unique key again, whatever `until` is, and a place in its queue; `taken` where another job holds
-        the key, else `full` where there is no place, whatever when_full is: a retry drops nothing.
+        the key, else `full` where there is no place, whatever when_full is: a retry drops nothing. busy: an open
+        transaction of somebody else holds the job, or decides on its key or its place; the others go on.
         """
         ...
 
@@ -384,7 +390,12 @@ class Store(Protocol):
         """Per id: the job is gone for every reader, with all that belongs to it; its unique key and place are free.
         Refused while running. For TOMBSTONE after its end (now, for an unfinished one) what recognises a repeated
         enqueue (accepted, or conflict) or finish (replayed; any other word is gone) stays, then it is prunable.
+        busy: an open transaction of somebody else holds the job, nothing is changed.
         """
+        ...
+
+    async def locker(self, id: UUID) -> str:
+        """For people: the session whose open transaction holds the job, or its queue; "" where none is to be seen."""
         ...
 
     async def configure(self, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:

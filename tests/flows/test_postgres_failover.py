@@ -34,18 +34,32 @@ def standby(primary: Postgres) -> Iterator[outage.Standby]:
 
 @pytest.fixture
 def wire(primary: Postgres) -> Iterator[Proxy]:
+    """An address that leads to the primary, and elsewhere later."""
     with Proxy("127.0.0.1", primary.port) as wire:
         yield wire
 
 
 @pytest.fixture
-def url(primary: Postgres, wire: Proxy) -> str:
-    return behind(outage.place(primary), wire)
+def reached(request: pytest.FixtureRequest) -> str:
+    """How the service finds its server."""
+    return str(request.param)
 
 
-@pytest.mark.soak
+@pytest.fixture
+def url(primary: Postgres, standby: outage.Standby, wire: Proxy, reached: str) -> str:
+    store = outage.place(primary)
+    if reached == "by one address":
+        return behind(store, wire)
+    hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+    return f"{store.replace(f'127.0.0.1:{primary.port}', hosts)}?target_session_attrs=read-write"
+
+
 @pytest.mark.timeout(400)
-def test_it_loses_nothing_and_workers_wait_while_the_standby_takes_no_writes(
+@pytest.mark.parametrize(
+    "reached", ["by one address", pytest.param("among hosts", marks=pytest.mark.soak)], indirect=True
+)
+def test_a_failover_loses_nothing_and_workers_wait_while_the_standby_takes_no_writes(
+    reached: str,
     standby: outage.Standby,
     app: Holdfast,
     ledger: Ledger,
@@ -58,14 +72,15 @@ def test_it_loses_nothing_and_workers_wait_while_the_standby_takes_no_writes(
         effects(ledger, 30)
         primary.kill()
         wire.redirect("127.0.0.1", standby.port)
-        away(service, "takes no writes")
-        until(lambda: "takes no writes" in str(producer.errors), "an enqueue that was refused")
         late = serve("--processes", "1")
+        until(lambda: producer.errors, "an enqueue that was refused")
+        away(service)
         assert late.process.wait(40) == 3
         assert "takes no writes" in late.text()
         standby.promote()
         effects(ledger, ledger.count("effect") + 50)
         jobs = producer.stop()
+    assert "takes no writes" in service.text()
     ran_once(outage.place(standby), jobs, ledger)
     leaves(service)
     told_once_each(service, 1)

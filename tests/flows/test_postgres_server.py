@@ -21,7 +21,7 @@ import pytest
 
 from holdfast import Holdfast
 from holdfast.clock import SECOND
-from tests.flows import outage
+from tests.flows import outage, pids
 from tests.flows.conftest import SHORT_LEASE, Ledger, until
 from tests.flows.outage import Producer, Serve, away, effects, leaves, order, ran_once, started, told_once_each
 from tests.flows.shop import held, work
@@ -95,7 +95,7 @@ def test_sessions_that_are_ended_again_and_again_are_opened_again(
     app: Holdfast, ledger: Ledger, serve: Serve, direct: str
 ) -> None:
     service = started(serve)
-    ended, rounds = 0, range(5, 100, 5)
+    ended, rounds = 0, range(5, 65, 5)
     with Producer(app) as producer:
         for number in rounds:
             effects(ledger, number)
@@ -163,9 +163,34 @@ def _healthy_again(direct: str) -> None:
     until(lambda: order(direct, asked), "steady workers")
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("how", ["stopped", "silent"])
+def test_who_is_told_to_leave_while_the_server_is_away_leaves_and_names_what_is_not_recorded(
+    how: str, app: Holdfast, ledger: Ledger, serve: Serve, server: Postgres, direct: str
+) -> None:
+    service = started(serve)
+    job = held.enqueue("back")
+    until(lambda: ledger.count("begin"), "a job that runs")
+    with contextlib.ExitStack() as absence:
+        if how == "stopped":
+            server.stop()
+        else:
+            absence.enter_context(_standing_still([server.pid, *pids.children(server.pid)]))
+        ledger.path.with_name("back").touch()
+        until(lambda: ledger.count("effect"), "its effect")
+        assert service.stop() == 3, service.text()[-3000:]
+        assert f"event=not-recorded job={job.id}" in service.text()
+    outage.runs_again(server)
+    serve("--processes", "1")
+    assert job.result(timeout=90) == "back"
+    assert ledger.count("effect") == 2
+
+
 # --- the server is there, and takes nothing
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(240)
 def test_a_server_that_was_made_read_only_is_away_until_it_takes_writes(
     app: Holdfast, ledger: Ledger, serve: Serve, direct: str
@@ -309,20 +334,23 @@ def test_a_strangers_transaction_on_rows_delays_those_jobs_alone(
     app: Holdfast, ledger: Ledger, serve: Serve, direct: str
 ) -> None:
     service = started(serve)
-    mine = [held.enqueue("go").id for _ in range(2)]
-    until(lambda: ledger.count("begin") >= 2, "two jobs that run")
+    order(direct, "SELECT holdfast_configure('{\"bounded\": [100, \"raise\", null]}', 'operator', 0)")
+    mine = [held.using(queue="bounded").enqueue("go").id for _ in range(2)]
+    other = held.using(queue="bounded").enqueue("go")
+    until(lambda: ledger.count("begin") >= 3, "three jobs that run")
     with psycopg.connect(direct) as stranger:
         queued = [work.using(delay=0.5).enqueue(n, seconds=0.01).id for n in range(5)]
         stranger.execute("SELECT FROM holdfast_jobs WHERE id = ANY (%s) FOR UPDATE", [mine + queued])
         stranger.execute("SELECT FROM holdfast_meta FOR UPDATE")
-        stranger.execute("SELECT FROM holdfast_queues FOR UPDATE")
+        assert stranger.execute("SELECT FROM holdfast_queues FOR UPDATE").rowcount == 1
         ledger.path.with_name("go").touch()
-        until(lambda: ledger.count("effect") >= 2, "the end of the two")
+        until(lambda: ledger.count("effect") >= 3, "the end of the three")
+        assert other.result(timeout=30) == "go"
         others = [work.enqueue(n, seconds=0.01) for n in range(60)]
         assert [job.result(timeout=30) for job in others] == list(range(60))
         held_up = order(direct, "SELECT count(*) FROM holdfast_jobs WHERE state <> 'succeeded'")
         assert held_up == len(mine + queued)
-    ran_once(direct, [*mine, *queued, *(job.id for job in others)], ledger)
+    ran_once(direct, [*mine, *queued, other.id, *(job.id for job in others)], ledger)
     leaves(service)
     told_once_each(service, 0)
 
@@ -414,9 +442,9 @@ def test_a_backend_that_stands_still_is_given_up_and_the_work_goes_on(
     with Producer(app) as producer:
         for lane in ("claim", "beat", "finish", "work", "enqueue", "listen"):
             effects(ledger, ledger.count("effect") + 10)
-            pids = order(direct, BACKENDS, f"holdfast {lane}")
-            assert pids, f"no connection for {lane}"
-            with _standing_still(pids):
+            backends = order(direct, BACKENDS, f"holdfast {lane}")
+            assert backends, f"no connection for {lane}"
+            with _standing_still(backends):
                 goal, end = ledger.count("effect") + 40, time.monotonic() + 25
                 until(lambda goal=goal, end=end: ledger.count("effect") >= goal or time.monotonic() > end, "work")
                 went_on += ledger.count("effect") >= goal
@@ -432,13 +460,13 @@ SELECT array_agg(pid) FROM pg_stat_activity WHERE datname = current_database() A
 
 
 @contextlib.contextmanager
-def _standing_still(pids: list[int]) -> Iterator[None]:
-    for pid in pids:
+def _standing_still(processes: list[int]) -> Iterator[None]:
+    for pid in processes:
         os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        for pid in pids:
+        for pid in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 

@@ -275,3 +275,8 @@ async def test_what_a_deleted_job_said_is_not_told_of_a_new_one_with_its_id(stor
     assert (again.fence, again.saved) == (1, None)
     found = await record(store, job.id)
     assert (found.progress, found.text, list(await store.log(job.id))) == (None, None, [])
+
+
+async def test_nobody_holds_a_job_that_is_free(store: Store) -> None:
+    [job_id] = await stored(store, draft())
+    assert [await store.locker(job_id), await store.locker(uuid4())] == ["", ""]

@@ -94,6 +94,10 @@ def test_any_other_url_is_refused_with_the_reason_and_the_schemes_that_exist(url
         "mysql://app:s3cret@[::1/jobs",
         "memory://app:s3cret@here",
         "sqlite://app:s3cret@here/jobs.db",
+        "host=db.example password=s3cret",
+        "host=db.example password = 's3cret with \\' s3cret' dbname=jobs",
+        "mysql:/app:s3cret@db.example/jobs",
+        "app:s3cret@db.example/jobs",
     ],
 )
 def test_a_refusal_shows_no_password(url: str) -> None:

@@ -394,6 +394,18 @@ async def test_in_a_pipeline_of_psycopgs(
     assert await stored(job)
 
 
+async def test_what_fails_in_the_owners_pipeline_is_his_to_hear(place: Database, send: Task[[str], None]) -> None:
+    with psycopg.connect(place.dsn) as connection, pytest.raises(psycopg.errors.UndefinedTable, match="nosuch"):
+        with connection.pipeline():
+            connection.execute("SELECT * FROM nosuch")
+            send.using(connection=connection).enqueue("1")
+    async with await psycopg.AsyncConnection.connect(place.dsn) as one:
+        with pytest.raises(psycopg.errors.UndefinedTable, match="nosuch"):
+            async with one.pipeline():
+                await one.execute("SELECT * FROM nosuch")
+                await send.using(connection=one).aenqueue("1")
+
+
 async def test_through_a_pooler_that_gives_each_transaction_another_connection(order: str) -> None:
     with servers.pooled().ready() as database:
         store = open_store(database.url)

@@ -257,6 +257,17 @@ async def test_closing_waits_for_calls_in_flight_also_those_left_behind(
         assert holder.execute("SELECT count(*) FROM ran").fetchone() == (1,)
 
 
+async def test_a_call_that_comes_after_the_end_is_refused_and_opens_nothing(bare_postgres: Database) -> None:
+    with proxied(bare_postgres) as (url, proxy):
+        async with lane(url) as one:
+            await backend(one)
+            before = proxy.accepted
+            await one.close()
+            with pytest.raises(StoreError, match="the store was closed"):
+                await backend(one)
+            assert proxy.accepted == before
+
+
 # --- what the server says
 
 
@@ -363,7 +374,7 @@ async def test_a_server_that_takes_no_writes_any_more_is_looked_for_on_a_fresh_c
 async def test_behind_a_pooler_that_refuses_our_settings_the_time_outs_hold_all_the_same(
     hurried: Callable[[Limit], None],
 ) -> None:
-    hurried(Limit(statement=200, lock=0, answer=20_000))
+    hurried(Limit(statement=200, lock=150, answer=20_000))
     with servers.pooled().bare() as place:
         async with lane(place.url) as one:
             for _ in range(3):

@@ -17,8 +17,9 @@ from psycopg import sql
 from holdfast.errors import ConfigError, StoreAway, StoreError
 from holdfast.job import Draft, Terms, new_id
 from holdfast.store import Store, Where
-from holdfast.stores import open_store
+from holdfast.stores import masked, open_store
 from holdfast.stores.postgres import migrating, opening, statements
+from holdfast.stores.postgres.address import Place, address_of
 from tests.servers.places import Database
 from tools.servers import Postgres
 
@@ -292,6 +293,30 @@ async def test_a_function_that_differs_is_made_anew_alone(
     assert await store.migrate() == []
 
 
+async def test_older_code_that_migrates_leaves_the_functions_of_newer_code_alone(bare_postgres: Database) -> None:
+    """In a rolling deploy an old pod may start once more, and migrate first."""
+    store = open_store(bare_postgres.url)
+    await store.migrate()
+    arguments = "(shift bigint DEFAULT 0) RETURNS text LANGUAGE sql"
+    with operator(bare_postgres) as connection:
+        connection.execute(f"CREATE OR REPLACE FUNCTION holdfast_channel{arguments} AS $$ SELECT 'newer' $$")
+        connection.execute("UPDATE holdfast_meta SET version = 999, functions = 'newer'")
+        assert await store.migrate(dry_run=True) == []
+        assert await store.migrate() == []
+        said = connection.execute("SELECT holdfast_channel(), version, functions FROM holdfast_meta").fetchall()
+    assert said == [("newer", 999, "newer")]
+
+
+# By version: the digest of the functions in the first release of it. Nothing is released yet.
+RELEASED: dict[int, str] = {}
+
+
+def test_functions_that_changed_since_a_release_have_a_number_of_their_own() -> None:
+    """Else older code would put its own over them."""
+    number = opening.newest()
+    assert RELEASED.get(number, statements.digest()) == statements.digest(), f"add a migration {number + 1:04}_….sql"
+
+
 APART = """-- apart
 -- A comment; with a semicolon.
 DROP INDEX CONCURRENTLY IF EXISTS {schema}.holdfast_extra;
@@ -399,6 +424,23 @@ def test_the_url_for_people_has_no_secrets_and_names_the_schema() -> None:
         ("postgresql://db/jobs?shema=x", "no option shema"),
         ("postgresql://app:s3cret%@db/jobs", "libpq cannot read it"),
         ("postgresql://app:s3cret@db/jobs#1", "%23"),
+        ("postgresql://app:s3cret@S3CRET@db/jobs", "%40"),
+        ("postgresql://app:12/s3cret@db/jobs", "%40"),
+        ("postgresql://app:12?s3cret@db/jobs", "%40"),
+        ("postgresql://app:12#s3cret@db/jobs", "%23"),
+        ("postgresql://app:s3cret\0@db/jobs", "NUL"),
+        ("postgresql:/app:s3cret@db/jobs", "two slashes"),
+        ("postgresql:app:s3cret@db/jobs", "two slashes"),
+        ("postgresql://db:port/jobs", "its port"),
+        ("postgresql://db:70000/jobs", "invalid port number"),
+        ("postgresql://db:1,other:x/jobs", "its port"),
+        ("postgresql://db,other/jobs?port=1,2,3", "3 port numbers to 2 hosts"),
+        ("postgresql://db/jobs?connect_timeout=5s", "connect_timeout=5s: a whole number"),
+        ("postgresql://db/jobs?sslmode=requird", 'invalid sslmode value: "requird"'),
+        ("postgresql://db/jobs?target_session_attrs=primry", 'value: "primry"'),
+        ("postgresql://db/jobs?listen_url=postgresql://db:x/jobs", "listen_url: its port"),
+        ("postgresql://db/jobs?schemas=x", "schema=, listen_url= and those of libpq"),
+        ("postgresql://db/jobs?schema=x&schema=y", "schema= is given twice"),
         ("postgresql://db/jobs?schema=", "1 to 63 bytes"),
         (f"postgresql://db/jobs?schema={'x' * 64}", "1 to 63 bytes"),
         ("postgresql://db/jobs?schema=pg_temp", "belongs to the server"),
@@ -410,6 +452,39 @@ def test_a_url_that_makes_no_sense_is_refused_with_the_reason(url: str, why: str
         open_store(url)
     assert why in str(refused.value)
     assert "s3cret" not in str(refused.value)
+    assert "S3CRET" not in str(refused.value)
+
+
+def test_a_setting_of_the_environment_that_makes_no_sense_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "soon")
+    with pytest.raises(ConfigError, match="connect_timeout=soon: a whole number"):
+        open_store("postgresql://db/jobs")
+
+
+@pytest.mark.parametrize(
+    ("url", "environment"),
+    [
+        ("postgresql:///jobs", {"PGHOST": "a,b", "PGPORT": "1,2"}),
+        ("postgresql:///jobs?port=1,2", {"PGHOST": "a,b"}),
+        ("postgresql://db/jobs", {"PGHOSTADDR": "127.0.0.1"}),
+        ("postgresql://a:1,[::1]:2,%2Frun/jobs?user=me@corp", {}),
+        ("postgresql://me:p%40s%2Fs@:5432/jobs", {}),
+        ("postgresql://", {}),
+    ],
+)
+def test_a_url_that_libpq_understands_is_not_refused(
+    url: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert open_store(url).shared
+
+
+def test_the_place_shows_no_secrets_in_a_traceback_with_values() -> None:
+    listen = quote("postgresql://app:s3cret@direct/jobs", safe="")
+    place = Place(address_of(urlsplit(f"postgresql://app:s3cret@db/jobs?listen_url={listen}"), masked))
+    assert "s3cret" not in repr(place)
+    assert "postgresql://app:***@db/jobs" in repr(place)
 
 
 # --- twins

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 
 from holdfast import Holdfast
 from holdfast.cli.shell import shell
+from holdfast.client import operating
 from holdfast.clock import HOUR
 from holdfast.errors import StoreAway
 from holdfast.job import Draft, Note, State, Succeeded
@@ -27,6 +29,7 @@ from holdfast.stores.postgres.lanes import Lane
 from holdfast.stores.postgres.unreadable import Told
 from tests.servers.places import Database
 from tests.store.acts import PATIENCE, bound, draft, hand, keyed, listing, record, retried, running, state, stored
+from tests.worker.rig import fields
 
 Open: TypeAlias = Callable[..., AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]]
 
@@ -129,8 +132,10 @@ async def test_a_foreign_key_of_the_users_to_a_job_is_in_nobodys_way(store: Stor
 @pytest.mark.usefixtures("hasty")
 async def test_the_user_is_told_that_the_job_is_held(postgres: Database, store: Store, opened: Open) -> None:
     [held] = await stored(store, draft())
-    async with opened(LOCK, held), Holdfast(postgres.url) as app:
-        with pytest.raises(StoreAway, match=f"job {held} is not cancelled: a transaction that is still open holds it"):
+    async with opened(LOCK, held) as stranger, Holdfast(postgres.url) as app:
+        who = rf"\(pid {stranger.info.backend_pid}, a stranger, idle in transaction, open for \d+ s\)"
+        told = f"job {held} is not cancelled: a transaction that is still open {who} holds it"
+        with pytest.raises(StoreAway, match=told):
             await app.job(held).acancel()
         assert await app.acancel(queue="mail") == 0
         assert await state(store, held) == "queued"
@@ -148,12 +153,13 @@ async def test_the_command_line_says_it_too(postgres: Database, store: Store, op
         code, output = await said(str(held))
         assert code == 5
         assert "left as it is" in output
-        assert "a transaction that is still open holds it" in output
+        assert "a transaction that is still open (pid " in output
         code, output = await said("--queue", "mail", "--yes")
         assert code == 0
         assert "cancelled 1 job\n" in output
-        assert "left as they are: 1 more" in output
-        assert "a transaction that is still open holds them" in output
+        assert f"holds job {held}, or what it needs; try again when that has ended" in output
+        assert output.count("left as they are") == 1
+        assert "event=" not in output, "said once"
     assert await state(store, free) == "cancelled"
 
 
@@ -163,20 +169,48 @@ async def test_the_command_line_says_it_too(postgres: Database, store: Store, op
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize(("act", "done"), [("retry", "retried"), ("delete", "deleted")])
 async def test_what_holds_a_job_is_named_and_the_others_are_done(
-    store: Store, opened: Open, act: str, done: str
+    postgres: Database, store: Store, opened: Open, act: str, done: str
 ) -> None:
     held, free = await _cancelled(store, draft(), draft())
     before = await record(store, held)
-    async with opened(LOCK, held) as stranger:
-        holder = rf"\(pid {stranger.info.backend_pid}, a stranger, idle in transaction, open for \d+ s\)"
-        with pytest.raises(
-            StoreAway, match=f"job {held} is not {done}: another transaction holds its row {holder}; ask"
-        ):
-            await getattr(store, act)([held, free])
+    async with opened(LOCK, held) as stranger, Holdfast(postgres.url) as app:
+        assert _words(await getattr(store, act)([held, free])) == ["busy", done]
+        who = rf"pid {stranger.info.backend_pid}, a stranger, idle in transaction, open for \d+ s"
+        assert re.fullmatch(who, await store.locker(held))
+        with pytest.raises(StoreAway, match=rf"job {held} is not {done}: a transaction .* open \({who}\) holds it"):
+            await getattr(app.job(held), f"a{act}")()
     assert await record(store, held) == before
     assert [row.state for row in await listing(store) if row.id == free] == ([] if act == "delete" else ["queued"])
-    await getattr(store, act)([held])
-    assert [row.state for row in await listing(store) if row.id == held] == ([] if act == "delete" else ["queued"])
+    assert _words(await getattr(store, act)([held])) == [done]
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("act", ["retry", "delete", "cancel"])
+async def test_of_many_those_that_are_held_are_left_and_the_log_says_it_at_the_end(
+    postgres: Database,
+    store: Store,
+    opened: Open,
+    act: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Also where they are on the first of several pages."""
+    monkeypatch.setattr(operating, "CHUNK", 2)
+    jobs = [draft() for _ in range(5)]
+    ids = await (stored if act == "cancel" else _cancelled)(store, *jobs)
+    async with opened(LOCK, ids[-1]) as stranger, Holdfast(postgres.url) as app:
+        pid = stranger.info.backend_pid
+        with caplog.at_level(logging.WARNING, "holdfast"):
+            assert await getattr(app, f"a{act}")(queue="mail") == 4
+        [told] = fields(caplog, "left-alone")
+    assert (told["count"], told["job"]) == (1, ids[-1])
+    assert f"pid {pid}, a stranger" in told["by"]
+    untouched = {"retry": "cancelled", "delete": "cancelled", "cancel": "queued"}[act]
+    assert [row.id for row in await listing(store) if row.state == untouched] == [ids[-1]]
+
+
+def _words(answers: Sequence[Retried | str]) -> list[str]:
+    return [answer if isinstance(answer, str) else answer.answer for answer in answers]
 
 
 @pytest.mark.usefixtures("hasty")
@@ -186,8 +220,7 @@ async def test_a_retry_does_not_wait_for_who_may_get_its_key(postgres: Database,
     async with await psycopg.AsyncConnection.connect(postgres.dsn) as stranger:
         [receipt] = await store.enqueue([rival], stranger)
         assert receipt.created
-        with pytest.raises(StoreAway, match=f"job {job.id} is not retried: another transaction holds its unique key"):
-            await store.retry([job.id])
+        assert await retried(store, job.id) == ["busy"]
         await stranger.commit()
     assert list(await store.retry([job.id])) == [Retried("taken", holder=rival.id)]
 
@@ -197,8 +230,8 @@ async def test_a_retry_does_not_wait_for_who_holds_its_queue(store: Store, opene
     await bound(store, 5)
     free, held = await _cancelled(store, draft(queue="free"), draft())
     async with opened("SELECT 1 FROM holdfast_queues FOR UPDATE") as stranger:
-        with pytest.raises(StoreAway, match=f"job {held} is not retried.*pid {stranger.info.backend_pid}, a stranger"):
-            await store.retry([held, free])
+        assert await retried(store, held, free) == ["busy", "retried"]
+        assert f"pid {stranger.info.backend_pid}, a stranger" in await store.locker(held)
         assert (await state(store, held), await state(store, free)) == ("cancelled", "queued")
     assert await retried(store, held) == ["retried"]
 

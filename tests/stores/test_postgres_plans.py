@@ -156,23 +156,67 @@ def old_transaction(bare_postgres: Database, reader: Reader) -> Iterator[None]:
         connection.rollback()
 
 
-def test_what_an_old_transaction_holds_back_is_not_walked_over_by_every_claim(
-    reader: Reader, old_transaction: None
-) -> None:
-    reader.fill("queued", 20_000)
+def passed(reader: Reader, number: int) -> UUID:
+    """A worker whose claim has passed so many dead entries, with jobs still queued behind them; its tickets begin at 2."""
+    reader.fill("queued", number)
     reader.run("UPDATE holdfast_jobs SET state = 'succeeded' WHERE state = 'queued'")
     reader.fill("queued", 200, later=HOUR)
     worker = a_worker(reader)
     assert reader.reads("holdfast_claim(%s, 1, NULL, 1, 0)", worker).pages > 500, "a look from the head"
-    reader.run(f"SELECT holdfast_claim('{worker}', 1, NULL, 1, 0)")
+    assert len(reader.run(f"SELECT id FROM holdfast_claim('{worker}', 1, NULL, 1, 0)")) == 1
+    return worker
+
+
+def urgent(reader: Reader) -> None:
+    """One job before all others, with priority 9."""
+    reader.fill("queued", 1, later=2 * HOUR)
+    [[newest]] = reader.run("SELECT id FROM holdfast_jobs ORDER BY enqueued_at DESC LIMIT 1")
+    reader.run(f"UPDATE holdfast_jobs SET priority = 9 WHERE id = '{newest}'")
+
+
+def priorities(reader: Reader, worker: UUID, most: int, shift: Span) -> list[int]:
+    """Of the jobs that the worker's next claim takes, the highest first."""
+    rows = reader.run(f"SELECT priority FROM holdfast_claim('{worker}', 2, NULL, {most}, {shift})")
+    return sorted((row[0] for row in rows), reverse=True)
+
+
+def floor_of(reader: Reader) -> tuple[Span, Span]:
+    """How long the worker's claims begin at the floor still; and how long those that find less than they asked for."""
+    [[until, soon]] = reader.run(
+        "SELECT (floors #>> '{mail,2}')::bigint - holdfast_now(), (floors #>> '{mail,3}')::bigint - holdfast_now()"
+        " FROM holdfast_workers"
+    )
+    return until, soon
+
+
+@pytest.mark.usefixtures("old_transaction")
+@pytest.mark.parametrize("number", [20_000, pytest.param(100_000, marks=pytest.mark.soak)])
+def test_what_an_old_transaction_holds_back_is_not_walked_over_by_every_claim(reader: Reader, number: int) -> None:
+    worker = passed(reader, number)
     for queues in (None, ["mail"]):
         read = reader.reads("holdfast_claim(%s, 2, %s, 1, 0)", worker, queues)
         assert read.rows == 1
         assert read.pages <= 60 + 40, "the second claim begins where the first ended"
     # What came with a higher priority meanwhile is found by the next look from the head.
-    reader.fill("queued", 1, later=2 * HOUR)
-    [[newest]] = reader.run("SELECT id FROM holdfast_jobs ORDER BY enqueued_at DESC LIMIT 1")
-    reader.run(f"UPDATE holdfast_jobs SET priority = 9 WHERE id = '{newest}'")
-    [[soon]] = reader.run("SELECT (floors #>> '{mail,2}')::bigint - holdfast_now() FROM holdfast_workers")
-    assert 0 < soon < 5_000
-    assert reader.run(f"SELECT priority FROM holdfast_claim('{worker}', 2, NULL, 1, {soon})") == [(9,)]
+    urgent(reader)
+    until, soon = floor_of(reader)
+    assert soon < until <= 2000
+    assert priorities(reader, worker, 1, until + 1) == [9]
+
+
+@pytest.mark.usefixtures("old_transaction")
+def test_a_worker_with_hands_free_soon_looks_at_all_again(reader: Reader) -> None:
+    worker = passed(reader, 20_000)
+    urgent(reader)
+    until, soon = floor_of(reader)
+    assert until - soon > 200
+    assert priorities(reader, worker, 1, until - 100) == [0], "as many as it asked for were behind the floor"
+    reader.run(f"UPDATE holdfast_workers SET ticket = 1 WHERE id = '{worker}'")
+    assert 9 in priorities(reader, worker, 500, until - 100)
+
+
+@pytest.mark.usefixtures("old_transaction")
+def test_a_clock_that_is_set_back_leaves_no_job_behind_a_floor(reader: Reader) -> None:
+    worker = passed(reader, 20_000)
+    urgent(reader)
+    assert priorities(reader, worker, 1, -HOUR) == [9]

@@ -5,6 +5,7 @@ Each store here is opened apart from the others, as in a process of its own: not
 # ruff: noqa: SLF001
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,7 +18,7 @@ import pytest
 from holdfast.errors import StoreAway
 from holdfast.job import Released
 from holdfast.stores import open_store
-from holdfast.stores.postgres import bell, listener, waking
+from holdfast.stores.postgres import bell, lanes, listener, waking
 from holdfast.stores.postgres.bell import Bell
 from holdfast.stores.postgres.store import PostgresStore
 from tests import servers
@@ -144,6 +145,35 @@ async def test_what_is_rung_for_before_a_store_is_closed_is_heard(
     assert rung == ["mail-0", "mail-1", "mail-2", "mail-1"]
 
 
+async def test_a_store_that_is_closed_while_a_wait_looks_leaves_nothing_behind(
+    postgres: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, free = asyncio.Event(), asyncio.Event()
+    call = lanes.Lane.call
+
+    async def slow(lane: lanes.Lane, function: str, *parameters: Any) -> Any:
+        rows = await call(lane, function, *parameters)
+        if function == "any_queued":
+            asked.set()
+            await free.wait()
+        return rows
+
+    monkeypatch.setattr(lanes.Lane, "call", slow)
+    store = open_store(postgres.url)
+    await store.open()
+    before = asyncio.all_tasks()
+    waiting = asyncio.create_task(store.wait(["mail"], PATIENCE))
+    await asked.wait()
+    await store.close()
+    free.set()
+    assert await woken(waiting) is False
+    assert asyncio.all_tasks() == before
+    async with await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as other:
+        asked_for = "SELECT application_name FROM pg_stat_activity WHERE datname = current_database()"
+        ours = [name for (name,) in await (await other.execute(asked_for)).fetchall() if name.startswith("holdfast ")]
+    assert ours == []
+
+
 @pytest.mark.usefixtures("no_looks")
 async def test_one_of_many_jobs_in_a_hurry_rings_and_so_does_the_last(
     opened: Opened, postgres: Database, monkeypatch: pytest.MonkeyPatch
@@ -213,6 +243,93 @@ async def test_of_many_open_transactions_two_ring(postgres: Database) -> None:
         await callers[0].commit()
         await until(lambda: len(rung) >= 8, f"rung for: {rung}")
     assert sorted(rung) == ["mail"] * 4 + ["other"] * 4
+
+
+LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+
+
+async def heard_of(caller: psycopg.AsyncConnection[Any], rung: list[str]) -> list[str]:
+    """What the caller has rung for so far, with its commit."""
+    await caller.commit()
+    await caller.execute("SELECT holdfast_ring(ARRAY['over'], 0)")
+    await caller.commit()
+    await until(lambda: "over" in rung, f"rung for: {rung}")
+    return rung[: rung.index("over")]
+
+
+async def locks_of(caller: psycopg.AsyncConnection[Any]) -> int:
+    [count] = await (await caller.execute(LOCKS)).fetchone() or (0,)
+    return int(count)
+
+
+async def test_a_transaction_that_lasts_rings_once_and_keeps_one_lock_for_each_queue(postgres: Database) -> None:
+    async with overheard(postgres) as rung, await psycopg.AsyncConnection.connect(postgres.dsn) as caller:
+        await caller.execute("SELECT holdfast_wake(ARRAY['mail', 'mail'], n * 50) FROM generate_series(1, 500) AS n")
+        await caller.execute("SELECT holdfast_wake(ARRAY['mail', 'other'], n * 50) FROM generate_series(1, 500) AS n")
+        assert await locks_of(caller) == 2
+        assert sorted(await heard_of(caller, rung)) == ["mail", "other"]
+
+
+async def test_one_that_left_the_ringing_to_others_rings_for_what_comes_later(postgres: Database) -> None:
+    wake = "SELECT holdfast_wake(ARRAY['mail'], %s)"
+    async with overheard(postgres) as rung, AsyncExitStack() as stack:
+        one, two, three = [
+            await stack.enter_async_context(await psycopg.AsyncConnection.connect(postgres.dsn)) for _ in range(3)
+        ]
+        for caller in (one, two, three):
+            await caller.execute(wake, [1_000_010])
+        assert await locks_of(three) == 0
+        await three.execute(wake, [1_000_060])
+        assert await heard_of(three, rung) == ["mail"]
+
+
+async def test_a_transaction_with_jobs_for_many_queues_rings_for_all_at_once(postgres: Database) -> None:
+    wake = "SELECT holdfast_wake(ARRAY(SELECT 'q' || n FROM generate_series(%s::int, %s::int) AS n), 0)"
+    async with overheard(postgres) as rung, await psycopg.AsyncConnection.connect(postgres.dsn) as caller:
+        for number in range(1, 101):
+            await caller.execute(wake, [number, number])
+        await caller.execute(wake, [101, 1000])
+        assert await locks_of(caller) <= 64
+        assert (await heard_of(caller, rung))[-2:] == ["q64", "*"]
+        await caller.execute(wake, [1, 65])
+        assert await locks_of(caller) == 0
+        rung.clear()
+        assert await heard_of(caller, rung) == ["*"]
+
+
+@pytest.mark.usefixtures("no_looks")
+async def test_who_waits_is_woken_where_it_is_rung_for_all_queues(opened: Opened, postgres: Database) -> None:
+    waiting = await listening(await opened(postgres.url), "q500")
+    jobs = [{"task": "shop.send", "queue": f"q{n}"} for n in range(450, 550)]
+    async with await psycopg.AsyncConnection.connect(postgres.dsn) as caller:
+        await caller.execute("SELECT holdfast_enqueue(%s)", [json.dumps(jobs)])
+        await caller.commit()
+    assert await woken(waiting)
+
+
+async def test_what_is_rolled_back_to_a_savepoint_is_rung_for_when_it_comes_again(postgres: Database) -> None:
+    wake = "SELECT holdfast_wake(ARRAY['mail'], 0)"
+    async with overheard(postgres) as rung, await psycopg.AsyncConnection.connect(postgres.dsn) as caller:
+        await caller.execute("SAVEPOINT before")
+        await caller.execute(wake)
+        await caller.execute("ROLLBACK TO before")
+        await caller.execute(wake)
+        assert await heard_of(caller, rung) == ["mail"]
+        await caller.execute(wake)
+        await until(lambda: rung[-1] == "over", "the last")
+        rung.clear()
+        assert await heard_of(caller, rung) == ["mail"], "the next transaction rings for itself"
+
+
+async def test_a_transaction_that_says_so_rings_for_nothing(postgres: Database) -> None:
+    async with overheard(postgres) as rung, await psycopg.AsyncConnection.connect(postgres.dsn) as caller:
+        await caller.execute("SET LOCAL holdfast.notify = off")
+        await caller.execute("""SELECT holdfast_enqueue('[{"task": "shop.send", "queue": "mail"}]')""")
+        assert await locks_of(caller) == 0
+        assert await heard_of(caller, rung) == []
+        await caller.execute("""SELECT holdfast_enqueue('[{"task": "shop.send", "queue": "mail"}]')""")
+        rung.clear()
+        assert await heard_of(caller, rung) == ["mail"]
 
 
 @pytest.mark.usefixtures("no_looks")

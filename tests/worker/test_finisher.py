@@ -174,6 +174,52 @@ async def test_a_job_that_stays_locked_is_not_asked_for_without_a_pause(
     assert len(desk.batches) < 200, "thousands of writes within a fifth of a second"
 
 
+async def test_that_a_job_stays_locked_is_told_once_with_who_has_locked_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    claims, finish = await desk.claims(3), desk.store.inner.finish
+
+    async def locked(outcomes: Sequence[Outcome]) -> Sequence[Settled]:
+        return [Settled(Answer.BUSY) for _ in outcomes]
+
+    async def locker(_: Any) -> str:
+        return "pid 7, a stranger"
+
+    monkeypatch.setattr(desk.store.inner, "finish", locked)
+    monkeypatch.setattr(desk.store.inner, "locker", locker)
+    desk.done(*claims)
+    with caplog.at_level(logging.WARNING, "holdfast"):
+        await desk.step()
+        assert events(caplog) == [], "most are free in a moment"
+        monkeypatch.setattr("holdfast.worker.finisher.HELD_UP", 0)
+        await desk.step()
+        await desk.step()
+        monkeypatch.setattr(desk.store.inner, "finish", finish)
+        await desk.step()
+    [told] = fields(caplog, "held-up")
+    assert (told["job"], told["count"], told["by"]) == (claims[0].id, 3, "pid 7, a stranger")
+    assert await desk.states(claims) == ["succeeded"] * 3
+
+
+async def test_what_a_full_disk_keeps_out_is_not_told_as_locked(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("holdfast.worker.finisher.HELD_UP", 0)
+    claims, finish = await desk.claims(2), desk.store.inner.finish
+
+    async def full(outcomes: Sequence[Outcome]) -> Sequence[Settled]:
+        if claims[0].id in {outcome.id for outcome in outcomes}:
+            raise StoreAway("the disk is full", full=True)
+        return await finish(outcomes)
+
+    monkeypatch.setattr(desk.store.inner, "finish", full)
+    desk.done(*claims)
+    with caplog.at_level(logging.WARNING, "holdfast"):
+        await desk.step()
+    assert await desk.states(claims) == ["running", "succeeded"]
+    assert fields(caplog, "held-up") == []
+
+
 async def test_a_late_outcome_is_told_once_and_forgotten(desk: Desk) -> None:
     (job,) = await desk.claims(1)
     await desk.worker.retire()

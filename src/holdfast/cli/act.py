@@ -17,6 +17,7 @@ from holdfast.cli import ids, show
 from holdfast.cli.ends import REFUSED, NothingMatched, Refused, Wrong
 from holdfast.cli.options import filter_options, operated, url_option, wanted
 from holdfast.client.filters import Filter, which
+from holdfast.client.operating import Acted, Operating
 from holdfast.clock import moment
 from holdfast.errors import JobNotFound, StoreError
 from holdfast.errors import Refused as RefusedByStore
@@ -36,7 +37,7 @@ class Verb(NamedTuple):
     states: frozenset[State]
     rule: str
     one: Callable[[Holdfast, UUID], bool]
-    many: Callable[[Holdfast, Filter], int]
+    many: Callable[[Operating, Where], Acted]
     kept: str = "they changed meanwhile"
 
 
@@ -45,16 +46,16 @@ def _retry_one(app: Holdfast, id: UUID) -> bool:
     return True
 
 
-def _retry_many(app: Holdfast, where: Filter) -> int:
-    return app.retry(**where)
+def _retry_many(operating: Operating, where: Where) -> Acted:
+    return operating.retry(where, dry_run=False)
 
 
 def _cancel_one(app: Holdfast, id: UUID) -> bool:
     return app.job(id).cancel()
 
 
-def _cancel_many(app: Holdfast, where: Filter) -> int:
-    return app.cancel(**where)
+def _cancel_many(operating: Operating, where: Where) -> Acted:
+    return operating.cancel(where, dry_run=False)
 
 
 def _delete_one(app: Holdfast, id: UUID) -> bool:
@@ -62,8 +63,8 @@ def _delete_one(app: Holdfast, id: UUID) -> bool:
     return True
 
 
-def _delete_many(app: Holdfast, where: Filter) -> int:
-    return app.delete(**where)
+def _delete_many(operating: Operating, where: Where) -> Acted:
+    return operating.delete(where, dry_run=False)
 
 
 RETRY = Verb(
@@ -82,7 +83,6 @@ CANCEL = Verb(
     "only unfinished jobs can be cancelled",
     _cancel_one,
     _cancel_many,
-    "they changed meanwhile, or a transaction that is still open holds them and may be writing their end",
 )
 DELETE = Verb(
     "delete",
@@ -174,9 +174,12 @@ def _act(verb: Verb, *, ids_given: Sequence[str], dry_run: bool, yes: bool, url:
         if not _agreed(matched, verb, yes=yes):
             show.note("nothing was changed")
             return REFUSED
-        done = _one_by_one(app, verb, matched) if ids_given else verb.many(app, _until_now(where, matched))
-        _report(verb, matched, done, by_ids=bool(ids_given))
-    return 0 if done else REFUSED
+        if ids_given:
+            acted = Acted(_one_by_one(app, verb, matched))
+        else:
+            acted = verb.many(parts_of(app).operating, which(_until_now(where, matched)))
+        _report(verb, matched, acted, by_ids=bool(ids_given))
+    return 0 if acted.done else REFUSED
 
 
 def _look(app: Holdfast, where: Where, verb: Verb) -> Matched:
@@ -253,12 +256,15 @@ def _one_by_one(app: Holdfast, verb: Verb, matched: Matched) -> int:
     return done
 
 
-def _report(verb: Verb, matched: Matched, done: int, *, by_ids: bool) -> None:
+def _report(verb: Verb, matched: Matched, acted: Acted, *, by_ids: bool) -> None:
+    done = acted.done
     what = str(matched.ids[0]) if done == len(matched.ids) == 1 else f"{done:,} job{'' if done == 1 else 's'}"
     running = min(done, sum(count for (state, _, _), count in matched.possible.items() if state is State.RUNNING))
     asked = f"; {running:,} of them running: their workers were asked to stop them" if running else ""
     show.out(f"{verb.past} {what}{asked}")
-    if not by_ids and done < matched.count:
-        show.note(f"left as they are: {matched.count - done:,} more ({verb.kept})")
+    if acted.held:
+        show.note(f"left as they are: {acted.held:,} ({acted.why}; try again when that has ended)")
+    if not by_ids and done + acted.held < matched.count:
+        show.note(f"left as they are: {matched.count - done - acted.held:,} more ({verb.kept})")
     if matched.skipped:
         show.note(f"left as they are: {_skipped(matched)} ({verb.rule})")

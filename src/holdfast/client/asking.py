@@ -25,7 +25,7 @@ from holdfast.errors import (
 from holdfast.handles import Job, JobStatus, as_id
 from holdfast.job import FINAL, REASON_LIMIT, JobError, Record, State, cut
 from holdfast.observe import logging as observed
-from holdfast.store import Retried, Where
+from holdfast.store import Retried, Store, Where
 from holdfast.task import Task
 
 R = TypeVar("R")
@@ -144,15 +144,14 @@ class Asking:
         store = (await self._link.opened()).store
         (answer,) = await store.cancel([id], reason)
         if answer == "finishing":
-            raise StoreAway(
-                f"job {id} is not cancelled: a transaction that is still open holds it, which may be writing its end; "
-                "ask again when that has ended"
-            )
+            raise await _held(store, id, "cancelled", "it, and may be writing its end")
         return _missing(id) if answer == "missing" else answer in ("cancelled", "requested")
 
     async def _retry(self, id: UUID) -> None:
         store = (await self._link.opened()).store
         (retried,) = await store.retry([id])
+        if retried.answer == "busy":
+            raise await _held(store, id, "retried", "it, its unique key or its place in the queue")
         if retried.answer == "missing":
             _missing(id)
         if retried.answer in ("taken", "full"):
@@ -176,6 +175,8 @@ class Asking:
     async def _delete(self, id: UUID) -> None:
         store = (await self._link.opened()).store
         (answer,) = await store.delete([id])
+        if answer == "busy":
+            raise await _held(store, id, "deleted", "it")
         if answer == "missing":
             _missing(id)
         if answer == "running":
@@ -209,6 +210,14 @@ def _failed(record: Record) -> JobFailed:
     return JobFailed(
         f"job {record.id} of {record.task} is dead after attempt {last.attempt}: {last.type}: {last.message}",
         last,
+    )
+
+
+async def _held(store: Store, id: UUID, done: str, what: str) -> StoreAway:
+    who = await store.locker(id)
+    return StoreAway(
+        f"job {id} is not {done}: a transaction that is still open{who and f' ({who})'} holds {what}; "
+        "ask again when that has ended"
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from holdfast.client.asking import Asking
@@ -12,9 +12,46 @@ from holdfast.client.link import CHUNK, Link
 from holdfast.errors import ConfigError
 from holdfast.handles import Job, JobStatus
 from holdfast.job import CANCELLABLE, DELETABLE, RETRYABLE, LogLine, QueueTerms, Record, State
-from holdfast.store import Cursor, Stats, Where
+from holdfast.observe import logging as observed
+from holdfast.store import Cursor, Stats, Store, Where
 
 PAGE = 100
+_DONE = ("done", "retried", "cancelled", "requested", "deleted")
+_HELD = ("busy", "finishing")
+
+Act: TypeAlias = Callable[[Store, list[UUID]], Awaitable[Sequence[str]]]  # the answers, in order
+
+
+class Acted(NamedTuple):
+    """What was done to the jobs that matched. `held` of them are as they were, since an open transaction of somebody
+    else holds them: `first`, for one, and it is the transaction of `locker`, where that can be seen.
+    """
+
+    done: int
+    held: int = 0
+    first: UUID | None = None
+    locker: str = ""
+
+    def told(self) -> int:
+        """How many were acted on; the log has the others."""
+        if self.held:
+            observed.tell(
+                observed.jobs,
+                observed.WARNING,
+                "left-alone",
+                count=self.held,
+                job=self.first,
+                by=self.locker or None,
+                message=f"{self.why}; the others are done",
+            )
+        return self.done
+
+    @property
+    def why(self) -> str:
+        """What is held, and by whom."""
+        who = f" ({self.locker})" if self.locker else ""
+        jobs = f"job {self.first}" if self.held == 1 else f"{self.held:,} jobs, such as {self.first}"
+        return f"a transaction that is still open{who} holds {jobs}, or what it needs"
 
 
 class Operating:
@@ -41,23 +78,23 @@ class Operating:
                 yield self._asking.snapshot(record, Job(self._asking, record.id))
             after = _cursor(page)
 
-    def retry(self, where: Where, *, dry_run: bool) -> int:
-        return self._link.blocking("aretry", self._each, where, RETRYABLE, self._retry, dry_run)
+    def retry(self, where: Where, *, dry_run: bool) -> Acted:
+        return self._link.blocking("aretry", self._each, where, RETRYABLE, _retry, dry_run)
 
-    async def aretry(self, where: Where, *, dry_run: bool) -> int:
-        return await self._link.arun(self._each, where, RETRYABLE, self._retry, dry_run)
+    async def aretry(self, where: Where, *, dry_run: bool) -> Acted:
+        return await self._link.arun(self._each, where, RETRYABLE, _retry, dry_run)
 
-    def cancel(self, where: Where, *, dry_run: bool) -> int:
-        return self._link.blocking("acancel", self._each, where, CANCELLABLE, self._cancel, dry_run)
+    def cancel(self, where: Where, *, dry_run: bool) -> Acted:
+        return self._link.blocking("acancel", self._each, where, CANCELLABLE, _cancel, dry_run)
 
-    async def acancel(self, where: Where, *, dry_run: bool) -> int:
-        return await self._link.arun(self._each, where, CANCELLABLE, self._cancel, dry_run)
+    async def acancel(self, where: Where, *, dry_run: bool) -> Acted:
+        return await self._link.arun(self._each, where, CANCELLABLE, _cancel, dry_run)
 
-    def delete(self, where: Where, *, dry_run: bool) -> int:
-        return self._link.blocking("adelete", self._each, where, DELETABLE, self._delete, dry_run)
+    def delete(self, where: Where, *, dry_run: bool) -> Acted:
+        return self._link.blocking("adelete", self._each, where, DELETABLE, _delete, dry_run)
 
-    async def adelete(self, where: Where, *, dry_run: bool) -> int:
-        return await self._link.arun(self._each, where, DELETABLE, self._delete, dry_run)
+    async def adelete(self, where: Where, *, dry_run: bool) -> Acted:
+        return await self._link.arun(self._each, where, DELETABLE, _delete, dry_run)
 
     def stats(self) -> Stats:
         """Every queue as it is now."""
@@ -86,35 +123,32 @@ class Operating:
         store = (await self._link.opened()).store
         return await store.find(where, after, limit)
 
-    async def _each(
-        self,
-        where: Where,
-        among: frozenset[State],
-        act: Callable[[list[UUID]], Coroutine[Any, Any, int]],
-        dry_run: bool,
-    ) -> int:
+    async def _each(self, where: Where, among: frozenset[State], act: Act, dry_run: bool) -> Acted:
         """Acts on what matches now: pages go from the newest to older ones, so that later jobs are not touched."""
         if where == Where():
             raise ConfigError("no filter is given: name at least one, for example state='dead' or queue='mail'")
         states = among if where.states is None else among.intersection(where.states)
-        done, after = 0, None
-        wanted = with_states(where, states)
-        while states and (page := await self._page(wanted, after, CHUNK)):
-            done += len(page) if dry_run else await act([record.id for record in page])
+        done, held, after = 0, list[UUID](), None
+        wanted, store = with_states(where, states), (await self._link.opened()).store
+        while states and (page := await store.find(wanted, after, CHUNK)):
+            ids = [record.id for record in page]
+            answers = ["done"] * len(ids) if dry_run else await act(store, ids)
+            done += sum(answer in _DONE for answer in answers)
+            held += [job for job, answer in zip(ids, answers, strict=True) if answer in _HELD]
             after = _cursor(page)
-        return done
+        return Acted(done, len(held), held[0], await store.locker(held[0])) if held else Acted(done)
 
-    async def _retry(self, ids: list[UUID]) -> int:
-        store = (await self._link.opened()).store
-        return sum(retried.answer == "retried" for retried in await store.retry(ids))
 
-    async def _cancel(self, ids: list[UUID]) -> int:
-        store = (await self._link.opened()).store
-        return sum(answer in ("cancelled", "requested") for answer in await store.cancel(ids))
+async def _retry(store: Store, ids: list[UUID]) -> Sequence[str]:
+    return [retried.answer for retried in await store.retry(ids)]
 
-    async def _delete(self, ids: list[UUID]) -> int:
-        store = (await self._link.opened()).store
-        return sum(answer == "deleted" for answer in await store.delete(ids))
+
+async def _cancel(store: Store, ids: list[UUID]) -> Sequence[str]:
+    return await store.cancel(ids)
+
+
+async def _delete(store: Store, ids: list[UUID]) -> Sequence[str]:
+    return await store.delete(ids)
 
 
 def _cursor(page: Sequence[Record]) -> Cursor:

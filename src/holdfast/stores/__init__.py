@@ -72,6 +72,8 @@ def _postgres(url: str, parts: SplitResult) -> Store:
         if error.name and error.name.partition(".")[0] == "holdfast":
             raise
         raise _refusal(url, f"it needs psycopg, and: {error}: pip install 'holdfast[postgres]'") from error
+    if not url.lstrip()[len(parts.scheme) :].startswith("://"):
+        raise _refusal(url, f"two slashes follow: {parts.scheme}://user@host/database")
     try:
         return PostgresStore(address_of(parts, masked))
     except ValueError as error:
@@ -94,9 +96,15 @@ def _refusal(url: str, why: str) -> ConfigError:
     return ConfigError(f"store URL {masked(url)!r}: {why}. Schemes: {', '.join(SCHEMES)}")
 
 
+# Also where slashes, or the scheme, were forgotten: what stands before the last @ is no better known then.
+_PASSWORD = re.compile(r"(://[^/:@]*:|^[^/:@]*:/?[^/:@]*:|^[^/:@]*:(?!/)).*@", re.DOTALL)
+_WORD = re.compile(r"(\b\w*(?:passw|secret|scram)\w*\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&#]+)", re.IGNORECASE)
+
+
 def masked(url: str) -> str:
-    """`url` with every password and secret in it replaced by ***."""
-    url = re.sub(r"(://[^/:@]*:).*@", r"\1***@", url)
+    """`url`, or what was taken for one, with every password and secret in it replaced by ***."""
+    url = _PASSWORD.sub(r"\1***@", url)
+    url = _WORD.sub(r"\1***", url)
     return re.sub(
         r"([?&]([^=&#]*)=)([^&#]+)", lambda option: option[1] + ("***" if _secret(option[2]) else option[3]), url
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from uuid import UUID
 
 from holdfast.errors import StoreAway
@@ -21,6 +24,8 @@ PENDING_MOST = 2 * BATCH_MOST
 IDLE = 60.0
 REFUSALS = 5  # of one outcome, before it is recorded as a failure instead
 BUSY_PAUSE = 0.1  # seconds before rows that another transaction has locked are tried again
+HELD_UP = 5.0  # seconds after which a row that stays locked is told of
+_LATER = Settled(Answer.BUSY)  # not the store's word: another reason to ask again
 
 
 class Finisher:
@@ -37,6 +42,7 @@ class Finisher:
         self._outcomes: deque[Outcome] = deque()
         self._writing: Sequence[Outcome] = ()
         self._refusals: dict[UUID, int] = {}
+        self._held_since: dict[UUID, float] = {}  # monotonic seconds; those that were told: never
         self._unsent_since = 0.0
         self.arrived = Signal()
         self.written = Signal()
@@ -83,6 +89,7 @@ class Finisher:
         for outcome, answer in zip(batch, answers, strict=True):
             self._settle(outcome, answer)
         self._unsent_since = time.monotonic() if self._outcomes else 0.0
+        await self._tell_held_up(batch, answers)
         return BUSY_PAUSE if all(answer.answer is Answer.BUSY for answer in answers) else 0
 
     async def _write(self, batch: Sequence[Outcome]) -> Sequence[Settled]:
@@ -106,7 +113,7 @@ class Finisher:
             except StoreAway as refusal:
                 if not refusal.full:
                     raise
-                answers.append(Settled(Answer.BUSY))
+                answers.append(_LATER)
         if all(answer.answer is Answer.BUSY for answer in answers):
             raise error
         return answers
@@ -118,13 +125,13 @@ class Finisher:
             text = f"{type(error).__name__}: {error}"
             tell(jobs, logging.ERROR, "outcome-refused", job=outcome.id, fence=outcome.fence, error=text)
         if refusals % REFUSALS:
-            return Settled(Answer.BUSY)
+            return _LATER
         try:
             return (await self._store.finish([unrecordable(outcome, error)]))[0]
         except StoreAway:
             raise
         except Exception:  # noqa: BLE001  # this one job stays as it is and is asked for again; the others go on
-            return Settled(Answer.BUSY)
+            return _LATER
 
     def _settle(self, outcome: Outcome, answer: Settled) -> None:
         if answer.answer is Answer.BUSY:
@@ -132,8 +139,32 @@ class Finisher:
         else:
             self._spoken(outcome, answer)
 
+    async def _tell_held_up(self, batch: Sequence[Outcome], answers: Sequence[Settled]) -> None:
+        """Once for each; those that are late at the same time in one line."""
+        now = time.monotonic()
+        held = [o for o, said in zip(batch, answers, strict=True) if said.answer is Answer.BUSY and said is not _LATER]
+        late = [o for o in held if now - self._held_since.setdefault(o.id, now) >= HELD_UP]
+        if not late:
+            return
+        self._held_since.update(dict.fromkeys((outcome.id for outcome in late), math.inf))
+        by = ""
+        with suppress(Exception):  # who it is adds to the line, and no more
+            async with asyncio.timeout(1):
+                by = await self._store.locker(late[0].id)
+        tell(
+            jobs,
+            logging.WARNING,
+            "held-up",
+            job=late[0].id,
+            fence=late[0].fence,
+            count=len(late) if len(late) > 1 else None,
+            by=by or None,
+            message=f"it ended {HELD_UP:g} s ago, and that cannot be written: another transaction has locked its row",
+        )
+
     def _spoken(self, outcome: Outcome, answer: Settled) -> None:
         self._refusals.pop(outcome.id, None)
+        self._held_since.pop(outcome.id, None)
         self._settled((outcome.id, outcome.fence))
         if answer.answer is Answer.STALE:
             self._refused(outcome)

@@ -32,6 +32,10 @@ _IN_SQLALCHEMY = 'do not give its engine isolation_level="AUTOCOMMIT"'
 _IN_DJANGO = "open one: `with transaction.atomic():`"
 
 
+class OwnersError(Exception):
+    """The cause is the answer to a statement of the owner's own, which was in his pipeline still."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asking:
     """One statement: what `function` answers to `parameter`, on the connection that errors call `name`."""
@@ -79,8 +83,11 @@ async def _reached(connection: object, asking: Asking) -> Any:
 
 async def _psycopg(connection: Any, asking: Asking) -> Any:
     if _in_pipeline(connection):
-        with connection.pipeline() as pipeline:
-            pipeline.sync()
+        try:
+            with connection.pipeline() as pipeline:
+                pipeline.sync()
+        except psycopg.Error as error:
+            raise OwnersError from error
     _check(_by_libpq(connection), _BLOCK.format(""), asking)
     with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
         _plain_texts(cursor)
@@ -92,8 +99,11 @@ async def _psycopg(connection: Any, asking: Asking) -> Any:
 async def _psycopg_async(connection: Any, asking: Asking) -> Any:
     await asyncio.sleep(0)  # who cannot await must leave before anything is done
     if _in_pipeline(connection):
-        async with connection.pipeline() as pipeline:
-            await pipeline.sync()
+        try:
+            async with connection.pipeline() as pipeline:
+                await pipeline.sync()
+        except psycopg.Error as error:
+            raise OwnersError from error
     _check(_by_libpq(connection), _BLOCK.format("async "), asking)
     async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
         _plain_texts(cursor)

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import cast
 from uuid import UUID
 
-from holdfast.errors import StoreAway
 from holdfast.job import TOMBSTONE
 from holdfast.store import Cancelling, Deleting, Retried, Room
 from holdfast.stores.columns import storable
@@ -17,7 +16,7 @@ from holdfast.stores.postgres.lanes import Lane, Row
 PATIENCE = 1.0  # seconds for which a job that another transaction holds is asked for again
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1  # seconds
 
-_HELD = ("finishing", "locked", "contested")  # by a transaction that is open elsewhere: nothing was changed
+_HELD = ("finishing", "busy")  # by a transaction that is open elsewhere: nothing was changed
 
 
 async def cancel(lane: Lane, ids: Sequence[UUID], reason: str) -> list[Cancelling]:
@@ -34,7 +33,6 @@ async def retry(lane: Lane, ids: Sequence[UUID], ring: Callable[[Collection[str]
         return rows
 
     rows = await _patiently(ids, ask)
-    await _refuse_held(lane, ids, rows, "retried")
     return [_retried_of(row) for row in rows]
 
 
@@ -45,7 +43,6 @@ def _retried_of(row: Row) -> Retried:
 
 async def delete(lane: Lane, ids: Sequence[UUID]) -> list[Deleting]:
     rows = await _patiently(ids, lambda some: lane.call("delete", some, TOMBSTONE))
-    await _refuse_held(lane, ids, rows, "deleted")
     return [cast("Deleting", answer) for (answer,) in rows]
 
 
@@ -61,24 +58,9 @@ async def _patiently(ids: Sequence[UUID], ask: Callable[[list[UUID]], Awaitable[
     return rows
 
 
-async def _refuse_held(lane: Lane, ids: Sequence[UUID], rows: Sequence[Row], done: str) -> None:
-    """StoreAway if another transaction still holds one of them."""
-    held = [(job, row[0]) for job, row in zip(ids, rows, strict=True) if row[0] in _HELD]
-    if not held:
-        return
-    job, answer = held[0]
-    what = "its row" if answer == "locked" else "its unique key or its queue"
-    others = len(held) - 1
-    more = f" (and {others} more {'job' if others == 1 else 'jobs'} of this call)" if others else ""
-    raise StoreAway(
-        f"job {job}{more} is not {done}: another transaction holds {what}{await _holder(lane, job)}; "
-        "ask again when that has ended"
-    )
-
-
-async def _holder(lane: Lane, job: UUID) -> str:
-    """Whose transaction it is, where that can be seen."""
+async def locker(lane: Lane, job: UUID) -> str:
+    """Whose transaction holds the job's row or its queue's, where that can be seen."""
     for pid, application, state, seconds in await lane.read("locker", job, job):
         said = [f"pid {pid}", application, state, f"open for {seconds} s" if state else ""]
-        return f" ({', '.join(part for part in said if part)})"
+        return ", ".join(part for part in said if part)
     return ""

@@ -86,7 +86,7 @@ class Session:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._limit.answer / SECOND, self._give_up, loop)
         try:
-            if self._bare and self._limit.lock:  # else its function waits for no lock: held over two writes, one would do harm
+            if self._bare and self._limit.lock:  # 0: its function sets its own, and two writes would hold locks longer
                 return await self._rows_with_time_outs(text, parameters)
             await self._cursor.execute(text, parameters or None)  # pyright: ignore[reportArgumentType]
             return await self._cursor.fetchall() if self._cursor.description else []

@@ -202,6 +202,11 @@ class PostgresStore:
         with self._flight() as lanes:
             return await operate.delete(lanes.work, ids)
 
+    async def locker(self, id: UUID) -> str:
+        """As the seam says; of other roles' sessions only the pid may be seen."""
+        with self._flight() as lanes:
+            return await operate.locker(lanes.work, id)
+
     async def configure(self, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:
         """As the seam says."""
         with self._flight() as lanes:

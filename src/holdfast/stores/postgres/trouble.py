@@ -66,6 +66,8 @@ _CONNECTING = {
     "no more connections allowed": "53300",
     "connection slots": "53300",
     "the database system is": "57P03",
+    "session is read-only": "25006",
+    "server is in hot standby mode": "25006",
 }
 _MISSING = re.compile(r'(role|user|database) ".*" does not exist')
 _LOST = "the server cannot be reached, or the connection to it was lost"

@@ -15,10 +15,11 @@ from uuid import UUID
 
 from holdfast.errors import ConfigError, StoreError
 from holdfast.job import TOMBSTONE, Draft, Outcome, QueueTerms, State
+from holdfast.rulings import one_success
 from holdfast.store import Answer, Receipt, Room, Settled
 from holdfast.stores.lent import driver_error, name_of
 from holdfast.stores.postgres.address import Place
-from holdfast.stores.postgres.connections import ask
+from holdfast.stores.postgres.connections import OwnersError, ask
 from holdfast.stores.postgres.enqueue import within_text
 
 _ROLL_BACK = "its transaction can only be rolled back now"
@@ -35,9 +36,7 @@ async def enqueue_within(
 
 async def finish_within(connection: object, place: Place, outcomes: Sequence[Outcome]) -> Sequence[Settled]:
     """Writes one success. It waits a second at most for another transaction that has the job's row, then is `busy`."""
-    [outcome] = outcomes
-    if outcome.state is not State.SUCCEEDED:
-        raise ValueError(f"{outcome.state} is not written in a caller's transaction: only a success is")
+    outcome = one_success(outcomes)
     with _told(connection, place):
         [row] = await ask(connection, place, "finish_within", _text(outcome, place))
     return [Settled(Answer(row["answer"]), row["state"] and State(row["state"]))]
@@ -78,6 +77,8 @@ def _told(connection: object, place: Place) -> Generator[None]:
     """What cannot be used, or is not there, as our errors; all others as they are."""
     try:
         yield
+    except OwnersError as error:
+        raise error.__cause__ or error from None
     except Exception as error:
         if (ours := _stated(error, name_of(connection), place)) is not None:
             raise ours from error

@@ -184,7 +184,7 @@ class SqliteStore:
         return claims
 
     async def finish(self, outcomes: Sequence[Outcome], connection: object = None) -> Sequence[Settled]:
-        """As the seam says; never `busy`, because there is one writer. `connection`: as for enqueue."""
+        """As the seam says; never `busy`, because there is one writer: StoreAway where it waits in vain."""
         if connection is not None:
             answers = await finish_within(connection, self._core.path, self._core.now, outcomes)
             self._core.tend()
@@ -269,6 +269,10 @@ class SqliteStore:
     async def delete(self, ids: Sequence[UUID]) -> Sequence[Deleting]:
         """As the seam says."""
         return await self._write(Work(lambda sql: operate.delete(sql, ids)))
+
+    async def locker(self, id: UUID) -> str:  # noqa: ARG002  # the seam's
+        """ "": no transaction holds a single job."""
+        return ""
 
     async def configure(self, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:
         """As the seam says. Writes nothing where nothing changes. StoreAway when it cannot get the write lock."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from holdfast.clock import Instant
 from holdfast.errors import ConfigError, StoreAway, StoreError
 from holdfast.job import Draft, Outcome, QueueTerms
+from holdfast.rulings import one_success
 from holdfast.store import Receipt, Settled
 from holdfast.stores.sqlite.connections import Lent, accepted, with_lent
 from holdfast.stores.sqlite.enqueue import enqueue
@@ -49,8 +50,8 @@ async def enqueue_within(
 async def finish_within(
     connection: object, path: str, now: Callable[[], Instant], outcomes: Sequence[Outcome]
 ) -> Sequence[Settled]:
-    """Writes outcomes with all that follows from them: the caller holds the only write lock as it is."""
-    finishing = Finishing.of(outcomes)
+    """Writes one success with all that follows from it: the caller holds the only write lock as it is."""
+    finishing = Finishing.of([one_success(outcomes)])
     try:
         return await with_lent(connection, path, lambda lent: _finish(lent, path, now, finishing))
     except (sqlite3.Error, MemoryError) as error:

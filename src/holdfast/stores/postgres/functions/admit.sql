@@ -101,16 +101,15 @@ BEGIN
         ON CONFLICT DO NOTHING;
         IF FOUND THEN
             created := true;
-            IF room.counted THEN
+            IF dropped IS NOT NULL THEN
+                PERFORM {schema}.holdfast_drop(dropped, moment);
+            ELSIF room.counted THEN
                 UPDATE {schema}.holdfast_queues AS queue SET admitted = queue.admitted + 1 WHERE queue.name = new.queue;
             END IF;
             RETURN;
         END IF;
         -- Another one has taken the id or the key since we looked.
         answer := NULL;
-        IF dropped IS NOT NULL THEN
-            UPDATE {schema}.holdfast_queues AS queue SET admitted = queue.admitted - 1 WHERE queue.name = new.queue;
-        END IF;
     END LOOP;
     IF answer IS NULL THEN
         RAISE EXCEPTION 'job % was not stored, though its id and its key are free', job_id;

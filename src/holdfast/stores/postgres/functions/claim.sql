@@ -4,8 +4,10 @@
 --
 -- While an old transaction holds back vacuum, the entries of all jobs claimed meanwhile stay at the head of
 -- holdfast_ready. Where a claim had to pass many of them, the worker's next ones begin at a floor, a little before
--- where this one ended, and look from the very head only from time to time (what belongs before the floor waits that
--- long): holdfast_workers.floors, a JSON object {queue: [~priority, due_at, until]}.
+-- where this one ended: holdfast_workers.floors, a JSON object {queue: [~priority, due_at, until, soon]}. They look from
+-- the very head from time to time, at least every two seconds: after `until`, and after `soon` where there was less
+-- than asked for. What belongs before the floor waits that long. A floor that says it holds for longer than two seconds
+-- is none: the clock was set back since.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_claim(
     claimer uuid, number bigint, queues text[], most bigint, shift bigint
 ) RETURNS TABLE (
@@ -70,7 +72,8 @@ BEGIN
             ELSE
                 edge := (
                     SELECT min(one.queue COLLATE "C") FROM jsonb_each(known) AS one (queue, floor)
-                    WHERE one.queue COLLATE "C" > chosen AND moment < (one.floor ->> 2)::bigint
+                    WHERE one.queue COLLATE "C" > chosen
+                    AND (one.floor ->> 2)::bigint - moment BETWEEN 1 AND 2000
                 );
                 chosen := CASE WHEN edge IS NULL THEN (
                     SELECT job.queue FROM {schema}.holdfast_jobs AS job

@@ -1,6 +1,6 @@
 -- Leaves of jobs only what recognises them, and nothing of what belongs to them.
 -- Parameters: ids; how long what is left stays after the job's end, in ms; shift
--- Returns per id, in order: `locked` where another transaction holds the job's row, which is then not touched.
+-- Returns per id, in order: `busy` where another transaction holds the job's row, which is then not touched.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_delete(ids uuid[], tombstone bigint, shift bigint)
 RETURNS TABLE (answer text)
 LANGUAGE plpgsql
@@ -21,7 +21,7 @@ BEGIN
         SELECT CASE
             WHEN job.id IS NULL THEN 'missing'
             WHEN job.state = 'running' THEN 'running'
-            WHEN mine.id IS NULL THEN 'locked'
+            WHEN mine.id IS NULL THEN 'busy'
             WHEN asked.repeats > 1 THEN 'missing'
             ELSE 'deleted'
         END

@@ -1,6 +1,9 @@
 -- Stores drafts: all that can be in one statement, what is met by an id, a key or a bound one by one. Returns the
 -- receipts of those that were looked at singly, with their number in the call; all others are simply stored.
 --
+-- Whoever waits for others here does so in one order, so that no two calls wait for each other: the rows of bounded
+-- queues by name, then ids, then keys by queue and key. An own connection gives up soon, and takes keys in one statement.
+--
 -- Draft n has the id ids[n] and the payload payloads[n]; what else it says is element kind[n] of the JSON array `kinds`
 -- (both count from 1): the columns that a producer writes, with `delay` or `at`. `way`: as for holdfast_admit.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_put(
@@ -15,6 +18,7 @@ AS $function$
 DECLARE
     tight text[] := '{}';  -- queues in which not all may find a place
     roomy text[] := '{}';  -- bounded ones in which all will
+    loose text[];
     stored uuid[] := '{}';
     asked record;
     -- Whether an id appears twice, and not in one kind only (there the first is stored anyway).
@@ -23,6 +27,18 @@ DECLARE
 BEGIN
     -- Before the first look at the bounds: who sets one can tell by it who has not seen it (see holdfast_recount).
     PERFORM pg_current_xact_id();
+    IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+        loose := ARRAY(
+            SELECT DISTINCT said.value ->> 'queue' FROM json_array_elements(kinds) AS said (value)
+            WHERE NOT EXISTS (
+                SELECT 1 FROM {schema}.holdfast_queues AS queue
+                WHERE queue.name = said.value ->> 'queue' AND queue.max_size IS NOT NULL
+            )
+        );
+        IF loose <> '{}' THEN
+            PERFORM {schema}.holdfast_unbound(loose);
+        END IF;
+    END IF;
     IF EXISTS (SELECT 1 FROM {schema}.holdfast_queues AS queue WHERE queue.max_size IS NOT NULL) THEN
         FOR asked IN
             SELECT queue.name, wanted.number
@@ -35,7 +51,8 @@ BEGIN
             JOIN {schema}.holdfast_queues AS queue ON queue.name = wanted.name AND queue.max_size IS NOT NULL
             ORDER BY queue.name
         LOOP
-            IF way = 'own' AND (
+            -- The row is locked before the first look at a key, so that nothing is dropped for what is a duplicate then.
+            IF way IN ('own', 'door') AND (
                 SELECT room.bound IS NULL OR room.depth + asked.number <= room.bound
                 FROM {schema}.holdfast_room(asked.name, moment) AS room
             ) THEN
@@ -74,7 +91,7 @@ BEGIN
                 said.unique_key, said.unique_until, said.unique_clash, draft.payload
             FROM unnest(ids, kind, payloads) WITH ORDINALITY AS draft (id, k, payload, n)
             JOIN said ON said.k = draft.k
-            WHERE said.queue <> ALL (tight)
+            WHERE said.queue <> ALL (tight) AND (way = 'own' OR said.unique_key IS NULL)
             -- One order for all who enqueue, so that none waits for another in a ring; of a key the first is stored.
             ORDER BY said.rank, CASE WHEN said.unique_key IS NULL THEN draft.id END, draft.n
             ON CONFLICT DO NOTHING
@@ -102,13 +119,18 @@ BEGIN
     FROM (
         SELECT each.*, said.value
         FROM (
-            SELECT one.*, row_number() OVER (PARTITION BY one.id ORDER BY one.n) AS time
+            SELECT
+                one.*, row_number() OVER (PARTITION BY one.id ORDER BY one.n) AS time,
+                first_value(one.k) OVER (PARTITION BY one.id ORDER BY one.n) AS first
             FROM unnest(ids, kind, payloads) WITH ORDINALITY AS one (id, k, payload, n)
         ) AS each
         JOIN json_array_elements(kinds) WITH ORDINALITY AS said (value, k) ON said.k = each.k
+        JOIN json_array_elements(kinds) WITH ORDINALITY AS leading (value, k) ON leading.k = each.first
         WHERE each.time > 1 OR each.id <> ALL (coalesce(stored, '{}'))
         -- Of an id that appears twice the first is stored, wherever it goes.
-        ORDER BY CASE WHEN NOT twice THEN said.value ->> 'queue' END, each.n
+        ORDER BY
+            leading.value ->> 'queue' COLLATE "C", leading.value ->> 'unique_key' COLLATE "C" NULLS FIRST,
+            CASE WHEN leading.value ->> 'unique_key' IS NULL THEN each.id END, each.n
         OFFSET 0
     ) AS draft
     CROSS JOIN LATERAL {schema}.holdfast_admit(draft.id, draft.value, draft.payload, way, moment) AS receipt;

@@ -1,6 +1,6 @@
 -- Gives dead and cancelled jobs a new life. Parameters: ids; shift
 -- Returns per id, in order: the answer; who has its key; its queue, and how that was met where it is full.
--- `locked`: another transaction holds the job's row; `contested`: one that is open decides on its key or its place.
+-- `busy`: a transaction that is open elsewhere holds the job's row, or decides on its key or its place.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_retry(ids uuid[], shift bigint)
 RETURNS TABLE (answer text, holder uuid, name text, depth bigint, bound bigint, when_full text, block_timeout bigint)
 LANGUAGE plpgsql
@@ -53,7 +53,7 @@ BEGIN
         ELSIF job.state NOT IN ('dead', 'cancelled') THEN
             answer := 'unfinished';
         ELSIF NOT asked.held THEN
-            answer := 'locked';
+            answer := 'busy';
         ELSE
             BEGIN
                 SELECT met.id, met.over INTO other
@@ -76,7 +76,7 @@ BEGIN
                     END IF;
                 END IF;
             EXCEPTION WHEN lock_not_available OR unique_violation THEN
-                answer := 'contested'; -- asked again, it may say by whom
+                answer := 'busy'; -- asked again, it may be `taken`
                 PERFORM set_config('lock_timeout', '1ms', true); -- so that hundreds take no longer than one
             END;
         END IF;

@@ -1,6 +1,6 @@
 -- The place of one draft in its queue; `way` as for holdfast_admit. `reserved`: its producer knows that a place is kept
 -- for it, also where a snapshot that is older does not show it. `answer`: accepted, full, dropped, unreserved.
--- `dropped`: the job that was ended for it, whose place it takes. `counted`: the place is still to be added to those
+-- `dropped`: a job, locked, that ends for it once it is stored (holdfast_drop), and whose place it takes. `counted`: the place is still to be added to those
 -- taken, once the job is stored. The rest is the queue as it was met, where it has a bound and no place.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_way_in(
     job_id uuid, queue_name text, way text, reserved boolean, moment bigint,
@@ -35,14 +35,14 @@ BEGIN
         RETURN;
     END IF;
     IF way = 'reserve' THEN
-        UPDATE {schema}.holdfast_reservations AS mine SET until = moment + 60000 WHERE mine.job = job_id;
+        UPDATE {schema}.holdfast_reservations AS mine SET until = moment + {schema}.holdfast_reserved() WHERE mine.job = job_id;
         IF FOUND THEN
             RETURN;
         END IF;
     END IF;
     IF room.depth >= room.bound THEN
         IF room.when_full = 'drop_oldest' THEN
-            dropped := {schema}.holdfast_drop_oldest(queue_name, moment);
+            dropped := {schema}.holdfast_oldest(queue_name);
         END IF;
         IF dropped IS NULL THEN
             answer := CASE WHEN room.when_full = 'drop_newest' THEN 'dropped' ELSE 'full' END;
@@ -51,15 +51,18 @@ BEGIN
             when_full := room.when_full;
             block_timeout := room.block_timeout;
         END IF;
-        IF answer <> 'full' THEN
+        IF answer = 'dropped' THEN
             UPDATE {schema}.holdfast_queues AS queue SET dropped = queue.dropped + 1 WHERE queue.name = queue_name;
         END IF;
     ELSE
         counted := true;
     END IF;
     IF way = 'reserve' AND answer = 'accepted' THEN
-        INSERT INTO {schema}.holdfast_reservations (job, queue, until) VALUES (job_id, queue_name, moment + 60000);
-        IF counted THEN
+        INSERT INTO {schema}.holdfast_reservations (job, queue, until)
+        VALUES (job_id, queue_name, moment + {schema}.holdfast_reserved());
+        IF dropped IS NOT NULL THEN
+            PERFORM {schema}.holdfast_drop(dropped, moment);
+        ELSIF counted THEN
             UPDATE {schema}.holdfast_queues AS queue SET admitted = queue.admitted + 1 WHERE queue.name = queue_name;
         END IF;
     END IF;
