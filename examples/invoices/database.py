@@ -74,8 +74,9 @@ class Database:
 
 
 @contextmanager
-def connected(url: str = DATABASE) -> Generator[Database]:
+def connected(url: str | None = None) -> Generator[Database]:
     """The shop's database, or the one that is named, open."""
+    url = url or DATABASE
     if not url.startswith("sqlite:///"):
         yield from _postgres(url)
         return

@@ -66,10 +66,12 @@ class StoreError(HoldfastError):
 class StoreAway(StoreError):
     """The store cannot be reached just now (locked, restarting, disk full); the same call may work later.
 
-    `full`: it had no room for what this call writes; a smaller call may work now.
+    `full`: it had no room for what this call writes; a smaller call may work now. `certain`: nothing of this call was
+    done; else it may have been, and its answer be lost.
     """
 
     full = False
+    certain = False
 
 
 class ResourceError(HoldfastError):

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +19,7 @@ from holdfast import (
     SyncTask,
 )
 from holdfast.app import parts_of
-from holdfast.errors import PayloadError
+from holdfast.errors import PayloadError, StoreAway
 from holdfast.store import Receipt
 
 PATIENCE = 30
@@ -148,3 +148,40 @@ async def test_a_caller_that_leaves_is_told_which_job_may_have_been_stored() -> 
         assert cause is not None
         assert "may have been" in cause.__notes__[0]
         assert re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-7", cause.__notes__[0])
+
+
+@pytest.mark.parametrize("certain", [True, False])
+def test_only_who_cannot_know_is_told_that_his_job_may_have_been_stored(certain: bool) -> None:
+    jobs = Holdfast("memory://")
+    task = jobs.task(name="shop.send")(lambda: None)
+
+    async def away(*_: object) -> list[Receipt]:
+        error = StoreAway("no answer")
+        error.certain = certain
+        raise error
+
+    parts_of(jobs).link.store.enqueue = away  # type: ignore[method-assign]
+    with jobs, pytest.raises(StoreAway) as caught:
+        task.enqueue()
+    assert ("may have been" not in "".join(getattr(caught.value, "__notes__", []))) is certain
+
+
+def test_whoever_enqueues_many_is_told_how_many_are_stored() -> None:
+    jobs = Holdfast("memory://")
+    task = jobs.task(name="shop.send")(lambda: None)
+    store = parts_of(jobs).link.store
+    enqueue, calls = store.enqueue, 0
+
+    async def full_in_the_end(*arguments: Any) -> Sequence[Receipt]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            error = StoreAway("the disk is full")
+            error.certain = True
+            raise error
+        return await enqueue(*arguments)
+
+    store.enqueue = full_in_the_end  # type: ignore[method-assign]
+    with jobs, pytest.raises(StoreAway) as caught:
+        jobs.enqueue_many(task.bind() for _ in range(501))
+    assert caught.value.__notes__ == ["500 jobs of this call were stored before, the others were not"]

@@ -188,8 +188,10 @@ def told(service: Service) -> Told:
 
 
 def healed(service: Service) -> None:
-    """Waits until every role has said that the store is back."""
+    """Waits until whoever said that the store is away has said that it is back."""
     until(lambda: all(said[-1] == "store-back" for said in told(service).values()), "all roles at work again")
+    text = service.text
+    until(lambda: text().count("event=not-listening") == text().count("event=listening"), "all ears open again")
 
 
 def told_once_each(service: Service, most: int) -> None:

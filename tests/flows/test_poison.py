@@ -40,11 +40,11 @@ async def records(url: str, ids: list[Any]) -> list[Record]:
     ("task", "arguments", "begun", "evidence"),
     [
         # Two losses in company, where nobody can say who it was, then three alone.
-        pytest.param(poison, (), 5, "exit code 7", marks=pytest.mark.every_store),
-        (poison_in_thread, (), 5, "exit code 7"),
+        (poison, (), 5, "exit code 7"),
+        pytest.param(poison_in_thread, (), 5, "exit code 7", marks=pytest.mark.soak),
         (hogs_memory, (300,), 5, "SIGKILL"),
         (segfaults_in_thread, (), 3, "SIGSEGV"),  # named by its stack at the first loss, and charged
-        (segfaults_on_loop, (), 3, "SIGSEGV"),
+        pytest.param(segfaults_on_loop, (), 3, "SIGSEGV", marks=pytest.mark.soak),
     ],
     ids=["exits", "exits-in-thread", "hogs-memory", "segfaults-in-thread", "segfaults-on-loop"],
 )

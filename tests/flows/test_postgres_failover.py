@@ -84,3 +84,24 @@ def test_a_failover_loses_nothing_and_workers_wait_while_the_standby_takes_no_wr
     ran_once(outage.place(standby), jobs, ledger)
     leaves(service)
     told_once_each(service, 1)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("reached", ["by one address"], indirect=True)
+def test_while_the_synchronous_standby_is_gone_nothing_is_answered_and_then_all_goes_on(
+    reached: str, standby: outage.Standby, app: Holdfast, ledger: Ledger, serve: Serve, primary: Postgres
+) -> None:
+    """Every commit on the primary waits meanwhile, and no time-out of the server's ends that."""
+    service = started(serve)
+    with Producer(app) as producer:
+        effects(ledger, 30)
+        standby.stop()
+        until(lambda: producer.errors, "an enqueue that was given up")
+        away(service)
+        standby.start()
+        effects(ledger, ledger.count("effect") + 30)
+        jobs = producer.stop()
+    ran_once(outage.place(primary), jobs, ledger)
+    leaves(service)
+    told_once_each(service, 2)

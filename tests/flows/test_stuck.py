@@ -43,9 +43,7 @@ def both_run(app: Holdfast, ledger: Ledger, service: Service) -> None:
         seen |= {job.result(timeout=40) for job in app.enqueue_many(pids.bind() for _ in range(8))}
 
 
-@pytest.mark.parametrize(
-    "handler", [pytest.param(blocks_the_loop, marks=pytest.mark.every_store), spins], ids=["async", "thread"]
-)
+@pytest.mark.parametrize("handler", [blocks_the_loop, spins], ids=["async", "thread"])
 def test_a_handler_that_spins_in_python_keeps_its_lease_and_holds_up_nobody_elsewhere(
     handler: Any, robber: Robber, app: Holdfast, ledger: Ledger, serve: Callable[..., Service], tmp_path: Path
 ) -> None:
@@ -166,7 +164,7 @@ def test_a_stopped_child_is_ended_after_the_stall_limit_and_its_jobs_run_again(
 @pytest.mark.parametrize(
     ("handler", "arguments"),
     [
-        (blocks_the_loop, []),
+        pytest.param(blocks_the_loop, [], marks=pytest.mark.soak),
         pytest.param(spins, [], marks=pytest.mark.soak),
         (holds_the_interpreter, [3.5]),
         pytest.param(holds_it_on_the_loop, [3.5], marks=pytest.mark.soak),

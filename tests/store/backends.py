@@ -27,7 +27,7 @@ class Backend(NamedTuple):
     histories: int = HISTORIES  # random ones that `make test` runs; fewer where they take long, all in `make soak`
 
 
-def _local(url: Callable[[Path], str]) -> Backend:
+def _local(url: Callable[[Path], str], histories: int = HISTORIES) -> Backend:
     """A store without a server."""
 
     @contextmanager
@@ -40,7 +40,7 @@ def _local(url: Callable[[Path], str]) -> Backend:
         asyncio.run(_migrate(store))
         yield store
 
-    return Backend(bare, ready)
+    return Backend(bare, ready, histories)
 
 
 async def _migrate(store: Store) -> None:
@@ -78,7 +78,20 @@ def _postgres(places: Callable[[], Places], histories: int) -> Backend:
 
 BACKENDS: dict[str, Backend] = {
     "memory": _local(lambda _: "memory://"),
-    "sqlite": _local(lambda folder: f"sqlite:///{folder}/jobs.db?durability=normal"),
+    "sqlite": _local(lambda folder: f"sqlite:///{folder}/jobs.db?durability=normal", 30),
     "postgres": _postgres(servers.postgres, 15),
     "pooled": _postgres(servers.pooled, 5),  # an older PostgreSQL, behind pgbouncer
+}
+
+# Through the pooler all tests run in `make soak`, and these always: what several connections do at once, and what a
+# connection could remember from one transaction to the next.
+POOLED = {
+    "test_claim",
+    "test_enqueue",
+    "test_machine",
+    "test_note",
+    "test_open_migrate",
+    "test_races",
+    "test_register_beat",
+    "test_wait",
 }

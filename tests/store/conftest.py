@@ -7,7 +7,15 @@ import pytest
 
 from holdfast.clock import FakeClock
 from holdfast.store import Store
-from tests.store.backends import BACKENDS, Backend
+from tests.store.backends import BACKENDS, POOLED, Backend
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        call = getattr(item, "callspec", None)
+        if call is not None and call.params.get("backend") == "pooled" and item.path.stem not in POOLED:
+            item.add_marker("soak")
 
 
 @pytest.fixture

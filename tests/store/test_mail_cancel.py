@@ -5,13 +5,15 @@ from uuid import uuid4
 
 import pytest
 
-from holdfast.clock import MINUTE
+from holdfast.clock import DAY, MINUTE
 from holdfast.job import Lost, Released, State, Succeeded, Verdict
+from holdfast.policy import decide
 from holdfast.store import Line, Store
 from tests.store.acts import (
     BOOM,
     FINAL_BOOM,
     LOSS,
+    TERMS,
     Hand,
     draft,
     ended,
@@ -221,6 +223,21 @@ async def test_a_lost_line_stays_until_its_worker_is_retired(store: Store) -> No
     assert await _lines(store, worker) == [Line(worker.id, "lost", job.id, 1)]
     await worker.retire()
     assert await _lines(store, worker) == []
+
+
+async def test_a_lost_line_goes_with_its_job_and_no_other_line_does(store: Store) -> None:
+    """A worker that lives for years does not hear for ever of what it once lost."""
+    worker = await hand(store)
+    pruned, kept = await running(store, worker), await running(store, worker, terms=TERMS._replace(keep=2 * DAY))
+    sweeper = await steady_hand(store)
+    await sweeper.reclaim()
+    await store.finish([decide(job, Succeeded(b"1")) for job in await sweeper.store.reclaim(sweeper.id, 9)])
+    lost = Line(worker.id, "lost", kept.id, 1)
+    assert await _lines(store, worker) == sorted([Line(worker.id, "lost", pruned.id, 1), lost])
+    store.shift += TERMS.keep or 0
+    assert await worker.beat()
+    assert await store.prune(100) == 1
+    assert await _lines(store, worker) == [lost]
 
 
 async def test_a_retired_worker_is_not_told_what_it_lost(store: Store) -> None:

@@ -422,6 +422,8 @@ class Witness:
             self._forget(row)
         for job in tombs:
             del self._tombs[job]
+        gone = {*tombs, *(row.id for row in over)}
+        self.robbed = {word for word in self.robbed if word[1] not in gone}
         held = {row.worker for row in self.running()}
         for worker in [worker for worker, life in self.lives.items() if life.over(self.now) and worker not in held]:
             del self.lives[worker]

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from holdfast.clock import MINUTE
 from holdfast.errors import ConfigError, StoreAway
-from holdfast.job import Claim, QueueTerms, Snoozed, State, Succeeded, new_id
+from holdfast.job import Claim, QueueTerms, Snoozed, State, Succeeded, Verdict, new_id
 from holdfast.policy import decide
 from holdfast.store import Answer, Settled, Store
 from holdfast.stores import open_store
@@ -181,13 +181,35 @@ async def test_its_place_is_free_in_the_end_though_its_worker_died_before_the_ne
     connection: Connection = request.getfixturevalue("connection")
     await finished(store, job, connection)
     connection.commit()
-    await store.retire(worker.id)
     sweeper = await hand(store)
     assert await store.reclaim(sweeper.id, 10) == []
     store.shift += 2 * MINUTE  # until then its worker might still come and ask
     await store.prune(10)
     answers = [receipt.answer for receipt in await store.enqueue([draft(queue="narrow"), draft(queue="narrow")])]
     assert answers == ["accepted", "full"]
+
+
+async def test_its_place_is_free_at_once_where_its_worker_is_retired(
+    store: Store, worker: Hand, request: pytest.FixtureRequest
+) -> None:
+    await store.configure({"narrow": QueueTerms(max_size=1)}, by="operator")
+    job = await claimed(store, worker, queue="narrow")
+    connection: Connection = request.getfixturevalue("connection")
+    await finished(store, job, connection)
+    connection.commit()
+    await store.retire(worker.id)
+    answers = [receipt.answer for receipt in await store.enqueue([draft(queue="narrow"), draft(queue="narrow")])]
+    assert answers == ["accepted", "full"]
+
+
+@pytest.mark.parametrize("verdicts", [[], [Snoozed(5)], [Succeeded(b"1"), Succeeded(b"1")]], ids=len)
+async def test_anything_but_one_success_is_refused_and_nothing_of_it_written(
+    store: Store, job: Claim, connection: Connection, verdicts: list[Verdict]
+) -> None:
+    with pytest.raises(ValueError, match="one success is written, and nothing else"):
+        await store.finish([decide(job, verdict) for verdict in verdicts], connection)
+    connection.commit()
+    assert (await record(store, job.id)).state is State.RUNNING
 
 
 async def test_without_a_transaction_it_is_refused(store: Store, job: Claim, url: str) -> None:

@@ -359,6 +359,25 @@ async def test_what_may_work_later_is_away_and_what_never_will_is_refused(
         assert "as if" in str(refused.value)
         assert state in str(refused.value)
         assert getattr(refused.value, "full", False) is (state == "53100")
+        assert getattr(refused.value, "certain", False) is (kind is StoreAway)
+
+
+async def test_an_error_says_whether_something_may_have_been_done(slow: tuple[Database, psycopg.Connection]) -> None:
+    place, holder = slow
+    with proxied(place) as (url, proxy):
+        async with lane(url) as one:
+            for in_the_middle in (False, True):
+                if in_the_middle:
+                    call = asyncio.create_task(one.rows(SLOW))
+                    await until(holder, WAITING)
+                else:
+                    call = asyncio.create_task(one.rows(PID))
+                proxy.refuses = True
+                proxy.cut()
+                with pytest.raises(StoreAway) as away:
+                    await asyncio.wait_for(call, 30)
+                assert away.value.certain is not in_the_middle
+                proxy.refuses = False
 
 
 async def test_a_server_that_takes_no_writes_any_more_is_looked_for_on_a_fresh_connection(raising: Database) -> None:

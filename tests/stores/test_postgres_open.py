@@ -18,7 +18,7 @@ from holdfast.errors import ConfigError, StoreAway, StoreError
 from holdfast.job import Draft, Terms, new_id
 from holdfast.store import Store, Where
 from holdfast.stores import masked, open_store
-from holdfast.stores.postgres import migrating, opening, statements
+from holdfast.stores.postgres import limits, migrating, opening, statements
 from holdfast.stores.postgres.address import Place, address_of
 from tests.servers.places import Database
 from tools.servers import Postgres
@@ -225,9 +225,32 @@ async def test_a_missing_privilege_is_named_with_the_grant_that_mends_it(bare_po
             assert await store.find(Where()) == []
             with pytest.raises(StoreAway) as refused:
                 await store.enqueue([draft()])
-            assert f"{name} lacks DELETE on holdfast_attempts, holdfast_jobs" in str(refused.value)
-            assert f"{name} lacks INSERT on holdfast_attempts, holdfast_jobs" in str(refused.value)
+            told = str(refused.value)
+            assert (
+                f"{name} lacks INSERT, UPDATE, DELETE on holdfast_attempts, holdfast_jobs, holdfast_left and " in told
+            )
+            assert message.rpartition(": ")[2] in told
+            assert len(told) < 500
+            assert "EXECUTE" not in told
             connection.execute(message.rpartition(": ")[2])
+            [receipt] = await store.enqueue([draft()])
+            assert receipt.created
+
+
+async def test_functions_that_may_not_be_used_are_told_with_the_grant_that_mends_it(bare_postgres: Database) -> None:
+    url = f"{bare_postgres.dsn}?schema=jobs"
+    await open_store(url).migrate()
+    with role(bare_postgres) as (name, theirs), operator(bare_postgres) as connection:
+        connection.execute(f"GRANT USAGE ON SCHEMA jobs TO {name}")
+        connection.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA jobs TO {name}")
+        connection.execute("REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA jobs FROM PUBLIC")
+        async with opened(f"{theirs}?schema=jobs") as store:
+            with pytest.raises(
+                StoreAway, match=f"{name} lacks EXECUTE on holdfast_.* more functions; as the ow"
+            ) as told:
+                await store.enqueue([draft()])
+            assert "TABLES" not in str(told.value)
+            connection.execute(str(told.value).partition("as the owner: ")[2].partition(" (permission")[0])
             [receipt] = await store.enqueue([draft()])
             assert receipt.created
 
@@ -290,6 +313,16 @@ async def test_a_function_that_differs_is_made_anew_alone(
     ran = await store.migrate()
     assert any("1000.0" in statement for statement in ran)
     assert not any("CREATE TABLE" in statement for statement in ran)
+    assert await store.migrate() == []
+
+
+async def test_a_function_that_is_gone_is_made_anew(bare_postgres: Database) -> None:
+    store = open_store(bare_postgres.url)
+    await store.migrate()
+    with operator(bare_postgres) as connection:
+        connection.execute("DROP FUNCTION holdfast_leave")
+        assert any("holdfast_leave" in statement for statement in await store.migrate())
+        connection.execute("SELECT holdfast_leave('{}')")
     assert await store.migrate() == []
 
 
@@ -398,7 +431,7 @@ async def test_a_lock_that_is_never_let_go_is_named(bare_postgres: Database, mon
     await store.migrate()
     with_a_second(monkeypatch, "ALTER TABLE {schema}.holdfast_jobs ADD COLUMN extra text;")
     monkeypatch.setattr(migrating, "_BEGIN", ("BEGIN;", "SET LOCAL lock_timeout = '20ms';"))
-    monkeypatch.setattr(migrating, "PATIENCE", 0.2)
+    monkeypatch.setattr(limits, "MIGRATE", 200)
     with psycopg.connect(bare_postgres.dsn) as user:
         user.execute("SELECT count(*) FROM holdfast_jobs")
         with pytest.raises(StoreAway, match="lock on a table of Holdfast that another transaction holds"):

@@ -17,13 +17,13 @@ from click.testing import CliRunner
 from holdfast import Holdfast
 from holdfast.cli.shell import shell
 from holdfast.client import operating
-from holdfast.clock import HOUR
+from holdfast.clock import HOUR, SECOND
 from holdfast.errors import StoreAway
 from holdfast.job import Draft, Note, State, Succeeded
 from holdfast.policy import decide
 from holdfast.store import Retried, Store, Where
 from holdfast.stores import open_store
-from holdfast.stores.postgres import operate
+from holdfast.stores.postgres import limits
 from holdfast.stores.postgres.find import find
 from holdfast.stores.postgres.lanes import Lane
 from holdfast.stores.postgres.unreadable import Told
@@ -63,7 +63,7 @@ def opened(postgres: Database) -> Open:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is held is not asked for again."""
-    monkeypatch.setattr(operate, "PATIENCE", 0)
+    monkeypatch.setattr(limits, "OPERATE", 0)
 
 
 async def _cancelled(store: Store, *jobs: Draft) -> list[UUID]:
@@ -107,7 +107,7 @@ async def test_a_held_job_is_asked_for_again_while_other_calls_go_on(store: Stor
     async with asyncio.timeout(PATIENCE), opened(LOCK, held) as stranger:
         began = time.monotonic()
         asked = asyncio.create_task(store.cancel([held]))
-        while time.monotonic() < began + operate.PATIENCE / 4:
+        while time.monotonic() < began + limits.OPERATE / SECOND / 4:
             assert await state(store, held) == "queued", "a read by the same lane waits for nobody"
         await stranger.rollback()
         assert list(await asked) == ["cancelled"]
@@ -118,7 +118,7 @@ async def test_patience_has_an_end(store: Store, opened: Open) -> None:
     async with asyncio.timeout(PATIENCE), opened(LOCK, held):
         began = time.monotonic()
         assert list(await store.cancel([held])) == ["finishing"]
-        assert time.monotonic() >= began + operate.PATIENCE
+        assert time.monotonic() >= began + limits.OPERATE / SECOND
 
 
 async def test_a_foreign_key_of_the_users_to_a_job_is_in_nobodys_way(store: Store, opened: Open) -> None:

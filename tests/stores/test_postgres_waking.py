@@ -18,7 +18,7 @@ import pytest
 from holdfast.errors import StoreAway
 from holdfast.job import Released
 from holdfast.stores import open_store
-from holdfast.stores.postgres import bell, lanes, listener, waking
+from holdfast.stores.postgres import bell, lanes, limits, listener, waking
 from holdfast.stores.postgres.bell import Bell
 from holdfast.stores.postgres.store import PostgresStore
 from tests import servers
@@ -370,8 +370,13 @@ async def test_what_was_rung_for_while_nobody_listened_is_looked_for(
     assert await woken(waiting)
 
 
+@pytest.mark.parametrize("error", [psycopg.OperationalError("connection refused"), ValueError("connection refused")])
 async def test_a_listener_that_cannot_connect_says_so_once_and_once_that_it_can(
-    opened: Opened, postgres: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: Exception,
+    opened: Opened,
+    postgres: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     tries = 0
     connected = listener.connected
@@ -380,7 +385,7 @@ async def test_a_listener_that_cannot_connect_says_so_once_and_once_that_it_can(
         nonlocal tries
         tries += 1
         if tries <= 4:
-            raise psycopg.OperationalError("connection refused")
+            raise error
         return await connected(*parameters)
 
     monkeypatch.setattr(listener, "connected", refused)
@@ -401,7 +406,7 @@ async def test_a_listener_that_cannot_connect_says_so_once_and_once_that_it_can(
 async def test_behind_a_pooler_it_is_said_once_and_jobs_are_found_by_looking(
     opened: Opened, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(listener, "PROBE", 0.1)
+    monkeypatch.setattr(limits, "LISTEN_PROBE", 100)
     monkeypatch.setattr(listener, "DEAF", 0.01)
     with servers.pooled().ready() as database:
         worker, producer = await opened(database.url), await opened(database.url)

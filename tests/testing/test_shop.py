@@ -55,7 +55,7 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside]:
 @pytest.fixture(autouse=True)
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database of the test's own, with orders 1 to 3; order 3 is paid."""
-    monkeypatch.setattr(database, "DATABASE", tmp_path / "shop.db")
+    monkeypatch.setattr(database, "DATABASE", f"sqlite:///{tmp_path}/shop.db")
     monkeypatch.setattr(tasks, "INVOICES", tmp_path / "invoices")
     monkeypatch.setattr(tasks.invoice, "render", lambda order: f"%PDF of {order.number}".encode())
     database.create()

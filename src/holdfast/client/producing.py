@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 from holdfast.bridge import run_here
@@ -98,10 +98,11 @@ class Producing:
 
     async def _put(self, drafts: list[Draft], patience: Patience) -> Answered:
         self._link.may_enqueue()
-        opened = await self._link.opened()
-        self._warn_if_lonely(opened)
-        if self._queues.terms:
-            await opened.told.before(drafts)
+        with _stored(None):
+            opened = await self._link.opened()
+            self._warn_if_lonely(opened)
+            if self._queues.terms:
+                await opened.told.before(drafts)
         receipts = await opened.put(drafts)
         if self._link.fullness.no_news(receipts):
             return Answered(receipts)
@@ -118,7 +119,8 @@ class Producing:
             again = [drafts[n] for n in some]
             # What hangs on a stranger's transaction goes alone: it would hold up whoever is in the same batch.
             held_up = any(receipts[n].answer == "busy" for n in some)
-            answers = await (opened.store.enqueue(again) if held_up else opened.put(again))
+            with _stored("some"):
+                answers = await (opened.store.enqueue(again) if held_up else opened.put(again))
             for n, receipt in zip(some, self._seen(again, answers), strict=True):
                 receipts[n] = receipt
                 if receipt.answer not in ("full", "busy"):
@@ -242,6 +244,8 @@ def _unclear(drafts: Sequence[Draft], stored: Sequence[object]) -> Generator[Non
         yield
     except BaseException as error:
         if _refuses(error):
+            if stored and isinstance(error, StoreAway):
+                error.add_note(f"{len(stored)} jobs of this call were stored before, the others were not")
             raise
         ids = ", ".join(str(draft.id) for draft in drafts[:3]) + (", …" if len(drafts) > 3 else "")
         error.add_note(
@@ -251,9 +255,19 @@ def _unclear(drafts: Sequence[Draft], stored: Sequence[object]) -> Generator[Non
         raise
 
 
+@contextmanager
+def _stored(what: Literal["some"] | None) -> Generator[None]:
+    """Where the store is away here, this is what is stored of the chunk by then."""
+    try:
+        yield
+    except StoreAway as error:
+        error.certain = what is None
+        raise
+
+
 def _refuses(error: BaseException) -> bool:
     if isinstance(error, StoreAway):
-        return False
+        return error.certain
     return isinstance(error, (ConfigError, StoreError, Warning))
 
 

@@ -374,6 +374,9 @@ class MemoryStore:
             for row in over:
                 if self._deleted.pop(row.id, None) is None:
                     self._keys.free(self._rows.pop(row.id))
+            if pruned := {row.id for row in over}:
+                for life in self._lives.values():
+                    life.mail = [line for line in life.mail if line.job not in pruned]
             for worker in [worker for worker, life in self._lives.items() if life.over(now)]:
                 if not self._shelves.held[worker]:
                     del self._lives[worker], self._shelves.held[worker]

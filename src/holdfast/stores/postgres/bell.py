@@ -7,13 +7,14 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from holdfast.errors import StoreAway, StoreError
+from holdfast.clock import SECOND
+from holdfast.errors import StoreError
+from holdfast.stores.postgres.limits import LAST_RINGS
 
 if TYPE_CHECKING:
     from holdfast.stores.postgres.lanes import Lane
 
 REST = 0.005  # seconds between two rings for a queue
-LAST_RINGS = 2.0  # seconds that closing waits for them
 
 
 class Bell:
@@ -49,9 +50,9 @@ class Bell:
         """Rings for what still rests, and waits for it a moment."""
         self._rested(list(self._resting))
         if self._rings:
-            await asyncio.wait(self._rings, timeout=LAST_RINGS)
+            await asyncio.wait(self._rings, timeout=LAST_RINGS / SECOND)
 
 
 async def _ring(queues: list[str], lane: Lane) -> None:
-    with suppress(StoreAway, StoreError):  # a hint: those who wait look by themselves
+    with suppress(StoreError):  # a hint: those who wait look by themselves
         await lane.call("ring", queues)

@@ -13,14 +13,11 @@ from holdfast.clock import SECOND, Instant, Span
 from holdfast.job import Draft, QueueTerms, Terms, UniqueKey
 from holdfast.store import RESERVED, Receipt, Room
 from holdfast.stores.columns import storable, text_of_terms
+from holdfast.stores.postgres import limits
 from holdfast.stores.postgres.address import Place
 from holdfast.stores.postgres.lanes import Lane
 from holdfast.stores.postgres.packed import byteas, integers, uuids
 
-# How long one call waits for what another transaction holds: most are over in a few ms. What was held longer than that
-# once is a stranger's, and is only looked at when it comes again.
-PATIENCE: Span = 150
-LOOK: Span = 5
 _HELD_UP_MOST = 10_000
 _KNOWN = 0.9 * RESERVED / SECOND  # seconds that a reservation is certainly there
 
@@ -74,7 +71,7 @@ async def _take(lane: Lane, jobs: Sequence[Draft], way: str, place: Place) -> li
     kind = [kinds.setdefault(_kind_of(draft), len(kinds) + 1) for draft in jobs]
     said = json.dumps([_said(_Kind._make(one)) for one in kinds])
     ids = [draft.id for draft in jobs]
-    patience = LOOK if place.held_up and not place.held_up.isdisjoint(ids) else PATIENCE
+    patience = limits.ENQUEUE_AGAIN if place.held_up and not place.held_up.isdisjoint(ids) else limits.ENQUEUE
     payloads = byteas([draft.payload for draft in jobs])
     rows = await lane.call("take", uuids(ids), integers(kind), payloads, said, way, patience)
     receipts = [Receipt(draft.id, "accepted") for draft in jobs]

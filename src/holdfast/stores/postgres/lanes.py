@@ -12,12 +12,12 @@ from typing import Any
 import psycopg
 
 from holdfast.clock import Span
-from holdfast.errors import StoreError
+from holdfast.errors import StoreAway, StoreError
 from holdfast.stores.postgres.address import Place
 from holdfast.stores.postgres.limits import limits
 from holdfast.stores.postgres.session import Row, Session
 from holdfast.stores.postgres.statements import quoted, statement
-from holdfast.stores.postgres.trouble import ends_session, passing, stated
+from holdfast.stores.postgres.trouble import answered, ends_session, passing, stated
 from holdfast.stores.postgres.waking import Waking
 
 __all__ = ["Lane", "Lanes", "Row"]
@@ -88,33 +88,34 @@ class Lane:
         """Whoever waited while another found out that the server cannot be reached need not find out again."""
         if self._unreached is not None and self._unreached[0] >= asked:
             error = self._unreached[1]
-            raise type(error)(*error.args) from error.__cause__
+            raise _certainly(type(error)(*error.args), certain=True) from error.__cause__
 
     async def _answer(self, text: str, parameters: Sequence[Any]) -> list[Row]:
+        certain = True  # that nothing was done so far
         for attempt in range(1, TRIES + 1):
-            session = await self._connected()
+            session = await self._connected(certain=certain)
             try:
                 return await session.rows(text, parameters)
             except psycopg.Error as error:
+                certain = certain and answered(error)
                 lost = not session.usable or ends_session(error)
                 if lost:
                     await self._leave()
                 if attempt == TRIES or not (passing(error) or (lost and attempt == 1)):
-                    lacks = await self._lacks(session) if error.sqlstate == NO_PRIVILEGE else ""
-                    raise stated(error, self._place.url, self.schema, lacks) from error
+                    lacks = await self._lacks(session) if error.sqlstate == NO_PRIVILEGE else ()
+                    raise _certainly(stated(error, self._place.url, self.schema, lacks), certain) from error
             except BaseException:
                 await self._leave()  # in the middle of an answer, perhaps
                 raise
         raise AssertionError  # the last try returns or raises
 
-    async def _lacks(self, session: Session) -> str:
-        """What our role may not do: the server names the table alone."""
+    async def _lacks(self, session: Session) -> Sequence[Row]:
+        """What our role may not do: the server names one table alone."""
         with suppress(psycopg.Error):
-            rows = await session.rows(statement("lacking", self.schema), {"schema": self.schema})
-            return "; ".join(f"{role} lacks {privilege} on {names}" for role, privilege, names in rows)
-        return ""
+            return await session.rows(statement("lacking", self.schema), {"schema": self.schema})
+        return ()
 
-    async def _connected(self) -> Session:
+    async def _connected(self, *, certain: bool) -> Session:
         if self._session is not None and not self._session.usable:
             await self._leave()
         if self._session is None:
@@ -123,7 +124,7 @@ class Lane:
             except psycopg.Error as error:
                 away = stated(error, self._place.url, self.schema)
                 self._unreached = (time.monotonic(), away)
-                raise away from error
+                raise _certainly(away, certain) from error
             self._unreached = None
             self._place.waiters.backends.add(self._session.backend)
         return self._session
@@ -157,6 +158,12 @@ class Lane:
         async with self._turn:
             self._closed = True
             await self._leave()
+
+
+def _certainly(error: StoreError, certain: bool) -> StoreError:
+    if isinstance(error, StoreAway):
+        error.certain = certain
+    return error
 
 
 @lru_cache(maxsize=256)

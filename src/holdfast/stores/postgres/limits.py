@@ -1,4 +1,7 @@
-"""How long a call may take: every time-out of the PostgreSQL store, by the lane that it goes by."""
+"""How long things may take: the time-outs of calls by the lane that they go by, and what else is waited for.
+
+What only looks again and again (waking.py, bell.py) has its pauses beside it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,18 @@ from holdfast.store import LEASE
 
 CONNECT: Span = 5 * SECOND  # for each host that the URL names, unless it says connect_timeout
 RESOLVE: Span = 5 * SECOND  # more, for their names
+
+# Of what another transaction holds. Most are over in a few ms: what one enqueue has waited for so long is a stranger's,
+# and is only looked at when it comes again.
+ENQUEUE: Span = 150
+ENQUEUE_AGAIN: Span = 5
+OPERATE: Span = 1 * SECOND  # cancel, retry, delete
+MIGRATE: Span = 60 * SECOND  # for all that holds a lock on our tables, and for another migration
+MIGRATE_LOCK: Span = 2 * SECOND  # at a time: whoever comes later stands behind us
+
+LISTEN: Span = 10 * SECOND  # for any answer on the connection that listens
+LISTEN_PROBE: Span = 5 * SECOND  # for a notification of our own to come back on it
+LAST_RINGS: Span = 2 * SECOND  # when a store is closed
 
 
 class Limit(NamedTuple):
@@ -23,7 +38,7 @@ class Limit(NamedTuple):
 
 
 def limits(lease: Span = LEASE) -> Mapping[str, Limit]:
-    """By the name of a lane.
+    """By the name of a lane; "open" is for the first look at a place, and for the connection that listens.
 
     Of claim and beat: a beat that waits behind a claim of the same worker is done within a third of the lease, and one
     on a dead connection is told again on another before the lease is over. Of enqueue: its function has a lock_timeout

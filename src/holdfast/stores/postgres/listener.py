@@ -12,19 +12,18 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 
-from holdfast.errors import StoreAway, StoreError
+from holdfast.clock import SECOND
+from holdfast.errors import StoreError
 from holdfast.observe.logging import stores, tell
+from holdfast.stores.postgres import limits
 from holdfast.stores.postgres.address import Place
-from holdfast.stores.postgres.limits import limits
 from holdfast.stores.postgres.session import Connection, connected
 from holdfast.stores.postgres.statements import within
 
 if TYPE_CHECKING:
     from holdfast.stores.postgres.lanes import Lane
 
-ANSWER = 10.0  # seconds for any answer
-PROBE = 5.0  # for a notification of our own to come back
-CHECK = 30.0  # between two looks whether the connection is there still
+CHECK = 30.0  # seconds between two looks whether the connection is there still
 BACKOFF_FIRST, BACKOFF_MOST = 0.1, 5.0  # between tries to connect
 DEAF = 300.0  # between tries where notifications do not come back
 PROBE_MARK = "?"  # what no queue's name begins with
@@ -71,7 +70,7 @@ class Listener:
                 await self._listen()
             except _NotHeardError:
                 pause = self._deaf()
-            except (psycopg.Error, OSError, StoreAway, StoreError) as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, it must come back
                 pause = self._cut_off(error)
             finally:
                 self.hears = False
@@ -79,15 +78,15 @@ class Listener:
 
     async def _listen(self) -> None:
         """Until the connection ends, which raises."""
-        connection = await connected(self._place.address.listen, "listen", limits()["open"])
+        connection = await connected(self._place.address.listen, "listen", limits.limits()["open"])
         try:
-            async with asyncio.timeout(ANSWER):
+            async with asyncio.timeout(limits.LISTEN / SECOND):
                 await self._tune_in(connection)
             await self._prove(connection)
             self._hearing()
             while True:
                 await self._hear(connection, CHECK)
-                async with asyncio.timeout(ANSWER):
+                async with asyncio.timeout(limits.LISTEN / SECOND):
                     await connection.execute("")
         finally:
             await connection.close()
@@ -103,8 +102,8 @@ class Listener:
         """
         word = f"{PROBE_MARK}{uuid4()}"
         await self._lane.call("ring", [word])
-        if not await self._hear(connection, PROBE, word):
-            async with asyncio.timeout(ANSWER):
+        if not await self._hear(connection, limits.LISTEN_PROBE / SECOND, word):
+            async with asyncio.timeout(limits.LISTEN / SECOND):
                 await connection.execute("UNLISTEN *")
             raise _NotHeardError
 
@@ -140,9 +139,13 @@ class Listener:
         """One lost connection is not worth a line: the next is there at once, as a rule."""
         self._failed += 1
         if self._failed == 2:
-            self._tell(logging.WARNING, "not-listening", _NOT_LISTENING, error=" ".join(str(error).split()))
+            self._tell(logging.WARNING, "not-listening", _NOT_LISTENING, error=_words(error))
         pause: float = min(BACKOFF_FIRST * 2 ** min(self._failed, 16), BACKOFF_MOST)
         return pause
 
     def _tell(self, level: int, event: str, text: str, error: str | None = None) -> None:
         tell(stores, level, event, store=self._place.url, error=error, message=text)
+
+
+def _words(error: Exception) -> str:
+    return " ".join((str(error) if isinstance(error, (psycopg.Error, StoreError)) else repr(error)).split())

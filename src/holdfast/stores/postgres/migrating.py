@@ -3,8 +3,8 @@
 A migration is one transaction; one whose file begins with the line `-- apart` runs statement by statement outside of
 any (CREATE INDEX CONCURRENTLY), and must bear being begun again after a failure in the middle. The functions are made
 anew where they differ. Nobody else migrates meanwhile: another connection holds an advisory lock in a transaction,
-which works behind every pooler and holds up no concurrent index. A newer version is left alone, with its functions: so a
-release that changes a function has a migration too, if only to raise the number.
+which works behind every pooler and holds up no concurrent index. A newer version is left alone, with its functions: so
+a release that changes a function has a migration too, if only to raise the number.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from contextlib import asynccontextmanager
 
 import psycopg
 
+from holdfast.clock import SECOND
 from holdfast.errors import StoreAway
+from holdfast.stores.postgres import limits
 from holdfast.stores.postgres.address import Place
-from holdfast.stores.postgres.limits import limits
 from holdfast.stores.postgres.opening import Found, look, newest, version_of
 from holdfast.stores.postgres.session import Session
-from holdfast.stores.postgres.statements import digest, functions, migrations, quoted, split, within
+from holdfast.stores.postgres.statements import digest, functions, migrations, quoted, split, statement, within
 from holdfast.stores.postgres.trouble import may_not_create, refused
 
-PATIENCE = 60.0  # seconds, for another migration, and for locks that others hold on our tables
 PAUSE = 0.1
 
-_BEGIN = ("BEGIN;", "SET LOCAL lock_timeout = '2s';")  # whoever comes later stands behind us
+_BEGIN = ("BEGIN;", f"SET LOCAL lock_timeout = '{limits.MIGRATE_LOCK}ms';")
 
 Step = Sequence[str]  # statements; a transaction has BEGIN and COMMIT among them
 
@@ -51,7 +51,7 @@ async def migrate(place: Place, *, dry_run: bool) -> Sequence[str]:
 
 
 def _flat(steps: Sequence[Step]) -> Sequence[str]:
-    return [statement for step in steps for statement in step]
+    return [text for step in steps for text in step]
 
 
 async def _missing(session: Session, place: Place) -> Sequence[Step]:
@@ -64,9 +64,15 @@ async def _missing(session: Session, place: Place) -> Sequence[Step]:
         for name, text in sorted(migrations().items())
         if int(name.partition("_")[0]) > (version.number if version else 0)
     ]
-    if steps or version is None or version.functions != digest():
+    if steps or version is None or version.functions != digest() or await _some_gone(session, place):
         steps.append(_functions(place.schema))
     return steps
+
+
+async def _some_gone(session: Session, place: Place) -> bool:
+    """As after a restore that left some out."""
+    made = {name for (name,) in await session.rows(statement("made", place.schema), (place.schema,))}
+    return not made.issuperset(f"holdfast_{name}" for name in functions())
 
 
 def _step(text: str, schema: str, found: Found) -> Step:
@@ -88,11 +94,11 @@ async def _patiently(session: Session, place: Place, step: Step) -> None:
     start = time.monotonic()
     while True:
         try:
-            for statement in step:
-                await session.rows(statement)
+            for text in step:
+                await session.rows(text)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
             await session.rows("ROLLBACK")
-            if (waited := time.monotonic() - start) >= PATIENCE:
+            if (waited := time.monotonic() - start) >= limits.MIGRATE / SECOND:
                 raise StoreAway(
                     f"{place.url}: waited {waited:.0f} s for a lock on a table of Holdfast that another transaction "
                     "holds; docs/postgres.md has a query that names it. Nothing of this step was changed: run "
@@ -105,7 +111,7 @@ async def _patiently(session: Session, place: Place, step: Step) -> None:
 
 @asynccontextmanager
 async def _session(place: Place) -> AsyncGenerator[Session]:
-    session = await Session.opened(place.address.conninfo, "migrate", limits()["migrate"])
+    session = await Session.opened(place.address.conninfo, "migrate", limits.limits()["migrate"])
     try:
         yield session
     finally:
@@ -120,9 +126,9 @@ async def _alone(place: Place) -> AsyncGenerator[None]:
     async with _session(place) as session:
         await session.rows("BEGIN")
         while not (await session.rows("SELECT pg_try_advisory_xact_lock(%b)", (key,)))[0][0]:
-            if time.monotonic() - start >= PATIENCE:
+            if time.monotonic() - start >= limits.MIGRATE / SECOND:
                 raise StoreAway(
-                    f"{place.url}: another `holdfast migrate` has been running for more than {PATIENCE:g} s"
+                    f"{place.url}: another `holdfast migrate` has been running for more than {limits.MIGRATE / SECOND:g} s"
                 )
             await asyncio.sleep(PAUSE)
         # Also the last statement, as it must be one without a snapshot: an index in the making would wait for its end.

@@ -12,9 +12,10 @@ from holdfast.errors import StoreAway, StoreError
 from holdfast.stores.postgres.address import Place
 from holdfast.stores.postgres.lanes import Lanes
 from holdfast.stores.postgres.limits import limits
+from holdfast.stores.postgres.privileges import grant
 from holdfast.stores.postgres.session import Session
 from holdfast.stores.postgres.statements import migrations, quoted, statement
-from holdfast.stores.postgres.trouble import READ_ONLY, grant, refused
+from holdfast.stores.postgres.trouble import READ_ONLY, refused
 
 OLDEST_SERVER = 14
 
@@ -45,9 +46,9 @@ class Version(NamedTuple):
 
 async def opened(place: Place) -> Lanes:
     """Lanes of a place whose tables this code can serve. Writes nothing. StoreError, StoreAway."""
-    limit = limits()["work"]
+    limit = limits()["open"]
     try:
-        session = await Session.opened(place.address.conninfo, "work", limit)
+        session = await Session.opened(place.address.conninfo, "open", limit)
         try:
             version = await _served(session, place)
         except BaseException:
@@ -66,11 +67,12 @@ async def _served(session: Session, place: Place) -> Version:
     if not found.usable:
         raise StoreError(
             f"{place.url}: the role {found.role} lacks USAGE on schema {quoted(place.schema)}: "
-            f"GRANT USAGE ON SCHEMA {quoted(place.schema)} TO {quoted(found.role)}"
+            f"{grant('schema', place.schema, found.role)}"
         )
     if found.missing:
         raise StoreError(
-            f"{place.url}: the role {found.role} lacks {', '.join(found.missing)}: {grant(place.schema, found.role)}"
+            f"{place.url}: the role {found.role} lacks {', '.join(found.missing)}: "
+            f"{grant('tables', place.schema, found.role)}"
         )
     version = await version_of(session, place, found)
     if version is None:

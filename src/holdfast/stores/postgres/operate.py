@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import cast
 from uuid import UUID
 
+from holdfast.clock import SECOND
 from holdfast.job import TOMBSTONE
 from holdfast.store import Cancelling, Deleting, Retried, Room
 from holdfast.stores.columns import storable
+from holdfast.stores.postgres import limits
 from holdfast.stores.postgres.lanes import Lane, Row
 
-PATIENCE = 1.0  # seconds for which a job that another transaction holds is asked for again
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1  # seconds
 
 _HELD = ("finishing", "busy")  # by a transaction that is open elsewhere: nothing was changed
@@ -49,7 +50,7 @@ async def delete(lane: Lane, ids: Sequence[UUID]) -> list[Deleting]:
 async def _patiently(ids: Sequence[UUID], ask: Callable[[list[UUID]], Awaitable[list[Row]]]) -> list[Row]:
     """The answers, in order. No call waits for a lock: one that did would hold all that it has locked already."""
     rows = await ask(list(ids)) if ids else []
-    pause, end = _FIRST_PAUSE, time.monotonic() + PATIENCE
+    pause, end = _FIRST_PAUSE, time.monotonic() + limits.OPERATE / SECOND
     while (held := [place for place, row in enumerate(rows) if row[0] in _HELD]) and time.monotonic() < end:
         await asyncio.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import psycopg
 
 from holdfast.errors import StoreAway, StoreError
+from holdfast.stores.postgres.privileges import missing
 from holdfast.stores.postgres.statements import quoted
 
 READ_ONLY = (
@@ -25,7 +28,7 @@ _AWAY = {
     "3F000": _MIGRATE,
     "40001": "other transactions were in the way, several times over",
     "40P01": "a deadlock with another transaction, several times over",
-    "42501": "a privilege is missing; as the owner: {grant}",
+    "42501": "{missing}",
     "42883": _MIGRATE,
     "42P01": _MIGRATE,
     "53": "the server is out of some resource",
@@ -75,12 +78,6 @@ _ENDS_SESSION = ("08", "25006", "57P", "25P03", "25P04")
 _PASSING = ("40001", "40P01")  # a second try of the same, at once, may well work
 
 
-def grant(schema: str, role: str | None = None) -> str:
-    """The statement that gives a role all that a worker needs."""
-    to = '"' + role.replace('"', '""') + '"' if role else "<role>"
-    return f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {quoted(schema)} TO {to}"
-
-
 def ends_session(error: psycopg.Error) -> bool:
     """Whether the connection is of no use any more, and the call may be asked again on another."""
     state = error.sqlstate or ""
@@ -92,9 +89,9 @@ def passing(error: psycopg.Error) -> bool:
     return error.sqlstate in _PASSING
 
 
-def stated(error: psycopg.Error, url: str, schema: str, lacks: str = "") -> StoreError:
-    """The error that callers get: the place, what it means and what to do, then the server's own words. `lacks`: what
-    is known of a missing privilege.
+def stated(error: psycopg.Error, url: str, schema: str, lacks: Sequence[Sequence[Any]] = ()) -> StoreError:
+    """The error that callers get: the place, what it means and what to do, then the server's own words. `lacks`: rows
+    of lacking.sql, where a privilege is missing.
     """
     state = _state(error)
     meaning = _AWAY.get(state) or _AWAY.get(state[:2])
@@ -102,10 +99,14 @@ def stated(error: psycopg.Error, url: str, schema: str, lacks: str = "") -> Stor
         meaning = _LOST
     if meaning is None:
         return StoreError(f"{url}: PostgreSQL refused a statement ({_words(error)})")
-    words = "; ".join(filter(None, (lacks, _words(error))))
-    away = StoreAway(f"{url}: {meaning.replace('{grant}', grant(schema))} ({words})")
+    away = StoreAway(f"{url}: {meaning.replace('{missing}', missing(lacks, schema))} ({_words(error)})")
     away.full = state == "53100"
     return away
+
+
+def answered(error: psycopg.Error) -> bool:
+    """Whether the server itself says that it did nothing; a pooler's word (08) says only that it knows no answer."""
+    return error.sqlstate is not None and not error.sqlstate.startswith("08")
 
 
 def refused(error: psycopg.Error, url: str, schema: str) -> StoreError:
@@ -114,7 +115,7 @@ def refused(error: psycopg.Error, url: str, schema: str) -> StoreError:
     meaning = _REFUSED.get(state) or _REFUSED.get(state[:2])
     if meaning is None:
         return stated(error, url, schema)
-    return StoreError(f"{url}: {meaning.replace('{grant}', grant(schema))} ({_words(error)})")
+    return StoreError(f"{url}: {meaning.replace('{missing}', missing((), schema))} ({_words(error)})")
 
 
 def may_not_create(error: psycopg.Error, url: str, schema: str) -> StoreError:

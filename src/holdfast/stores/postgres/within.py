@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from holdfast.errors import ConfigError, StoreError
+from holdfast.errors import ConfigError, StoreAway
 from holdfast.job import TOMBSTONE, Draft, Outcome, QueueTerms, State
 from holdfast.rulings import one_success
 from holdfast.store import Answer, Receipt, Room, Settled
@@ -21,6 +21,7 @@ from holdfast.stores.lent import driver_error, name_of
 from holdfast.stores.postgres.address import Place
 from holdfast.stores.postgres.connections import OwnersError, ask
 from holdfast.stores.postgres.enqueue import within_text
+from holdfast.stores.postgres.privileges import grant
 
 _ROLL_BACK = "its transaction can only be rolled back now"
 
@@ -102,9 +103,10 @@ def _stated(error: Exception, name: str, place: Place) -> Exception | None:
         case "25006":
             return ConfigError(f"connection={name}: its transaction is READ ONLY, so that it stores nothing")
         case "42501":
-            return StoreError(
-                f"connection={name}: its role lacks a privilege ({_words(driver)}): grant it what docs/postgres.md "
-                f"lists for those who enqueue; {_ROLL_BACK}"
+            return StoreAway(
+                f"connection={name}: its role lacks a privilege ({_words(driver)}); as the owner: "
+                f"{grant('tables', place.schema)}, and {grant('functions', place.schema)} if PUBLIC has it not; "
+                f"{_ROLL_BACK}"
             )
         case None if any(kind.__name__ == "InterfaceError" for kind in type(driver).__mro__):
             return ConfigError(f"connection={name}: cannot be used here: {_words(driver)}")

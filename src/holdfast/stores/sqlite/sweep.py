@@ -134,6 +134,7 @@ def prune(sql: Sql, limit: int, presence: Presence) -> int:
     now, most = sql.now(), max(0, limit)
     [[over]] = sql.rows("over", now, most)
     drop_belongings(sql, over)
+    sql.write("prune_lost", over)
     pruned = sql.write("prune_jobs", over)
     if sql.write("prune_workers", now - HOUR, now - DAY):
         sql.write("prune_mail")

@@ -1,6 +1,7 @@
 -- Gives back places that nobody else will: of reservations that ran out, and of jobs that were settled in a caller's
--- transaction and whose worker did not come to ask about it within a minute. Parameter: now
-CREATE OR REPLACE FUNCTION {schema}.holdfast_give_back(moment bigint) RETURNS void
+-- transaction and whose worker did not come to ask about it within a minute, or is `leaver` and never will.
+-- Parameters: now; a worker that was retired just now, if any
+CREATE OR REPLACE FUNCTION {schema}.holdfast_give_back(moment bigint, leaver uuid) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
 SET enable_bitmapscan = off
@@ -15,7 +16,7 @@ DECLARE
 BEGIN
     WITH picked AS MATERIALIZED (
         SELECT job.ctid FROM {schema}.holdfast_jobs AS job
-        WHERE job.within AND job.finished_at <= moment - 60000
+        WHERE job.within AND (job.finished_at <= moment - 60000 OR job.settled_by = leaver)
         ORDER BY job.finished_at
         LIMIT 1000
         FOR NO KEY UPDATE SKIP LOCKED

@@ -15,7 +15,7 @@ DECLARE
     moment bigint := {schema}.holdfast_now(shift);
     over uuid[];
 BEGIN
-    PERFORM {schema}.holdfast_give_back(moment);  -- first: of what is deleted nobody knows any more
+    PERFORM {schema}.holdfast_give_back(moment, NULL);  -- first: of what is deleted nobody knows any more
     WITH picked AS MATERIALIZED (
         SELECT job.ctid FROM {schema}.holdfast_jobs AS job
         WHERE job.prune_at <= moment
@@ -32,6 +32,7 @@ BEGIN
         DELETE FROM {schema}.holdfast_notes AS old WHERE old.job = ANY (over);
         DELETE FROM {schema}.holdfast_saved AS old WHERE old.job = ANY (over);
         DELETE FROM {schema}.holdfast_log AS old WHERE old.job = ANY (over);
+        DELETE FROM {schema}.holdfast_mail AS old WHERE old.job = ANY (over);
     END IF;
     PERFORM {schema}.holdfast_prune_workers(moment);
     RETURN cardinality(over);

@@ -125,12 +125,12 @@ BEGIN
             FROM unnest(ids, kind, payloads) WITH ORDINALITY AS one (id, k, payload, n)
         ) AS each
         JOIN json_array_elements(kinds) WITH ORDINALITY AS said (value, k) ON said.k = each.k
-        JOIN json_array_elements(kinds) WITH ORDINALITY AS leading (value, k) ON leading.k = each.first
+        JOIN json_array_elements(kinds) WITH ORDINALITY AS named (value, k) ON named.k = each.first
         WHERE each.time > 1 OR each.id <> ALL (coalesce(stored, '{}'))
         -- Of an id that appears twice the first is stored, wherever it goes.
         ORDER BY
-            leading.value ->> 'queue' COLLATE "C", leading.value ->> 'unique_key' COLLATE "C" NULLS FIRST,
-            CASE WHEN leading.value ->> 'unique_key' IS NULL THEN each.id END, each.n
+            named.value ->> 'queue' COLLATE "C", named.value ->> 'unique_key' COLLATE "C" NULLS FIRST,
+            CASE WHEN named.value ->> 'unique_key' IS NULL THEN each.id END, each.n
         OFFSET 0
     ) AS draft
     CROSS JOIN LATERAL {schema}.holdfast_admit(draft.id, draft.value, draft.payload, way, moment) AS receipt;

@@ -17,6 +17,7 @@ BEGIN
         RETURN false;
     END IF;
     DELETE FROM {schema}.holdfast_mail AS line WHERE line.worker = leaver;
+    PERFORM {schema}.holdfast_give_back(moment, leaver);
     RETURN true;
 END
 $body$;
