@@ -170,7 +170,8 @@ class _Life:
             for call in late:
                 call.cancel()
         with suppress(Exception):
-            await last()
+            async with asyncio.timeout(EXIT_GRACE * 3 / 4):  # what then hangs must end before the loop does
+                await last()
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             task.cancel()

@@ -173,33 +173,29 @@ def _states(url: str) -> dict[str, int]:
         return dict(connection.execute("SELECT state, count(*) FROM holdfast_jobs GROUP BY state").fetchall())
 
 
-Told = dict[tuple[str, str], list[str]]
-
-
-def told(service: Service) -> Told:
-    """By process and role: the words store-away and store-back as the log has them, one after the other."""
-    said: Told = defaultdict(list)
+def told(service: Service) -> dict[str, list[str]]:
+    """By process: the words store-away and store-back as the log has them, one after the other."""
+    said: dict[str, list[str]] = defaultdict(list)
     for line in service.text().splitlines():
         event = line.partition(" event=")[2].partition(" ")[0]
         if event in ("store-away", "store-back"):
-            process = line.rpartition(" worker=")[2]
-            said[process, line.partition(" role=")[2].partition(" ")[0]].append(event)
+            said[line.rpartition(" worker=")[2]].append(event)
     return said
 
 
 def healed(service: Service) -> None:
     """Waits until whoever said that the store is away has said that it is back."""
-    until(lambda: all(said[-1] == "store-back" for said in told(service).values()), "all roles at work again")
+    until(lambda: all(said[-1] == "store-back" for said in told(service).values()), "an end of all outages", 90)
     text = service.text
     until(lambda: text().count("event=not-listening") == text().count("event=listening"), "all ears open again")
 
 
 def told_once_each(service: Service, most: int) -> None:
-    """Each role said at most so many times that the store is away, and each time once that it is back."""
-    for (process, role), said in told(service).items():
+    """Each process said at most so many times that the store is away, and each time once that it is back."""
+    for process, said in told(service).items():
         whole = ["store-away", "store-back"] * (len(said) // 2)
-        assert said == whole, f"{role} of {process} said {said}:\n{service.text()[-3000:]}"
-        assert len(said) <= 2 * most, f"{role} of {process} said {len(said) // 2} times that the store is away"
+        assert said == whole, f"{process} said {said}:\n{service.text()[-3000:]}"
+        assert len(said) <= 2 * most, f"{process} said {len(said) // 2} times that the store is away"
 
 
 def unexpected(service: Service) -> list[str]:

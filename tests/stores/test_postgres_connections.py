@@ -28,7 +28,7 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.orm import Session
 
 from holdfast import ConfigError, Holdfast, IdConflict, JobNotFound, QueueFull
-from holdfast.errors import HoldfastError, StoreAway, StoreError
+from holdfast.errors import HoldfastError, StoreAway
 from holdfast.job import Claim, Outcome, Succeeded, new_id
 from holdfast.policy import decide
 from holdfast.store import Store
@@ -395,15 +395,24 @@ async def test_in_a_pipeline_of_psycopgs(
 
 
 async def test_what_fails_in_the_owners_pipeline_is_his_to_hear(place: Database, send: Task[[str], None]) -> None:
-    with psycopg.connect(place.dsn) as connection, pytest.raises(psycopg.errors.UndefinedTable, match="nosuch"):
+    async def asks(connection: psycopg.AsyncConnection) -> None:
+        async with connection.pipeline():
+            await connection.execute("SELECT * FROM nosuch")
+            await send.using(connection=connection).aenqueue("1")
+
+    def asks_here(connection: psycopg.Connection) -> None:
         with connection.pipeline():
             connection.execute("SELECT * FROM nosuch")
             send.using(connection=connection).enqueue("1")
+
+    with psycopg.connect(place.dsn) as connection:
+        with pytest.raises(psycopg.errors.UndefinedTable, match="nosuch"):
+            asks_here(connection)
+        connection.rollback()
     async with await psycopg.AsyncConnection.connect(place.dsn) as one:
         with pytest.raises(psycopg.errors.UndefinedTable, match="nosuch"):
-            async with one.pipeline():
-                await one.execute("SELECT * FROM nosuch")
-                await send.using(connection=one).aenqueue("1")
+            await asks(one)
+        await one.rollback()
 
 
 async def test_through_a_pooler_that_gives_each_transaction_another_connection(order: str) -> None:

@@ -1,5 +1,6 @@
 """The SQL door: what psql, triggers and other languages can say, what they get back, and that docs/sql.md is right."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -9,12 +10,27 @@ from typing import Any
 import psycopg
 import pytest
 
-from holdfast.clock import DAY, HOUR, MINUTE
-from holdfast.job import QueueTerms, State, Terms, UniqueKey
-from holdfast.store import Store
+from holdfast.clock import DAY, HOUR, LONGEST, MINUTE, SECOND
+from holdfast.codec import PAYLOAD_LIMIT
+from holdfast.job import HEADERS_LIMIT, KEY_LIMIT, TOMBSTONE, QueueTerms, State, Terms, UniqueKey
+from holdfast.options import PRIORITY_MOST, TAG_LENGTH_MOST, TAGS_MOST
+from holdfast.store import RESERVED, Store
 from tests.servers.places import Database
-from tests.store.acts import bound, draft, exists, listing, now, record, stored
-from tests.stores.strangers import opened
+from tests.store.acts import (
+    PATIENCE,
+    admitted,
+    bound,
+    draft,
+    exists,
+    heard,
+    keyed,
+    listing,
+    now,
+    record,
+    stats_of,
+    stored,
+)
+from tests.stores.strangers import opened, stranger, through_the_door, waits
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -134,6 +150,22 @@ async def test_receipts_come_in_order_and_say_why(store: Store, psql: psycopg.Co
         ([{"task": "a", "retry": {"jitter": 2}}], "retry="),
         ([{"task": "a", "retry": {"attempts": 2}}], "retry="),
         ([{"task": "a", "args": ["x" * 2**20]}], "more than 1 MiB"),
+        ([{"task": "a", "at": "01/02/2031 09:00:00Z"}], "a time with its zone"),
+        ([{"task": "a", "at": "yesterday 10:00:00Z"}], "a time with its zone"),
+        ([{"task": "a", "at": "2030-02-30T09:00:00Z"}], "at=.*that month has no such day"),
+        ([{"task": "a", "at": "0000-02-20T09:00:00Z"}], "a time with its zone"),
+        ([{"task": "a", "timeout": 0}], "timeout=0: it must be more than zero"),
+        ([{"task": "a", "timeout": "0s"}], 'timeout="0s": it must be more than zero'),
+        ([{"task": "a", "retry": {"base_delay": "10m"}}], "base_delay is longer than max_delay"),
+        ([{"task": "a", "retry": {"max_attempts": "5"}}], "retry="),
+        ([{"task": "a", "retry": {"jitter": "0.5"}}], "retry="),
+        ([{"task": "a", "run_in": ["process"]}], "run_in="),
+        ([{"task": "a", "id": 7}], "id=7: a UUID"),
+        ([{"task": "a", "args": ["a\0b"]}], r"a text holds \\u0000, .*a\\u0000b"),
+        ([{"task": "a", "headers": {"a\0": "b"}}], r"a text holds \\u0000"),
+        ([{"task": "a", "args": ["\ud800"]}], "invalid input syntax for type json .JSON data, line 1: .*ud800"),
+        ([{"task": "a"}, {"task": 8}], "job 3 of 3: task=8: a name has"),
+        ([{}, {"task": "a"}], "job 2 of 3: task: missing"),
     ],
 )
 async def test_a_wrong_field_is_named_with_what_would_work_and_nothing_is_stored(
@@ -144,6 +176,54 @@ async def test_a_wrong_field_is_named_with_what_would_work_and_nothing_is_stored
     with pytest.raises(psycopg.errors.InvalidParameterValue, match=told):
         psql.execute("SELECT * FROM holdfast_enqueue(%s)", [json.dumps(jobs)])
     assert not await listing(store)
+
+
+async def test_what_is_no_json_is_told(psql: psycopg.Connection[Any]) -> None:
+    for said, told in (("shop.send", "invalid input syntax for type json"), ('[{"delay": 1e200000}]', "delay: 1e200000 is")):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match=told):
+            psql.execute("SELECT * FROM holdfast_enqueue(%s)", [said.replace("[{", '[{"task": "a", ')])
+
+
+async def test_what_only_looks_like_a_nul_is_kept(store: Store, psql: psycopg.Connection[Any]) -> None:
+    [receipt] = enqueued(psql, {"task": "shop.send", "args": ["\\u0000"]})
+    assert json.loads((await record(store, receipt["id"])).payload) == {"args": ["\\u0000"]}
+
+
+def sized(size: int) -> dict[str, Any]:
+    """A job whose payload is so many bytes."""
+    return {"task": "a", "args": ["x" * (size - len(b'{"args":[""]}'))]}
+
+
+@pytest.mark.parametrize(
+    ("job", "beyond"),
+    [
+        (sized(PAYLOAD_LIMIT), sized(PAYLOAD_LIMIT + 1)),
+        ({"tags": ["x" * TAG_LENGTH_MOST] * TAGS_MOST}, {"tags": ["x"] * (TAGS_MOST + 1)}),
+        ({"tags": ["x" * TAG_LENGTH_MOST]}, {"tags": ["x" * (TAG_LENGTH_MOST + 1)]}),
+        ({"unique": "x" * KEY_LIMIT}, {"unique": "x" * (KEY_LIMIT + 1)}),
+        ({"task": "x" * 100, "queue": "x" * 100}, {"queue": "x" * 101}),
+        ({"task": "x" * 100}, {"task": "x" * 101}),
+        ({"priority": PRIORITY_MOST}, {"priority": PRIORITY_MOST + 1}),
+        ({"priority": -PRIORITY_MOST}, {"priority": -PRIORITY_MOST - 1}),
+        ({"keep": LONGEST // SECOND}, {"keep": LONGEST // SECOND + 1}),
+        ({"delay": "36500d"}, {"delay": "36501d"}),
+        ({"headers": {"a": "x" * (HEADERS_LIMIT - 9)}}, {"headers": {"a": "x" * (HEADERS_LIMIT - 8)}}),
+        ({"retry": {"jitter": 1, "max_crashes": 0}}, {"retry": {"jitter": 1.01}}),
+        ({"retry": {"jitter": 1e-05}}, {"retry": {"jitter": -1e-05}}),
+        ({"timeout": 0.001}, {"timeout": 0}),
+    ],
+)
+async def test_a_job_at_a_limit_is_stored_and_one_beyond_it_is_not(
+    psql: psycopg.Connection[Any], job: dict[str, Any], beyond: dict[str, Any]
+) -> None:
+    assert [met["answer"] for met in enqueued(psql, {"task": "a"} | job)] == ["accepted"]
+    with pytest.raises(psycopg.errors.InvalidParameterValue):
+        enqueued(psql, {"task": "a"} | beyond)
+
+
+async def test_the_spans_that_sql_says_once_more_are_pythons(psql: psycopg.Connection[Any]) -> None:
+    cursor = psql.execute("SELECT holdfast_tombstone() AS tombstone, holdfast_reserved() AS reserved")
+    assert cursor.fetchone() == {"tombstone": TOMBSTONE, "reserved": RESERVED}
 
 
 @pytest.mark.parametrize("at", ["9999-12-31T23:59:59.999Z", "0001-01-01T00:00:00+00", "1969-12-31T23:59:59.9995Z"])
@@ -208,3 +288,82 @@ async def test_a_place_is_asked_for_like_anywhere(store: Store, psql: psycopg.Co
     met = enqueued(psql, {"task": "a", "queue": "mail"}, {"task": "a", "queue": "mail"})
     assert [each["answer"] for each in met] == ["accepted", "full"]
     assert (met[1]["when_full"], met[1]["block_timeout"]) == ("block", 7000)
+
+
+# --- beside other transactions
+
+
+@pytest.mark.parametrize("first", ["through the door", "with connection="])
+async def test_nothing_is_dropped_for_what_turns_out_to_be_a_duplicate(
+    store: Store, postgres: Database, first: str
+) -> None:
+    await bound(store, 2, "drop_oldest")
+    await stored(store, draft(), draft())
+    said = {"task": "shop.send", "queue": "mail", "unique": "k"}
+    async with stranger(postgres) as one, stranger(postgres) as two, asyncio.timeout(PATIENCE):
+        if first == "through the door":
+            [met] = await through_the_door(one, said)
+            assert met["dropped"]
+        else:
+            job = keyed()
+            assert [each.answer for each in await store.reserve([job])] == ["accepted"]
+            assert [each.answer for each in await store.enqueue([job], one)] == ["accepted"]
+        second = asyncio.create_task(through_the_door(two, said))
+        await waits(postgres, two)
+        await one.commit()
+        [met] = await second
+        assert (met["answer"], met["dropped"]) == ("duplicate", None)
+        await two.commit()
+    assert await admitted(store) == 2
+    assert (await stats_of(store)).dropped == 1  # type: ignore[union-attr]
+
+
+async def test_what_a_call_waits_for_it_takes_in_one_order(store: Store, postgres: Database) -> None:
+    """So that no two calls wait for each other: while it waits for one key it has taken none that comes after it."""
+    key = {"task": "shop.send", "unique": {"key": "a", "on_clash": "replace"}}
+    async with stranger(postgres) as one, stranger(postgres) as two, stranger(postgres) as three:
+        async with asyncio.timeout(PATIENCE):
+            await stored(store, keyed(text="a", queue="default"))
+            await one.execute("SELECT FROM holdfast_jobs FOR UPDATE")
+            second = asyncio.create_task(through_the_door(two, {"task": "shop.send", "unique": "b"}, key))
+            await waits(postgres, two)
+            assert [met["answer"] for met in await through_the_door(three, key | {"unique": "b"})] == ["accepted"]
+            await three.commit()
+            await one.commit()
+            assert [met["answer"] for met in await second] == ["duplicate", "replaced"]
+
+
+async def test_a_duplicate_is_not_counted_as_dropped(store: Store, postgres: Database) -> None:
+    await bound(store, 1, "drop_newest")
+    said = {"task": "shop.send", "queue": "mail", "unique": "k"}
+    async with stranger(postgres) as one, stranger(postgres) as two, asyncio.timeout(PATIENCE):
+        assert [met["answer"] for met in await through_the_door(one, said)] == ["accepted"]
+        second = asyncio.create_task(through_the_door(two, said))
+        await waits(postgres, two)
+        await one.commit()
+        assert [met["answer"] for met in await second] == ["duplicate"]
+        await two.commit()
+    assert (await stats_of(store)).dropped == 0  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_bound_that_a_snapshot_does_not_show_is_a_serialization_error(
+    store: Store, postgres: Database, known: bool
+) -> None:
+    if known:
+        await bound(store, None)
+    said = {"task": "shop.send", "queue": "mail"}
+    async with stranger(postgres, "REPEATABLE READ") as connection:
+        await bound(store, 1)
+        for _ in range(2):
+            await heard(store, [draft()])
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            await through_the_door(connection, said)
+        await connection.rollback()
+        assert [met["answer"] for met in await through_the_door(connection, said)] == ["full"]
+        await connection.rollback()
+        free = said | {"queue": "free"}
+        assert [met["answer"] for met in await through_the_door(connection, free, free)] == ["accepted"] * 2
+        await connection.commit()
+    assert await admitted(store) == 1
+    assert len(await listing(store)) == 3

@@ -16,7 +16,7 @@ from holdfast.job import Draft, State
 from holdfast.store import Receipt, Store
 from tests.servers.places import Database
 from tests.store.acts import PATIENCE, answers, draft, exists, keyed, listing, receipt, record
-from tests.stores.strangers import opened, stranger, through_the_door
+from tests.stores.strangers import at_first, opened, stranger, through_the_door
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
@@ -53,9 +53,9 @@ async def test_a_key_that_an_open_transaction_takes_is_busy_and_delays_no_other_
     async with stranger(postgres) as connection:
         [theirs_] = await through_the_door(connection, theirs(keyed()))
         assert theirs_["answer"] == "accepted"
-        assert await answers(store, [plain, job, other]) == ["accepted", "busy", "accepted"]
+        assert await at_first(store, [plain, job, other]) == ["accepted", "busy", "accepted"]
         assert await exists(store, plain.id)
-        assert await answers(store, [job, draft()]) == ["busy", "accepted"]
+        assert await at_first(store, [job, draft()]) == ["busy", "accepted"]
         await getattr(connection, ends)()
     [met] = await store.enqueue([job])
     expected = ("duplicate", theirs_["id"]) if ends == "commit" else ("accepted", None)
@@ -69,7 +69,7 @@ async def test_an_id_that_an_open_transaction_takes_is_busy_and_delays_no_other_
     job, plain = draft(payload=b'{"args":[7]}'), draft()
     async with stranger(postgres) as connection:
         await through_the_door(connection, theirs(job))
-        assert await answers(store, [job, plain]) == ["busy", "accepted"]
+        assert await at_first(store, [job, plain]) == ["busy", "accepted"]
         await getattr(connection, ends)()
     assert await receipt(store, job) == Receipt(job.id, "accepted", created=ends == "rollback")
 
@@ -83,7 +83,7 @@ async def test_a_holder_that_a_stranger_has_locked_is_a_duplicate_at_once_and_is
         await connection.execute("SELECT 1 FROM holdfast_jobs WHERE id = %s FOR UPDATE", [holder.id])
         assert await answers(store, [keyed(), keyed(on_clash="raise")]) == ["duplicate", "taken"]
         other = keyed(on_clash="replace", payload=b"[8]")
-        assert await answers(store, [other, draft()]) == ["busy", "accepted"]
+        assert await at_first(store, [other, draft()]) == ["busy", "accepted"]
     assert (await receipt(store, other)).answer == "replaced"
     assert (await record(store, holder.id)).payload == b"[8]"
 
@@ -94,7 +94,7 @@ async def test_hundreds_of_jobs_that_hang_on_one_transaction_leave_the_others_al
     jobs = [keyed(text=f"order {n}") for n in range(200)]
     async with stranger(postgres) as connection:
         await through_the_door(connection, *(theirs(replace(job, id=draft().id)) for job in jobs[::2]))
-        met = await answers(store, jobs)
+        met = await at_first(store, jobs)
         assert Counter(met) == {"accepted": 100, "busy": 100}
         assert set(met[::2]) == {"busy"}
 

@@ -13,6 +13,7 @@ import pytest
 
 from holdfast.errors import StoreAway, StoreError
 from holdfast.job import Draft, Terms, new_id
+from holdfast.store import Where
 from holdfast.stores import masked, open_store
 from holdfast.stores.postgres import lanes, limits
 from holdfast.stores.postgres.address import Place, address_of
@@ -266,6 +267,29 @@ async def test_a_call_that_comes_after_the_end_is_refused_and_opens_nothing(bare
             with pytest.raises(StoreError, match="the store was closed"):
                 await backend(one)
             assert proxy.accepted == before
+
+
+async def test_a_close_that_is_cancelled_cuts_what_a_silent_server_keeps_waiting(postgres: Database) -> None:
+    before = asyncio.all_tasks()
+    with proxied(postgres) as (url, proxy):
+        store = open_store(url)
+        await store.open()
+        listening = asyncio.create_task(store.wait(["q"], 60))
+        await asyncio.wait_for(store.wait(["other"], 0.1), 30)
+        proxy.deaf = True
+        calls = [asyncio.create_task(call) for call in (store.find(Where()), store.stats(), store.enqueue([draft()]))]
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(store.close())
+        await asyncio.wait([closing, *calls], timeout=0.2)
+        assert not closing.done()
+        assert not any(call.done() for call in calls)
+        closing.cancel()
+        await asyncio.wait([closing, listening, *calls], timeout=5)
+        assert closing.cancelled()
+        assert [type(call.exception()) for call in calls[::2]] == [StoreAway, StoreAway]
+        assert isinstance(calls[1].exception(), StoreError)
+        assert listening.result() is False
+        assert asyncio.all_tasks() == before
 
 
 # --- what the server says

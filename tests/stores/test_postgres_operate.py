@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,8 +24,7 @@ from holdfast.job import Draft, Note, State, Succeeded
 from holdfast.policy import decide
 from holdfast.store import Retried, Store, Where
 from holdfast.stores import open_store
-from holdfast.stores.postgres import limits
-from holdfast.stores.postgres.find import find
+from holdfast.stores.postgres import find, limits
 from holdfast.stores.postgres.lanes import Lane
 from holdfast.stores.postgres.unreadable import Told
 from tests.servers.places import Database
@@ -372,8 +372,29 @@ async def test_a_page_reads_no_more_than_it_shows(store: Store, session: psycopg
     ]
     for where in pages:
         lane = _Spy(session)
-        assert await find(cast("Lane", lane), where, None, 10, Told())
+        assert await find.find(cast("Lane", lane), where, None, 10, Told())
         assert 0 < lane.read < FINISHED / 5, where
+
+
+@pytest.mark.parametrize(("most", "reads"), [(find.FEW, FINISHED / 5), (5, math.inf)], ids=["few", "many"])
+async def test_the_unfinished_are_not_looked_for_among_all_that_are_finished(
+    store: Store, session: psycopg.AsyncConnection[Any], monkeypatch: pytest.MonkeyPatch, most: int, reads: float
+) -> None:
+    """Unless they are many: then a page of them is full soon. Either way it shows the same."""
+    monkeypatch.setattr(find, "FEW", most)
+    ids = await stored(store, *_twenty(), draft(queue="other"))
+    job = await running(store, await hand(store))
+    unfinished = [State.QUEUED, State.RUNNING, State.WAITING, State.SCHEDULED]
+    for where, wanted in (
+        (Where(states=unfinished), {*ids, job.id}),
+        (Where(states=unfinished, queue="mail"), {*ids[:-1]}),
+        (Where(states=[State.QUEUED]), {ids[-1]}),
+        (Where(states=[State.RUNNING], queue="mail"), set[UUID]()),
+    ):
+        lane = _Spy(session)
+        page = await find.find(cast("Lane", lane), where, None, 50, Told())
+        assert {row.id for row in page} == wanted
+        assert 0 < lane.read < reads, where
 
 
 class _Spy:
@@ -383,6 +404,10 @@ class _Spy:
 
     def __init__(self, session: psycopg.AsyncConnection[Any]) -> None:
         self._session = session
+
+    async def call(self, function: str, *parameters: Any) -> list[Any]:
+        places = ", ".join(["%b"] * len(parameters))
+        return await self.rows(f"SELECT * FROM holdfast_{function}({places}, 0)", parameters)
 
     async def rows(self, text: str, parameters: Sequence[Any]) -> list[Any]:
         async with self._session.transaction(), self._session.cursor(binary=True) as cursor:

@@ -208,7 +208,7 @@ async def test_it_is_told_as_a_success_once_the_store_has_said_so(till: Till, ca
     assert fields(caplog, "succeeded")[0]["job"] == job.id
 
 
-async def test_each_question_is_a_call_of_its_own(till: Till) -> None:
+async def test_questions_are_asked_apart_from_all_other_outcomes(till: Till) -> None:
     @till.task
     def pay() -> None:
         transaction = till.begin()
@@ -227,7 +227,33 @@ async def test_each_question_is_a_call_of_its_own(till: Till) -> None:
         lambda: sum(outcome.id in ours for call in till.base.asked for outcome in call) >= len(ours),
         "not all are asked",
     )
-    assert [len(call) for call in till.base.asked if any(outcome.id in ours for outcome in call)] == [1] * len(ours)
+    assert [call for call in till.base.asked if 0 < sum(outcome.id in ours for outcome in call) < len(call)] == []
+
+
+async def test_those_that_pile_up_are_asked_in_one_call_and_none_is_called_open_for_that(
+    till: Till, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However late the store is asked: what was committed was committed."""
+
+    @till.task
+    def pay(rolls_back: bool) -> None:
+        transaction = till.begin()
+        current_job().finish(transaction)
+        (transaction.roll_back if rolls_back else transaction.commit)()
+
+    worker = await till.started(concurrency=20)
+    till.base.answers.clear()
+    jobs = [await pay.aenqueue(n == 0) for n in range(20)]
+    await until(lambda: len(finisher_of(worker).confirms) == len(jobs), "they do not end")
+    confirms = finisher_of(worker).confirms
+    for question in confirms._questions:  # noqa: SLF001
+        question.since -= 60  # seconds
+    till.base.asked.clear()
+    till.base.answers.set()
+    await until(lambda: not confirms.pending, "they are not answered")
+    assert len(till.base.asked) <= 2, "those that came while the first were asked, and those"
+    assert (await till.dead(jobs[0]))[0] == "FinishRolledBack"
+    assert events(caplog, "left-open") == []
 
 
 # --- not committed

@@ -145,7 +145,7 @@ _WORKER_LINES = {
     "signal": "{signal}: {then}, {processes} processes",
     "restart": "process {pid} ended ({ended}); another starts in {restart_in}",
     "store-away": "no answer from the store ({role}): {error}; trying again",
-    "store-back": "the store answers again ({role}), after {tries} tries",
+    "store-back": "the store answers again, after {away} and {tries} tries",
 }
 
 

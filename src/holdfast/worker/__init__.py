@@ -35,13 +35,15 @@ from holdfast.worker.keeper import KeeperThread
 from holdfast.worker.keeper import OnLoop as ToLoop
 from holdfast.worker.loop import Signal, Trouble, repeat
 from holdfast.worker.notes import Notes
+from holdfast.worker.outage import Outage
 from holdfast.worker.processes.launch import Launch
 from holdfast.worker.pulse import Pulse, resident
 from holdfast.worker.runner import GRACE, Run
 from holdfast.worker.slots import Slots
 from holdfast.worker.within import Within
 
-FLUSH = 5.0  # seconds that the store has for the last outcomes
+FLUSH = 5.0  # seconds that the store has for the last outcomes, and for each other call that is under way at a stop
+LAST_TRY = 0.5  # seconds that it has for all that comes after, once it has not answered within FLUSH
 NOTES_FLUSH = 1.0  # and then for what handlers said of themselves
 RELIEF = 1.0  # seconds that a worn worker waits to be replaced before it goes on claiming
 MIB = 2**20
@@ -187,6 +189,8 @@ class Crew:
         self._loop = asyncio.get_running_loop()
         self._box = self._given or BlackBox.made(self._concurrency)
         self._claiming, self._working = Signal(), Signal()
+        self._outage = Outage()
+        self._silent = False  # whether the store has left a step under way without an answer for too long
         self._departure = Departure()
         self._keeper: KeeperThread | None = None
         self._finisher = Finisher(self._store, self._stale, self._box.end)
@@ -258,7 +262,7 @@ class Crew:
         """Starts a heartbeat of the worker's own: an embedded worker's, or a child's whose supervisor is silent."""
         with self._keeping:
             if self._keeper is None and not self._working:
-                keeper = KeeperThread(self._store.twin(), self._clock)
+                keeper = KeeperThread(self._store.twin(), self._clock, self._outage)
                 keeper.start()  # it may be that there is no thread just now
                 self._keeper = keeper
                 self._listen()
@@ -267,8 +271,9 @@ class Crew:
         """At each pulse, in its thread: a supervisor whose beats stay away may be stopped, or cut off."""
         beaten, lease = self._box.beaten
         if self._keeper is None and self._clock.monotonic() - beaten > lease / 2:
-            text = "it beats for itself from now on"
-            tell(workers, logging.WARNING, "beats-stay-away", worker=self.identity.id, message=text)
+            if not self._outage.goes_on:  # else they stay away for a reason that has been told
+                text = "it beats for itself from now on"
+                tell(workers, logging.WARNING, "beats-stay-away", worker=self.identity.id, message=text)
             self.keep()
 
     def _listen(self) -> None:
@@ -278,9 +283,9 @@ class Crew:
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            fetching = group.create_task(repeat("fetcher", self._fetcher.step, self._claiming))
+            fetching = group.create_task(repeat("fetcher", self._fetcher.step, self._claiming, self._outage))
             roles = [
-                group.create_task(repeat(role, step, self._working))
+                group.create_task(repeat(role, step, self._working, self._outage))
                 for role, step in (
                     ("finisher", self._finisher.step),
                     ("confirms", self._finisher.confirms.step),
@@ -293,17 +298,24 @@ class Crew:
                 )
             ]
             await self._claiming.wait(None)
-            await fetching
-            await self._drain()
+            await self._drain(group.create_task(self._ended(fetching)))
             self._working.set()
             self._finisher.arrived.poke()
             self._finisher.confirms.arrived.poke()
             self._notes.wake()
-            if (
-                self._departure.unsettled
-            ):  # the store does not answer, so the steps under way will not end by themselves
-                for role in roles:
-                    role.cancel()
+            self._silent |= bool(self._departure.unsettled)
+            await self._ended(*roles)
+        self._outage.look(last=True)
+
+    async def _ended(self, *roles: asyncio.Task[None]) -> None:
+        """Waits for steps under way. What the store does not answer within FLUSH seconds does not end by itself: it is
+        cut. What such a claim takes comes back when the worker is retired, or when its lease ends.
+        """
+        patience = LAST_TRY if self._outage.goes_on else FLUSH
+        _, late = await asyncio.wait(roles, timeout=0 if self._silent else patience)
+        for role in late:
+            self._silent = True
+            role.cancel()
 
     async def astop(self, deadline: Duration | None = None) -> Departure:
         """Stops in order: claims, prefetched jobs given back, running jobs until the deadline, outcomes, lease."""
@@ -344,7 +356,7 @@ class Crew:
         self._hurry.set()
         self._stir()
 
-    async def _drain(self) -> None:
+    async def _drain(self, fetched: asyncio.Task[None]) -> None:
         prefetched = self._slots.take()
         tell(
             workers,
@@ -362,6 +374,7 @@ class Crew:
         await self._until_idle(GRACE, None)
         await self._attempts.end_processes()
         self._departure.forced = list(self._slots.running.values())
+        await fetched  # what it has claimed meanwhile is given back with the outcomes
         self._departure.unsettled = await self._finisher.flush(FLUSH, self._clock.monotonic)
         await self._flush_notes()
         self._tell_departure()
@@ -435,18 +448,22 @@ class Crew:
 
     async def _retire(self) -> None:
         if self._keeper is not None:
-            await self._keeper.stop()
+            await self._keeper.stop(self._patience)
         loss = Loss("left with outcomes not recorded", on_purpose=True) if self._departure.unsettled else None
         await self._let_go(self._store.retire(self.identity.id, loss))
         await self._let_go(self._store.close())
 
     async def _let_go(self, last: Coroutine[Any, Any, None]) -> None:
         try:
-            async with asyncio.timeout(FLUSH):
+            async with asyncio.timeout(self._patience):
                 await last
         except (StoreError, TimeoutError) as error:
             text = f"its lease ends by itself; {error}"
             tell(workers, logging.WARNING, "not-retired", worker=self.identity.id, message=text)
+
+    @property
+    def _patience(self) -> float:
+        return LAST_TRY if self._silent else FLUSH
 
     def linger(self) -> None:
         """Code of ours still runs in this process: keep its jobs from others until it has ended."""
@@ -540,7 +557,7 @@ class Crew:
 
     async def _begin_anew(self) -> None:
         """Registers the new incarnation, however long the store takes."""
-        trouble = Trouble("register")
+        trouble = Trouble("register", self._outage)
         while not self._claiming:
             try:
                 await self._register()

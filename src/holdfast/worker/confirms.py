@@ -1,7 +1,8 @@
 """Confirms: asks the store whether what handlers finished in their own transactions was committed.
 
-1. asks with the outcome that is right if it was not, each on its own: the store's answer says how it was;
-2. goes on asking while the transaction is open; after OPEN_MOST the outcome says that it was left open;
+1. asks with the outcomes that are right if it was not, apart from all others, which must not wait with them: the
+   store's answer says how it was;
+2. goes on asking while the transaction is open; once it is so OPEN_MOST later, the outcome says that it was left open;
 3. keeps a question until the store has spoken.
 """
 
@@ -11,7 +12,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeGuard
 from uuid import UUID
 
 from holdfast.errors import StoreAway
@@ -24,8 +24,8 @@ from holdfast.worker.report import tell_of
 OPEN_MOST = 5.0  # seconds after its handler's end for a transaction to be committed or rolled back
 AT_ONCE = 100
 IDLE = 60.0
-BUSY_PAUSE = 0.1  # seconds before what is open is asked for again
-_OPEN = Settled(Answer.BUSY)
+BUSY_PAUSE = 0.1  # seconds before rows that another transaction has locked are asked for again
+_SILENT = Settled(Answer.BUSY)  # not the store's word: it gave none
 
 Write = Callable[[Sequence[Outcome]], Awaitable[Sequence[Settled]]]
 
@@ -42,12 +42,12 @@ class Question:
         self.verdict = undone
         self.outcome = decide(claim, undone)
         self.answered = answered
-        self.since = 0.0  # monotonic seconds; when it was asked first since the store last was away
+        self.since = time.monotonic()  # when its handler ended, or the store was back; 0: the store is away
         self.late = False
         self._left_open = left_open
 
-    def is_late(self) -> None:
-        """It was open for too long."""
+    def give_up(self) -> None:
+        """It was open for too long: what it ended as is another now, if it was rolled back."""
         self.late, self.verdict = True, self._left_open
         self.outcome = decide(self.claim, self._left_open)
 
@@ -89,43 +89,37 @@ class Confirms:
             self._written.poke()
             await self.arrived.wait(IDLE)
             return 0
-        asked = self._questions[:AT_ONCE]
-        answers = await asyncio.gather(*map(self._ask, asked), return_exceptions=True)
-        left = [question for question, answer in zip(asked, answers, strict=True) if not _is_word(answer)]
+        asked, at = self._questions[:AT_ONCE], time.monotonic()
+        answers = await self._ask(asked, at)
+        left = [question for question, answer in zip(asked, answers, strict=True) if answer.answer is Answer.BUSY]
         self._questions = self._questions[len(asked) :] + left
         for question, answer in zip(asked, answers, strict=True):
-            if _is_word(answer):
+            if answer.answer is not Answer.BUSY:
                 self._spoken(question.outcome, answer)
                 question.answered(question, answer)
+            elif not question.late and (answer is _SILENT or at - question.since >= OPEN_MOST):
+                _tell_left_open(question)
         if not self._questions:
             self.unsent_since = 0.0
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
         return BUSY_PAUSE if len(left) == len(asked) else 0
 
-    async def _ask(self, question: Question) -> Settled:
-        now = time.monotonic()
-        question.since = question.since or now
-        left = question.since + OPEN_MOST - now
-        if left <= 0 and not question.late:
-            self._is_late(question)
+    async def _ask(self, asked: Sequence[Question], at: float) -> Sequence[Settled]:
+        for question in asked:
+            question.since = question.since or at
         try:
-            async with asyncio.timeout(None if question.late else left):
-                [settled] = await self._write([question.outcome])
+            async with asyncio.timeout(None if all(question.late for question in asked) else OPEN_MOST):
+                answers = await self._write([question.outcome for question in asked])
         except TimeoutError:  # on SQLite an open transaction keeps everybody waiting
-            return _OPEN
+            return [_SILENT] * len(asked)
         except StoreAway:
-            question.since = 0.0
+            for question in asked:
+                question.since = 0.0
             raise
         self.unsent_since = time.monotonic()
-        return settled
-
-    def _is_late(self, question: Question) -> None:
-        question.is_late()
-        text = f"it ended {OPEN_MOST:g} s ago, and the transaction that it finished in is not committed or rolled back"
-        tell_of(question.claim, logging.WARNING, "left-open", message=text)
+        return answers
 
 
-def _is_word(answer: Settled | BaseException) -> TypeGuard[Settled]:
-    return isinstance(answer, Settled) and answer.answer is not Answer.BUSY
+def _tell_left_open(question: Question) -> None:
+    question.give_up()
+    text = f"it ended {OPEN_MOST:g} s ago, and the transaction that it finished in is not committed or rolled back"
+    tell_of(question.claim, logging.WARNING, "left-open", message=text)

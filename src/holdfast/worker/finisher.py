@@ -16,14 +16,12 @@ from holdfast.job import Outcome
 from holdfast.observe.logging import jobs, tell
 from holdfast.policy import unrecordable
 from holdfast.store import Answer, Settled, Store
-from holdfast.worker.confirms import Confirms
+from holdfast.worker.confirms import BUSY_PAUSE, IDLE, Confirms
 from holdfast.worker.loop import Signal
 
 BATCH_MOST = 500
 PENDING_MOST = 2 * BATCH_MOST
-IDLE = 60.0
 REFUSALS = 5  # of one outcome, before it is recorded as a failure instead
-BUSY_PAUSE = 0.1  # seconds before rows that another transaction has locked are tried again
 HELD_UP = 5.0  # seconds after which a row that stays locked is told of
 _LATER = Settled(Answer.BUSY)  # not the store's word: another reason to ask again
 

@@ -18,6 +18,7 @@ from holdfast.errors import StoreError
 from holdfast.job import Loss
 from holdfast.store import Line, Store
 from holdfast.worker.loop import Signal, Trouble, repeat
+from holdfast.worker.outage import Outage
 
 MAIL_EVERY = 1.0
 BEATS_PER_LEASE = 3
@@ -34,10 +35,11 @@ class Listener(Protocol):
 class Keeper:
     """Beats for the workers in `kept` and reads their mail."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, outage: Outage | None = None) -> None:
         self.kept: dict[UUID, Listener] = {}
         self._store = store
         self._clock = clock
+        self._outage = outage
 
     async def beat_step(self) -> float:
         """Renews every lease in one write, three times per lease."""
@@ -65,15 +67,16 @@ class Keeper:
     async def run(self, stopping: Signal) -> None:
         """Both steps, until `stopping`."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(repeat("beat", self.beat_step, stopping))
-            group.create_task(repeat("mail", self.mail_step, stopping))
+            group.create_task(repeat("beat", self.beat_step, stopping, self._outage))
+            group.create_task(repeat("mail", self.mail_step, stopping, self._outage))
 
 
 class KeeperThread:
     """A keeper with a thread, a loop and a store of its own. `stop` may be called from any thread."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self.keeper = Keeper(store, clock)
+    def __init__(self, store: Store, clock: Clock, outage: Outage | None = None) -> None:
+        self._outage = Outage() if outage is None else outage
+        self.keeper = Keeper(store, clock, self._outage)
         self._store = store
         self._stopping: Signal | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -119,7 +122,7 @@ class KeeperThread:
 
     async def _insist(self, what: str, call: Callable[[], Awaitable[None]]) -> None:
         """Until it is done, or nobody needs it any more: the store may be away just now."""
-        trouble = Trouble(what)
+        trouble = Trouble(what, self._outage)
         while self._stopping is not None and not self._stopping:
             try:
                 await call()

@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from holdfast.errors import StoreAway
 from holdfast.observe.logging import tell, workers
+from holdfast.worker.outage import Outage
 
 BACKOFF_FIRST, BACKOFF_MOST = 0.1, 5.0  # seconds; the most is a third of the default lease
 
@@ -76,34 +77,51 @@ async def unless(stopping: Signal, hint: Awaitable[bool]) -> bool:
 
 
 class Trouble:
-    """Says once that a role cannot do its work, once that it can again, and how long to wait between tries."""
+    """Of one role that cannot do its work: how long it waits between tries. What is the store's trouble is told with
+    the other roles' as one outage, all else here.
+    """
 
-    def __init__(self, role: str) -> None:
+    def __init__(self, role: str, outage: Outage) -> None:
         self._role = role
+        self._outage = outage
         self._tries = 0
+        self._failures = 0  # those that are not the store's
 
     def again(self, error: Exception) -> float:
         """Notes a failed step; returns the seconds to wait."""
-        if not self._tries:
-            away = isinstance(error, StoreAway)
-            text = str(error) if away else f"{type(error).__name__}: {error}"
-            tell(workers, logging.WARNING, "store-away" if away else "step-failed", role=self._role, error=text)
-            if not away:
-                workers.error("a bug in %s; it goes on, please report it", self._role, exc_info=error)
+        if isinstance(error, StoreAway):
+            self._outage.met(self, self._role, error)
+        else:
+            self._failed(error)
         pause: float = min(BACKOFF_FIRST * 2**self._tries, BACKOFF_MOST)
         self._tries = min(self._tries + 1, 16)
         return float(pause * random.uniform(0.5, 1))
 
+    def _failed(self, error: Exception) -> None:
+        self._failures += 1
+        if self._failures == 1:
+            text = f"{type(error).__name__}: {error}"
+            tell(workers, logging.WARNING, "step-failed", role=self._role, error=text)
+            workers.error("a bug in %s; it goes on, please report it", self._role, exc_info=error)
+
     def over(self) -> None:
         """Notes a step that worked."""
         if self._tries:
-            tell(workers, logging.WARNING, "store-back", role=self._role, tries=self._tries)
-            self._tries = 0
+            self._outage.left(self)
+            if self._failures:
+                tell(workers, logging.INFO, "step-works", role=self._role, tries=self._failures)
+            self._tries = self._failures = 0
+        self._outage.look()
 
 
-async def repeat(role: str, step: Callable[[], Awaitable[float]], stopping: Signal) -> None:
-    """Runs `step` again and again, each time after the delay in seconds that it returned, until `stopping`."""
-    trouble = Trouble(role)
+async def repeat(
+    role: str, step: Callable[[], Awaitable[float]], stopping: Signal, outage: Outage | None = None
+) -> None:
+    """Runs `step` again and again, each time after the delay in seconds that it returned, until `stopping`.
+
+    `outage`: what the roles of a worker share, for those that ask the store.
+    """
+    trouble = Trouble(role, Outage() if outage is None else outage)
     while not stopping:
         try:
             delay = await step()

@@ -23,6 +23,7 @@ from holdfast.worker.identity import doubt_from
 from holdfast.worker.janitor import Janitor
 from holdfast.worker.keeper import Keeper
 from holdfast.worker.loop import Signal, Trouble, repeat
+from holdfast.worker.outage import Outage
 
 UNREAD_MOST = 4 * 1024 * 1024  # bytes that a child may leave unread before it counts as hung
 
@@ -37,6 +38,7 @@ class Standing:
         self._open_store = open_store
         self._clock = clock
         self._over, self._buried = Signal(), Signal()
+        self._outage = Outage()
         self._funerals: deque[Funeral] = deque()
         self._waiting: set[Child] = set()  # until there is a keeper
         self._store: Store | None = None
@@ -48,15 +50,15 @@ class Standing:
         """Opens the children's store, however long that takes, and starts what needs it; False if it ended first."""
         if not await self._insist("supervisor", lambda: self._connect(url)) or self._store is None:
             return False
-        self.keeper = Keeper(self._store, self._clock)
+        self.keeper = Keeper(self._store, self._clock, self._outage)
         self.keeper.kept[self.id] = _Own(self)
         for child in self._waiting:
             self.keep(child)
         self._janitor = Janitor(self._store, lambda: self.id)
         self._roles += [
             asyncio.create_task(self.keeper.run(self._over)),
-            asyncio.create_task(repeat("burial", self._burial_step, self._over)),
-            asyncio.create_task(repeat("reclaim", self._janitor.reclaim_step, self._over)),
+            asyncio.create_task(repeat("burial", self._burial_step, self._over, self._outage)),
+            asyncio.create_task(repeat("reclaim", self._janitor.reclaim_step, self._over, self._outage)),
         ]
         return True
 
@@ -115,7 +117,7 @@ class Standing:
 
     async def _insist(self, role: str, call: Callable[[], Awaitable[None]]) -> bool:
         """Until it is done or the service has ended; whether it is done."""
-        trouble = Trouble(role)
+        trouble = Trouble(role, self._outage)
         while not self._over:
             try:
                 await call()

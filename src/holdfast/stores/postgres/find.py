@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -19,6 +19,9 @@ from holdfast.stores.unreadable import decoded
 Condition: TypeAlias = tuple[str, tuple[Any, ...]]
 
 _ID, _TAGS, _ENQUEUED_AT = 3, 11, 19  # where find.sql returns them
+FEW = 5_000  # jobs that are asked for by their ids
+_UNFINISHED = {State.QUEUED, State.RUNNING, State.SCHEDULED}  # nothing ever waits yet
+
 _FIRST_ID, _LAST_ID = str(UUID(int=0)), str(UUID(int=2**128 - 1))
 _NEWEST_ERROR = (
     "(SELECT error_type FROM {schema}.holdfast_attempts AS ended WHERE ended.job = job.id AND error_type IS NOT NULL"
@@ -29,8 +32,9 @@ _NEWEST_ERROR = (
 async def find(lane: Lane, where: Where, after: Cursor | None, limit: int, told: Told) -> list[Record]:
     """A page is short only at the end of the listing: others come in the place of rows that cannot be read."""
     found: list[Record] = []
+    conditions = [*_conditions(where), *await _among_few(lane, where)]
     while (wanted := limit - len(found)) > 0:
-        rows = await _rows(lane, [*_conditions(where), *_behind(after)], wanted)
+        rows = await _rows(lane, [*conditions, *_behind(after)], wanted)
         records, unreadable = decoded(rows, _record_of)
         found.extend(records)
         told.left_out((row[_ID], why) for row, why in unreadable)
@@ -38,6 +42,17 @@ async def find(lane: Lane, where: Where, after: Cursor | None, limit: int, told:
             break
         after = (rows[-1][_ENQUEUED_AT], rows[-1][_ID])
     return found
+
+
+async def _among_few(lane: Lane, where: Where) -> Iterable[Condition]:
+    """Unfinished jobs by their ids, where they are few: the others would be read one after the other, and left out."""
+    if where.states is None or where.ids is not None or not (states := set(where.states) - {State.WAITING}):
+        return ()
+    if not states <= _UNFINISHED:
+        return ()
+    queue = None if where.queue is None else storable(where.queue)
+    [[few]] = await lane.call("few", [state.value for state in states], queue, FEW)
+    return () if few is None else [("job.id = ANY (%b)", (few,))]
 
 
 async def _rows(lane: Lane, conditions: Sequence[Condition], limit: int) -> list[Row]:

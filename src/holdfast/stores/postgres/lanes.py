@@ -23,6 +23,7 @@ from holdfast.stores.postgres.waking import Waking
 __all__ = ["Lane", "Lanes", "Row"]
 
 NO_PRIVILEGE = "42501"
+CUT = 1.0  # seconds for a call to notice that its connection was cut
 TRIES = 4  # of a call that meets a deadlock or a serialization failure
 
 
@@ -41,6 +42,7 @@ class Lane:
         self._place = place
         self._limit = limits(place.lease)[name]
         self._turn = asyncio.Lock()
+        self._call: asyncio.Task[list[Row]] | None = None  # whose turn it is
         self._spare = spare if spare is not None else []
         self._session: Session | None = None
         self._closed = False
@@ -67,14 +69,21 @@ class Lane:
         try:
             self._refuse_when_closed()
             self._not_again(asked)
-            turn = asyncio.ensure_future(self._answer(text, parameters))
+            turn = self._call = asyncio.ensure_future(self._answer(text, parameters))
         except BaseException:
             self._turn.release()
             raise
         turn.add_done_callback(self._over)
-        return await asyncio.shield(turn)
+        try:
+            return await asyncio.shield(turn)
+        except asyncio.CancelledError:
+            me = asyncio.current_task()
+            if turn.cancelled() and self._closed and not (me and me.cancelling()):
+                raise StoreAway(f"{self._place.url}: the store was closed before it answered") from None
+            raise
 
     def _over(self, turn: asyncio.Task[list[Row]]) -> None:
+        self._call = None
         self._turn.release()
         if not turn.cancelled():
             turn.exception()  # looked at, in case that its caller has left
@@ -101,7 +110,7 @@ class Lane:
                 lost = not session.usable or ends_session(error)
                 if lost:
                     await self._leave()
-                if attempt == TRIES or not (passing(error) or (lost and attempt == 1)):
+                if attempt == TRIES or self._closed or not (passing(error) or (lost and attempt == 1)):
                     lacks = await self._lacks(session) if error.sqlstate == NO_PRIVILEGE else ()
                     raise _certainly(stated(error, self._place.url, self.schema, lacks), certain) from error
             except BaseException:
@@ -159,6 +168,17 @@ class Lane:
             self._closed = True
             await self._leave()
 
+    async def cut(self) -> None:
+        """Ends it at once, with the call whose answer it waits for."""
+        self._closed = True
+        if self._call is not None:
+            if self._session is not None:
+                self._session.cut()
+            else:
+                self._call.cancel()  # it connects
+            await asyncio.wait([self._call], timeout=CUT)
+        await self._leave()
+
 
 def _certainly(error: StoreError, certain: bool) -> StoreError:
     if isinstance(error, StoreAway):
@@ -182,6 +202,7 @@ class Lanes:
         self.finish = Lane("finish", place, self._spare)
         self.beat = Lane("beat", place, self._spare)  # what keeps the lease: register, beat, mail, retire
         self.work = Lane("work", place, self._spare)  # janitors, operators, notes
+        self._all = (self.enqueue, self.claim, self.finish, self.beat, self.work)
         self.waking = Waking(place, self.work)
         self._in_flight = 0
         self._landed = asyncio.Event()
@@ -201,13 +222,21 @@ class Lanes:
         self.waking.ring(queues, lane)
 
     async def close(self) -> None:
-        """Ends waits at once; all other calls in flight are waited for."""
+        """Ends waits at once; all other calls in flight are waited for. Whoever cancels it ends them too."""
+        try:
+            await self._close()
+        except asyncio.CancelledError:
+            await asyncio.gather(self.waking.cut(), *(lane.cut() for lane in self._all))
+            raise
+        finally:
+            while self._spare:
+                await self._spare.pop().close()
+
+    async def _close(self) -> None:
         self.waking.end_waits()
         while self._in_flight:
             self._landed.clear()
             await self._landed.wait()
         await self.waking.close()
-        for lane in (self.enqueue, self.claim, self.finish, self.beat, self.work):
+        for lane in self._all:
             await lane.close()
-        while self._spare:
-            await self._spare.pop().close()

@@ -11,19 +11,21 @@ from uuid import uuid4
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from holdfast.clock import SECOND
 from holdfast.errors import StoreError
 from holdfast.observe.logging import stores, tell
 from holdfast.stores.postgres import limits
 from holdfast.stores.postgres.address import Place
-from holdfast.stores.postgres.session import Connection, connected
+from holdfast.stores.postgres.session import Connection, connected, shut
 from holdfast.stores.postgres.statements import within
 
 if TYPE_CHECKING:
     from holdfast.stores.postgres.lanes import Lane
 
 CHECK = 30.0  # seconds between two looks whether the connection is there still
+CUT = 1.0  # for the end of a connection to be noticed
 BACKOFF_FIRST, BACKOFF_MOST = 0.1, 5.0  # between tries to connect
 DEAF = 300.0  # between tries where notifications do not come back
 PROBE_MARK = "?"  # what no queue's name begins with
@@ -49,6 +51,7 @@ class Listener:
         self._lane = lane  # to ring on: another way than the one on which it listens
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        self._connection: Connection | None = None
         self._failed = 0
         self.hears = False
 
@@ -59,12 +62,16 @@ class Listener:
 
     async def close(self) -> None:
         self._closed = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        if self._task is None:
+            return
+        if self._connection is not None and self._connection.info.transaction_status == TransactionStatus.ACTIVE:
+            shut(self._connection)
+            await asyncio.wait([self._task], timeout=CUT)
+        self._task.cancel()
+        await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        while True:
+        while not self._closed:
             pause = 0.0
             try:
                 await self._listen()
@@ -79,6 +86,7 @@ class Listener:
     async def _listen(self) -> None:
         """Until the connection ends, which raises."""
         connection = await connected(self._place.address.listen, "listen", limits.limits()["open"])
+        self._connection = connection
         try:
             async with asyncio.timeout(limits.LISTEN / SECOND):
                 await self._tune_in(connection)
@@ -89,6 +97,7 @@ class Listener:
                 async with asyncio.timeout(limits.LISTEN / SECOND):
                     await connection.execute("")
         finally:
+            self._connection = None
             await connection.close()
 
     async def _tune_in(self, connection: Connection) -> None:

@@ -128,7 +128,8 @@ async def _alone(place: Place) -> AsyncGenerator[None]:
         while not (await session.rows("SELECT pg_try_advisory_xact_lock(%b)", (key,)))[0][0]:
             if time.monotonic() - start >= limits.MIGRATE / SECOND:
                 raise StoreAway(
-                    f"{place.url}: another `holdfast migrate` has been running for more than {limits.MIGRATE / SECOND:g} s"
+                    f"{place.url}: another `holdfast migrate` has been running for more than "
+                    f"{limits.MIGRATE / SECOND:g} s"
                 )
             await asyncio.sleep(PAUSE)
         # Also the last statement, as it must be one without a snapshot: an index in the making would wait for its end.

@@ -123,9 +123,12 @@ class Session:
         if _readable(descriptor):
             self._timer = loop.call_later(_STILL_READING, self._give_up, loop)
             return
+        self.cut()
+
+    def cut(self) -> None:
+        """At once: whoever waits for an answer is told that there is none."""
         self._cut = True
-        with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as end:
-            end.shutdown(socket.SHUT_RDWR)
+        shut(self.connection)
 
     async def close(self) -> None:
         """In a forked child nothing is closed: the server would take it for its parent's goodbye."""
@@ -133,6 +136,15 @@ class Session:
             await self.connection.close()
         else:
             _left.append(self.connection)
+
+
+def shut(connection: Connection) -> None:
+    """Ends what waits for an answer on it. To cancel that instead is of no use where a server is silent: the driver
+    would ask the server to cancel the statement, and wait for the answer.
+    """
+    if not connection.closed:
+        with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
+            end.shutdown(socket.SHUT_RDWR)
 
 
 def _readable(descriptor: int) -> bool:

@@ -109,3 +109,7 @@ class Waking:
         self.end_waits()
         await self._bell.close()
         await self._listener.close()
+
+    async def cut(self) -> None:
+        """Without ringing."""
+        await self._listener.close()

@@ -1,5 +1,6 @@
 -- One job as psql, a trigger or another language says it, checked: its id, its payload, and the rest as
--- holdfast_admit takes it. An error names the field, its value and what would work.
+-- holdfast_admit takes it. An error names the field, its value and what would work. No setting of the caller's session
+-- says how a value is read.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_drafted(
     said json, OUT job_id uuid, OUT draft json, OUT body bytea
 )
@@ -11,13 +12,17 @@ DECLARE
     wrong text;
     stamp bytea;
     key json;
+    base bigint;
+    most bigint;
+    timeout bigint;
 BEGIN
     IF json_typeof(said) IS DISTINCT FROM 'object' THEN
         RAISE EXCEPTION 'a job is a JSON object such as {"task": "shop.send", "args": [42]}, not %', left(said::text, 100)
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     FOR field IN
-        SELECT entry.key AS name, entry.value AS said, entry.value #>> '{}' AS text, json_typeof(entry.value) AS kind
+        SELECT entry.key AS name, entry.value AS said, json_typeof(entry.value) AS kind,
+            CASE WHEN json_typeof(entry.value) NOT IN ('array', 'object') THEN entry.value #>> '{}' END AS text
         FROM json_each(said) AS entry
         WHERE json_typeof(entry.value) <> 'null'
     LOOP
@@ -29,15 +34,24 @@ BEGIN
             WHEN 'args' THEN CASE WHEN field.kind <> 'array' THEN 'a JSON array' END
             WHEN 'kwargs' THEN CASE WHEN field.kind <> 'object' THEN 'a JSON object' END
             WHEN 'id' THEN CASE
-                WHEN field.text !~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' THEN 'a UUID' END
+                WHEN field.kind <> 'string' OR field.text !~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' THEN 'a UUID' END
             WHEN 'priority' THEN CASE WHEN field.kind <> 'number' OR field.text !~ '^-?([0-9]{1,2}|100)$'
                 THEN 'a whole number from -100 to 100, higher first' END
-            WHEN 'at' THEN CASE WHEN field.kind <> 'string' OR field.text !~ ':[0-9.]+(Z|[+-][0-9]{2}(:?[0-9]{2})?)$'
-                THEN 'a time with its zone, such as "2030-01-31T09:00:00+01:00"' END
+            WHEN 'at' THEN CASE
+                WHEN field.kind <> 'string' OR field.text !~ concat(  -- one form, which no DateStyle reads otherwise
+                    '^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[T ]([01][0-9]|2[0-3]):[0-5][0-9]',
+                    '(:[0-5][0-9]([.][0-9]{1,9})?)?(Z|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?)$'
+                ) OR field.text LIKE '0000%'
+                    THEN 'a time with its zone, such as "2030-01-31T09:00:00+01:00"'
+                WHEN substring(field.text FROM 9 FOR 2)::integer > extract(
+                    day FROM make_date(left(field.text, 4)::integer, substring(field.text FROM 6 FOR 2)::integer, 1)
+                        + interval '1 month' - interval '1 day'
+                ) THEN 'that month has no such day' END
             WHEN 'headers' THEN CASE WHEN field.kind <> 'object' OR EXISTS (
                 SELECT 1 FROM json_each(CASE WHEN field.kind = 'object' THEN field.said ELSE '{}' END) AS header
                 WHERE json_typeof(header.value) <> 'string'
-            ) THEN 'a JSON object of texts' END
+            ) THEN 'a JSON object of texts'
+                WHEN octet_length(field.said::text) > 16384 THEN 'at most 16 KiB of JSON' END
             WHEN 'tags' THEN CASE WHEN field.kind <> 'array' OR EXISTS (
                 SELECT 1
                 FROM json_array_elements(CASE WHEN field.kind = 'array' THEN field.said ELSE '[]' END)
@@ -46,7 +60,7 @@ BEGIN
             ) THEN 'at most 20 texts of 1 to 100 characters' END
             WHEN 'unique' THEN CASE WHEN field.kind NOT IN ('string', 'object') THEN 'a text, or a JSON object' END
             WHEN 'retry' THEN CASE WHEN field.kind <> 'object' THEN 'a JSON object such as {"max_attempts": 5}' END
-            WHEN 'run_in' THEN CASE WHEN field.text <> 'process' THEN '"process" or nothing' END
+            WHEN 'run_in' THEN CASE WHEN field.text IS DISTINCT FROM 'process' THEN '"process" or nothing' END
             ELSE CASE WHEN field.name NOT IN ('delay', 'timeout', 'keep') THEN
                 'there is no such field; there are task, args, kwargs, id, queue, priority, delay, at, tags, headers, '
                 'unique, retry, timeout, keep, run_in'
@@ -99,11 +113,26 @@ BEGIN
     IF EXISTS (
         SELECT 1 FROM json_each(coalesce(said -> 'retry', '{}')) AS part
         WHERE part.key NOT IN ('max_attempts', 'base_delay', 'max_delay', 'jitter', 'max_crashes')
-        OR (part.key IN ('max_attempts', 'max_crashes') AND part.value #>> '{}' !~ '^[0-9]{1,9}$')
-        OR (part.key = 'jitter' AND part.value #>> '{}' !~ '^(0(\.[0-9]+)?|1(\.0+)?)$')
+        OR (part.key IN ('max_attempts', 'max_crashes') AND part.value::text !~ '^([0-9]{1,9}|null)$')
+        OR (
+            part.key = 'jitter'
+            AND part.value::text !~ '^(0(\.[0-9]{1,30})?|1(\.0{1,30})?|[0-9](\.[0-9]{1,30})?[eE]-[0-9]{1,3}|null)$'
+        )
     ) OR said -> 'retry' ->> 'max_attempts' = '0' THEN
         RAISE EXCEPTION 'retry=%: {"max_attempts": 1 or more, "base_delay": "1s", "max_delay": "5m", "jitter": 0 to 1, '
             '"max_crashes": 0 or more}, each of them or none', left((said -> 'retry')::text, 100)
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    base := {schema}.holdfast_span(said -> 'retry' -> 'base_delay', 'base_delay', 1000);
+    most := {schema}.holdfast_span(said -> 'retry' -> 'max_delay', 'max_delay', 300000);
+    IF base > most THEN
+        RAISE EXCEPTION 'retry=%: base_delay is longer than max_delay: give "max_delay" too',
+            left((said -> 'retry')::text, 100)
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    timeout := {schema}.holdfast_span(said -> 'timeout', 'timeout', NULL);
+    IF timeout = 0 THEN
+        RAISE EXCEPTION 'timeout=%: it must be more than zero, for example 30 or "5m"', said -> 'timeout'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     draft := json_build_object(
@@ -114,11 +143,11 @@ BEGIN
         'alone', coalesce(said ->> 'run_in', '') = 'process',
         'terms', json_build_array(
             coalesce((said -> 'retry' ->> 'max_attempts')::integer, 1),
-            {schema}.holdfast_span(said -> 'retry' -> 'base_delay', 'base_delay', 1000),
-            {schema}.holdfast_span(said -> 'retry' -> 'max_delay', 'max_delay', 300000),
+            base,
+            most,
             coalesce((said -> 'retry' ->> 'jitter')::numeric, 0.2),
             coalesce((said -> 'retry' ->> 'max_crashes')::integer, 3),
-            {schema}.holdfast_span(said -> 'timeout', 'timeout', NULL),
+            timeout,
             {schema}.holdfast_span(said -> 'keep', 'keep', 86400000)
         )::text,
         'tags', coalesce(said -> 'tags', '[]'),

@@ -16,11 +16,18 @@ RETURNS TABLE (
     depth bigint, bound bigint, when_full text, block_timeout bigint
 )
 LANGUAGE plpgsql
+SET standard_conforming_strings = on -- backslashes
 SET enable_seqscan = off
 AS $function$
 DECLARE
-    call json := jobs::json;
-    ours boolean := json_typeof(jobs::json) = 'object';
+    call json;
+    ours boolean;
+    one json;
+    nth integer := 0;  -- the job that is being read
+    number integer;
+    drawn record;
+    told text;
+    spot text;
     moment bigint;
     way text := 'door';
     ids uuid[];
@@ -30,6 +37,33 @@ DECLARE
     undone boolean := false;
     undeclared text[];
 BEGIN
+    BEGIN
+        IF position('\u0000' IN jobs) > 0 AND jobs ~ '(^|[^\\])(\\\\)*\\u0000' THEN
+            RAISE EXCEPTION 'a text holds \u0000, which PostgreSQL''s JSON cannot: %',
+                substring(jobs FROM greatest(1, position('\u0000' IN jobs) - 60) FOR 70)
+                USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+        call := jobs::json;
+        ours := json_typeof(call) = 'object';
+        IF json_typeof(call) = 'array' THEN
+            number := json_array_length(call);
+            FOR one IN SELECT json_array_elements(call) LOOP
+                nth := nth + 1;
+                drawn := {schema}.holdfast_drafted(one);
+                ids[nth] := drawn.job_id;
+                drafts[nth] := drawn.draft;
+                payloads[nth] := drawn.body;
+            END LOOP;
+            nth := 0;
+        END IF;
+    EXCEPTION WHEN data_exception THEN
+        GET STACKED DIAGNOSTICS told = MESSAGE_TEXT, spot = PG_EXCEPTION_CONTEXT;
+        spot := substring(spot FROM '^JSON data, [^\n]*');
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_parameter_value',
+            MESSAGE = CASE WHEN number > 1 AND nth > 0 THEN format('job %s of %s: ', nth, number) ELSE '' END
+                || told || coalesce(' (' || spot || ')', '');
+    END;
     IF ours AND call -> 'jobs' IS NOT NULL THEN
         PERFORM {schema}.holdfast_meet((call ->> 'store')::uuid);
         way := 'within';
@@ -41,18 +75,12 @@ BEGIN
             );
         END IF;
         SELECT
-            array_agg((each.said ->> 'id')::uuid ORDER BY each.n), array_agg(each.said ORDER BY each.n),
+            array_agg((each.said ->> 'id')::uuid ORDER BY each.n),
+            array_agg((each.said::jsonb - 'payload')::json ORDER BY each.n),
             array_agg(decode(each.said ->> 'payload', 'hex') ORDER BY each.n)
         INTO ids, drafts, payloads
         FROM json_array_elements(call -> 'jobs') WITH ORDINALITY AS each (said, n);
-    ELSIF json_typeof(call) = 'array' THEN
-        SELECT
-            array_agg(read.job_id ORDER BY each.n), array_agg(read.draft ORDER BY each.n),
-            array_agg(read.body ORDER BY each.n)
-        INTO ids, drafts, payloads
-        FROM json_array_elements(call) WITH ORDINALITY AS each (said, n)
-        CROSS JOIN LATERAL {schema}.holdfast_drafted(each.said) AS read;
-    ELSE
+    ELSIF json_typeof(call) IS DISTINCT FROM 'array' THEN
         RAISE EXCEPTION 'holdfast_enqueue takes a JSON array of jobs such as [{"task": "shop.send", "args": [42]}]'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;

@@ -12,7 +12,7 @@ BEGIN
         RETURN fallback;
     END IF;
     parts := regexp_match(text, '^\s*(\d{1,15}(?:\.\d{1,9})?)\s*(ms|s|m|min|h|d)\s*$');
-    IF json_typeof(said) = 'number' AND text::numeric >= 0 THEN
+    IF json_typeof(said) = 'number' AND text ~ '^[0-9]{1,15}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?$' THEN
         length := ceil(text::numeric * 1000);
     ELSIF json_typeof(said) = 'string' AND parts IS NOT NULL THEN
         length := round(parts[1]::numeric * CASE parts[2]
