@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
+from holdfast import Holdfast
 from holdfast.cli.shell import shell
 from holdfast.clock import DAY
 from holdfast.errors import StoreAway, StoreError
@@ -21,6 +23,7 @@ from holdfast.store import LEASE, Store
 from holdfast.stores import open_store
 from holdfast.stores.postgres.limits import limits
 from tests import servers
+from tests.servers.places import Database
 from tests.store.acts import (
     BOOM,
     FINAL_BOOM,
@@ -179,6 +182,33 @@ def test_who_merely_looks_needs_select_alone(place: Place, store: Store) -> None
     with _without(place, everything):
         _holdfast(place, COMMANDS[2])
         _holdfast(place, COMMANDS[2].replace("queues", "jobs"))
+
+
+def test_a_process_has_as_many_connections_as_the_page_says(postgres: Database) -> None:
+    assert "at most eight connections" in PAGE
+    app = Holdfast(postgres.url)
+
+    @app.task(name="shop.count")
+    def count() -> dict[str, int]:
+        count.using(delay=60).enqueue().cancel()
+        return seen()
+
+    def seen() -> dict[str, int]:
+        with psycopg.connect(postgres.dsn) as session:
+            asked = "SELECT application_name, count(*) FROM pg_stat_activity WHERE datname = current_database() GROUP BY 1"
+            found = session.execute(asked).fetchall()
+        return {name.removeprefix("holdfast "): number for name, number in found if name.startswith("holdfast ")}
+
+    full = {"enqueue": 1, "claim": 1, "finish": 1, "listen": 1, "beat": 2, "work": 2}
+    with app, app.worker():
+        assert count.enqueue().result(timeout=60).keys() <= full.keys()
+        end = time.monotonic() + 60
+        while (found := seen()) != full:
+            assert all(found[name] <= most for name, most in full.items() if name in found), found
+            assert found.keys() <= full.keys()
+            assert time.monotonic() < end, found
+            time.sleep(0.05)
+        assert sum(found.values()) == 8
 
 
 # --- who is in the way

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.places import Database
+
 README = Path(__file__).parent.parent / "README.md"
 PAGES = sorted(path for path in (README.parent / "docs").glob("*.md") if "```python" in path.read_text("utf-8"))
 LIMIT = 40
@@ -90,8 +92,7 @@ def test_the_web_application_greets(tmp_path: Path) -> None:
 def test_every_command_works(folder: Path) -> None:
     code = "from shop import send_invoice; print(send_invoice.enqueue(1, 'no address').id)"
     bad = run(folder, "python", "-c", code).stdout.strip()
-    commands = [line[2:].split("#")[0].strip() for block in blocks("console") for line in block.splitlines()]
-    own = [command for command in commands if command.startswith("holdfast")]
+    own = [command for command in commands() if "postgresql:" not in command]
     assert len(own) == 8
     for command in own:
         if command.startswith("holdfast worker"):
@@ -102,6 +103,24 @@ def test_every_command_works(folder: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         told = "default" if command.startswith("holdfast queues") else "send_invoice"
         assert told in done.stdout + done.stderr, command
+
+
+@pytest.mark.timeout(120)
+def test_the_same_works_on_postgresql(tmp_path: Path, bare_postgres: Database) -> None:
+    [migrate] = [command for command in commands() if "postgresql:" in command]
+    done = run(tmp_path, *(bare_postgres.url if "postgresql:" in word else word for word in migrate.split()))
+    assert done.returncode == 0, done.stderr
+    shop = next(block for block in blocks("python") if block.startswith("# shop.py"))
+    (tmp_path / "shop.py").write_text(shop.replace('"sqlite:///shop.db"', repr(bare_postgres.url)))
+    assert run(tmp_path, "python", "shop.py").returncode == 0
+    listed = run(tmp_path, "holdfast", "jobs", "--url", bare_postgres.url)
+    assert listed.stdout.count("shop.send_invoice") == 2, listed.stdout + listed.stderr
+
+
+def commands() -> list[str]:
+    """Those of ours that the README shows."""
+    lines = [line[2:].split("#")[0].strip() for block in blocks("console") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("holdfast")]
 
 
 def _work_until_dead(folder: Path, command: str, job: str) -> None:

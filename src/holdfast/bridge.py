@@ -160,7 +160,7 @@ class _Life:
 
     def end(self, last: Last) -> None:
         with suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(self._finish(last), self.loop).result(2 * EXIT_GRACE)
+            asyncio.run_coroutine_threadsafe(self._finish(last), self.loop).result(3 * EXIT_GRACE)
         self.call(self.loop.stop)
         self.thread.join(EXIT_GRACE)
 

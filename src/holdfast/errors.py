@@ -109,7 +109,8 @@ class TransactionLeftOpen(HoldfastError):
 
 
 class Refused(HoldfastError):
-    """Some jobs of a call were not stored: `refused` as they were given, `accepted` as handles of all others.
+    """Some jobs of a call were not stored: `refused` as they were given, `accepted` as handles of all others. With
+    `connection=`, where it is all or nothing, all of them are `refused`.
 
     To enqueue the same bound jobs again is harmless: what is stored already is not stored twice. In another process,
     where it came by pickle, its handles have nothing but their ids.

@@ -153,6 +153,8 @@ async def test_receipts_come_in_order_and_say_why(store: Store, psql: psycopg.Co
         ([{"task": "a", "at": "01/02/2031 09:00:00Z"}], "a time with its zone"),
         ([{"task": "a", "at": "yesterday 10:00:00Z"}], "a time with its zone"),
         ([{"task": "a", "at": "2030-02-30T09:00:00Z"}], "at=.*that month has no such day"),
+        ([{"task": "a", "at": "2100-02-29T09:00:00Z"}], "that month has no such day"),
+        ([{"task": "a", "at": "2030-11-31T09:00:00Z"}], "that month has no such day"),
         ([{"task": "a", "at": "0000-02-20T09:00:00Z"}], "a time with its zone"),
         ([{"task": "a", "timeout": 0}], "timeout=0: it must be more than zero"),
         ([{"task": "a", "timeout": "0s"}], 'timeout="0s": it must be more than zero'),

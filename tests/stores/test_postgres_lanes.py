@@ -215,6 +215,34 @@ async def test_an_answer_that_waits_for_a_busy_loop_is_read_and_the_connection_k
         assert await backend(one) == first
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [("store = gen_random_uuid()", "another store than the one"), ("oldest_code = 999", "upgrade this installation")],
+)
+async def test_a_fresh_connection_that_leads_elsewhere_is_not_used(
+    bare_postgres: Database, change: str, words: str
+) -> None:
+    """As after a failover to a copy, or when a newer version has cut off this one."""
+    store = open_store(bare_postgres.url)
+    await store.migrate()
+    await store.open()
+    [receipt] = await store.enqueue([draft()])
+    assert receipt.created
+    with operator(bare_postgres) as connection:
+        connection.execute("CREATE TABLE before AS SELECT * FROM holdfast_meta")
+        connection.execute(f"UPDATE holdfast_meta SET {change}")
+        assert (await store.enqueue([draft()]))[0].created, "on the connection that is open it is looked at once only"
+        ours = "FROM pg_stat_activity WHERE application_name LIKE 'holdfast%' AND datname = current_database()"
+        connection.execute(f"SELECT pg_terminate_backend(pid, 10000) {ours}")
+        for _ in range(2):
+            with pytest.raises(StoreAway, match=f"{words}.*nothing is done") as refused:
+                await store.enqueue([draft()])
+        assert refused.value.certain
+        connection.execute("UPDATE holdfast_meta SET (store, oldest_code) = (SELECT store, oldest_code FROM before)")
+    assert (await store.enqueue([draft()]))[0].created
+    await store.close()
+
+
 # --- callers that leave
 
 

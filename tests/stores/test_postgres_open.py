@@ -426,6 +426,21 @@ async def test_a_lock_that_others_hold_is_waited_for_without_holding_up_their_fo
         assert await asyncio.wait_for(migration, 60)
 
 
+async def test_a_lock_on_what_is_looked_at_first_is_named_too(
+    bare_postgres: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(bare_postgres.url)
+    await store.migrate()
+    monkeypatch.setattr(migrating, "_BEGIN", ("BEGIN;", "SET LOCAL lock_timeout = '20ms';"))
+    monkeypatch.setattr(limits, "MIGRATE", 200)
+    with psycopg.connect(bare_postgres.dsn) as user:
+        user.execute("LOCK TABLE holdfast_meta IN ACCESS EXCLUSIVE MODE")
+        for dry_run in (True, False):
+            with pytest.raises(StoreAway, match="lock on a table of Holdfast that another transaction holds"):
+                await asyncio.wait_for(store.migrate(dry_run=dry_run), 30)
+    assert await store.migrate() == []
+
+
 async def test_a_lock_that_is_never_let_go_is_named(bare_postgres: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(bare_postgres.url)
     await store.migrate()

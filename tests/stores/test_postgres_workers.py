@@ -1,8 +1,11 @@
 """Workers and janitors on PostgreSQL, where a stranger's open transaction may hold a job's row: it holds up nobody."""
 
+import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import psycopg
@@ -13,9 +16,11 @@ from holdfast.job import TOMBSTONE, Claim, Failed, Failure, Loss, Note, State, S
 from holdfast.policy import decide
 from holdfast.store import LEASE, LEASE_RAN_OUT, Answer, Settled, Store
 from holdfast.stores import open_store
+from holdfast.stores import postgres as package
 from tests.servers.places import Database
 from tests.store.acts import (
     FINAL_BOOM,
+    PATIENCE,
     admitted,
     bound,
     draft,
@@ -174,7 +179,7 @@ async def test_a_job_that_is_due_but_held_does_not_keep_the_promoter_busy(store:
         promoted = await store.promote(10)
         assert promoted.moved == 1
         assert promoted.next_in is not None
-        assert promoted.next_in > 0
+        assert 0 < promoted.next_in <= SECOND
         assert await state(store, free) == "queued"
     assert (await store.promote(10)).moved == 1
 
@@ -260,3 +265,78 @@ async def test_a_claimed_row_that_cannot_be_read_is_dead_and_gives_its_place_bac
     assert reason.startswith("row cannot be read: ValueError: terms '[1]'")
     [stats] = (await store.stats()).queues
     assert stats.admitted == 1
+
+
+async def test_a_failure_that_meets_a_cancel_is_written_once_and_later(store: Store, postgres: Database) -> None:
+    """The row changes after the statement that writes has begun, and before it comes to the row."""
+    worker = await hand(store)
+    failed = Failed(Failure("ValueError", "no", "t" * 50_000), final=True)
+    busy: list[UUID] = []
+    async with asyncio.timeout(PATIENCE), await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as other:
+        for tries in range(1000):
+            await stored(store, *(draft() for _ in range(50)))
+            outcomes = [decide(job, failed) for job in await worker.claim(50)]
+            ids = [outcome.id for outcome in outcomes]
+
+            async def cancel(ids: list[UUID] = ids, pause: float = tries % 10 * 0.004) -> None:
+                await asyncio.sleep(pause)
+                await other.execute("SELECT holdfast_cancel(%s, 'why', 60000, 0)", [ids])
+
+            settled, _ = await asyncio.gather(store.finish(outcomes), cancel())
+            if busy := [outcome.id for outcome, met in zip(outcomes, settled, strict=True) if met.answer == "busy"]:
+                break
+    assert busy, "no failure met a cancel"
+    again = await store.finish([outcome for outcome in outcomes if outcome.id in busy])
+    assert {met.answer for met in again} == {"accepted"}
+    assert [len((await record(store, job)).history) for job in busy] == [1] * len(busy)
+
+
+async def test_a_job_that_a_users_table_refers_to_stays_and_all_others_are_pruned(
+    store: Store, postgres: Database
+) -> None:
+    worker = await hand(store)
+    kept, *gone = [await ended(store, worker, DONE) for _ in range(3)]
+    async with await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as owner:
+        await owner.execute("CREATE TABLE orders (job uuid REFERENCES holdfast_jobs (id))")
+        await owner.execute("INSERT INTO orders VALUES (%s)", [kept])
+        try:
+            store.shift += HOUR
+            assert await store.prune(10) == len(gone)
+            assert [await exists(store, job) for job in (kept, *gone)] == [True, False, False]
+            assert await store.prune(10) == 0
+        finally:
+            await owner.execute("DROP TABLE orders")
+    store.shift += 2 * HOUR
+    assert await store.prune(10) == 1
+
+
+HIJACK = """
+CREATE FUNCTION public.cardinality(uuid[]) RETURNS integer LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'somebody else runs as %', current_user; END $$
+"""
+
+
+async def test_functions_of_others_on_the_search_path_are_not_called(store: Store, postgres: Database) -> None:
+    async with await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as other:
+        await other.execute(HIJACK)
+        try:
+            with pytest.raises(psycopg.Error, match="somebody else runs as"):
+                await other.execute("SELECT cardinality(ARRAY[gen_random_uuid()])")
+            await ended(store, await hand(store), DONE)
+            await ended(store, await hand(store), FINAL_BOOM)
+            await other.execute("""SELECT * FROM holdfast_enqueue('[{"task": "shop.send"}]')""")
+            called = await other.execute(
+                "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+                " AND array_to_string(proconfig, ' ') LIKE '%search_path=pg_catalog, pg_temp%'"
+            )
+            guarded = {name for (name,) in await called.fetchall()}
+        finally:
+            await other.execute("DROP FUNCTION public.cardinality(uuid[])")
+    assert guarded >= {f"holdfast_{name}" for name in CALLED | {"enqueue", "finish_within"}}
+
+
+CALLED = {
+    name
+    for path in Path(package.__file__).parent.glob("*.py")
+    for name in re.findall(r'\.call\(\s*"(\w+)"', path.read_text())
+}

@@ -10,6 +10,7 @@ import pytest
 from holdfast.clock import SECOND, FakeClock, SystemClock
 from holdfast.errors import StoreAway
 from holdfast.store import LEASE, Line
+from holdfast.worker import outage
 from holdfast.worker.identity import DOUBT, Identity
 from holdfast.worker.keeper import BEATS_PER_LEASE, Keeper, KeeperThread, OnLoop
 from tests.store.acts import hand, running
@@ -298,7 +299,10 @@ def test_no_two_incarnations_have_the_same_id() -> None:
     assert len({Identity(clock).id for _ in range(1_000)}) == 1_000
 
 
-async def test_trouble_with_the_store_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_trouble_with_the_store_is_told_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outage, "CALM_FIRST", 0.0)
     store = memory()
     (worker,) = await registered(store, 1)
     thread = KeeperThread(store, SystemClock())

@@ -8,7 +8,9 @@ import pytest
 
 from holdfast.errors import StoreAway, StoreError
 from holdfast.worker import loop as loops
+from holdfast.worker import outage as outages
 from holdfast.worker.loop import BACKOFF_FIRST, BACKOFF_MOST, Signal, Trouble, repeat, unless
+from holdfast.worker.outage import Outage
 from tests.worker.rig import events, fields, soon, until
 
 HOUR = 3600.0
@@ -17,6 +19,26 @@ HOUR = 3600.0
 @pytest.fixture
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "BACKOFF_FIRST", 0.0)
+
+
+@pytest.fixture
+def no_calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An outage is over with the first answer."""
+    monkeypatch.setattr(outages, "CALM_FIRST", 0.0)
+
+
+class _Clock:
+    now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
+    it = _Clock()
+    monkeypatch.setattr(outages, "time", it)
+    return it
 
 
 # --- signals
@@ -209,7 +231,7 @@ async def test_nothing_is_begun_once_the_worker_stops() -> None:
     await soon(repeat("role", step, stopping), "it does not end")
 
 
-@pytest.mark.usefixtures("no_backoff")
+@pytest.mark.usefixtures("no_backoff", "no_calm")
 async def test_a_store_that_is_away_is_told_once_and_told_again_when_it_is_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -232,7 +254,87 @@ async def test_a_store_that_is_away_is_told_once_and_told_again_when_it_is_back(
         "cannot reach the store: 7",
     ]
     assert [told["tries"] for told in fields(caplog, "store-back")] == [3, 1]
-    assert {told["role"] for event in ("store-away", "store-back") for told in fields(caplog, event)} == {"fetcher"}
+    assert [told["role"] for told in fields(caplog, "store-away")] == ["fetcher"] * 2
+    assert [told["roles"] for told in fields(caplog, "store-back")] == ["fetcher"] * 2
+
+
+def test_an_outage_is_told_once_for_all_roles_and_once_when_none_is_in_trouble_any_more(
+    clock: _Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    outage = Outage()
+    roles = [Trouble(role, outage) for role in ("mail", "fetcher", "prune", "mail")]
+    caplog.set_level(logging.WARNING, "holdfast")
+    for _ in range(3):
+        for role in roles:
+            role.again(StoreAway("away"))
+    clock.now += 20
+    for role in roles:
+        assert events(caplog) == ["store-away"]
+        role.over()
+    roles[0].over()
+    assert events(caplog) == ["store-away"], "one answer of each does not show yet that it is over"
+    clock.now += outages.CALM_FIRST
+    for role in roles:
+        role.over()
+    assert events(caplog) == ["store-away", "store-back"]
+    [back] = fields(caplog, "store-back")
+    assert (back["roles"], back["tries"], back["away"]) == ("mail, fetcher, prune", 12, 20.0)
+
+
+def test_single_replies_that_are_lost_do_not_fill_the_log(clock: _Clock, caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage()
+    roles = [Trouble(role, outage) for role in ("mail", "fetcher", "beat")]
+    caplog.set_level(logging.WARNING, "holdfast")
+    for number in range(1_000):  # one of nine calls in 2 s, for half an hour
+        roles[number % 3].again(StoreAway("a reply was lost"))
+        for _ in range(9):
+            clock.now += 0.2
+            for role in roles:
+                role.over()
+    assert events(caplog).count("store-away") <= 8, "it says so again and again"
+    clock.now += outages.CALM_MOST
+    roles[0].over()
+    assert events(caplog)[-1] == "store-back"
+    assert events(caplog).count("store-back") == events(caplog).count("store-away")
+
+
+def test_a_second_outage_is_told_too(clock: _Clock, caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage()
+    role = Trouble("fetcher", outage)
+    caplog.set_level(logging.WARNING, "holdfast")
+    for _ in range(3):
+        role.again(StoreAway("away"))
+        role.over()
+        clock.now += 10 * outages.CALM_FIRST
+        role.over()
+    assert events(caplog) == ["store-away", "store-back"] * 3
+
+
+def test_a_full_disk_amid_an_outage_is_told_by_itself(caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage()
+    fetcher, finisher = Trouble("fetcher", outage), Trouble("finisher", outage)
+    caplog.set_level(logging.WARNING, "holdfast")
+    full = StoreAway("the disk is full")
+    full.full = True
+    for _ in range(2):
+        fetcher.again(StoreAway("away"))
+        finisher.again(full)
+    assert [told["error"] for told in fields(caplog, "store-away")] == ["away", "the disk is full"]
+
+
+def test_who_stops_asking_says_that_it_is_over_if_it_is(clock: _Clock, caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage()
+    roles = Trouble("fetcher", outage), Trouble("mail", outage)
+    caplog.set_level(logging.WARNING, "holdfast")
+    outage.look(last=True)
+    for role in roles:
+        role.again(StoreAway("away"))
+    roles[0].over()
+    outage.look(last=True)
+    assert events(caplog) == ["store-away"]
+    roles[1].over()
+    outage.look(last=True)
+    assert events(caplog) == ["store-away", "store-back"]
 
 
 @pytest.mark.usefixtures("no_backoff")
@@ -269,7 +371,7 @@ async def test_a_cancelled_loop_ends() -> None:
 
 def test_the_pauses_after_errors_double_up_to_a_third_of_the_lease() -> None:
     for _ in range(20):
-        trouble = Trouble("fetcher")
+        trouble = Trouble("fetcher", Outage())
         for tries in range(40):
             pause = trouble.again(StoreAway("away"))
             nominal = min(BACKOFF_FIRST * 2**tries, BACKOFF_MOST)
@@ -278,7 +380,7 @@ def test_the_pauses_after_errors_double_up_to_a_third_of_the_lease() -> None:
 
 
 def test_after_a_good_step_the_pauses_begin_anew() -> None:
-    trouble = Trouble("fetcher")
+    trouble = Trouble("fetcher", Outage())
     for _ in range(10):
         trouble.again(StoreAway("away"))
     trouble.over()

@@ -177,7 +177,7 @@ async def test_nothing_is_lost_while_the_store_is_away(swift_pile: None, caplog:
     written = {note.id: note for call in store.calls for note in call}
     assert (written[mine[0]].progress, written[mine[0]].text, written[other[0]].progress) == (0.2, "early", 0.7)
     assert store.texts == ["first", "second"]
-    assert events(caplog, "store-away", "store-back") == ["store-away", "store-back"]
+    assert events(caplog, "store-away") == ["store-away"]
     await role.stop()
 
 

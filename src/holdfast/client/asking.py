@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from typing import Any, Never, TypeVar, cast
@@ -25,12 +26,13 @@ from holdfast.errors import (
 from holdfast.handles import Job, JobStatus, as_id
 from holdfast.job import FINAL, REASON_LIMIT, JobError, Record, State, cut
 from holdfast.observe import logging as observed
-from holdfast.store import Retried, Store, Where
+from holdfast.store import Retried, Store
 from holdfast.task import Task
 
 R = TypeVar("R")
 
 POLL_FIRST, POLL_MOST = 0.005, 1.0  # seconds between looks while waiting for a result
+TOGETHER = 0.1  # seconds between the moments at which all of a process look that wait
 LONG = 10.0  # seconds after which somebody who waits is told why it may be in vain
 
 
@@ -99,9 +101,8 @@ class Asking:
     # --- on the bridge's loop
 
     async def _read(self, id: UUID) -> Record:
-        store = (await self._link.opened()).store
-        found = await store.find(Where(ids=(id,)), None, 1)
-        return found[0] if found else _missing(id)
+        (found,) = await (await self._link.opened()).see([id])
+        return found or _missing(id)
 
     async def _finished(self, id: UUID, timeout: Duration | None) -> Record:
         end = None if timeout is None else time.monotonic() + span(timeout, "timeout") / 1000
@@ -115,8 +116,8 @@ class Asking:
                 raise TimeoutError(
                     f"job {id} of {record.task} is still {record.state} after {short(span(timeout or 0, 'timeout'))}"
                 )
-            left = pause if end is None else min(pause, max(0.0, end - time.monotonic()))
-            await asyncio.sleep(left)
+            left = _to_the_next_look(pause)
+            await asyncio.sleep(left if end is None else min(left, max(0.0, end - time.monotonic())))
             pause = min(pause * 1.5, POLL_MOST)
         return record
 
@@ -194,6 +195,14 @@ class Asking:
 
             return from_json(data)
         return task.signature.decode_result(data)
+
+
+def _to_the_next_look(pause: float) -> float:
+    """Those who have waited a while look at the same moments, and so with one question to the store."""
+    if pause < TOGETHER:
+        return pause
+    now = time.monotonic()
+    return math.ceil((now + pause) / TOGETHER) * TOGETHER - now
 
 
 def _errors(record: Record) -> tuple[JobError, ...]:

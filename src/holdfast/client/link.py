@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
 
 from holdfast.bridge import Bridge, at_exit, run_here
 from holdfast.client.queues import Fullness, Queues, Told
@@ -16,7 +17,7 @@ from holdfast.clock import Clock
 from holdfast.config import store_url
 from holdfast.errors import ConfigError
 from holdfast.job import Draft, Record
-from holdfast.store import Receipt, Store
+from holdfast.store import Receipt, Store, Where
 from holdfast.stores import open_store
 from holdfast.worker.batcher import Batcher
 from holdfast.worker.processes.beginning import loading
@@ -24,13 +25,17 @@ from holdfast.worker.processes.beginning import loading
 T = TypeVar("T")
 
 CHUNK = 500  # jobs per write, and ids per operator's step
+LOOKS = 100  # jobs per look of those who wait for them: their payloads come along
 
 
 class Opened(NamedTuple):
-    """What lives on one loop of the bridge: the store, what joins concurrent enqueues, what it was told of queues."""
+    """What lives on one loop of the bridge: the store, what joins concurrent enqueues and looks at jobs, what it was
+    told of queues.
+    """
 
     store: Store
     put: Callable[[Sequence[Draft]], Awaitable[Sequence[Receipt]]]
+    see: Callable[[Sequence[UUID]], Awaitable[Sequence[Record | None]]]  # None: no such job
     told: Told
 
 
@@ -124,7 +129,9 @@ class Link:
     async def _open(self) -> Opened:
         store = self.store
         await store.open(create=self.creates)
-        return Opened(store, Batcher(store.enqueue, CHUNK).put, Told(self._queues, store))
+        return Opened(
+            store, Batcher(store.enqueue, CHUNK).put, Batcher(_seeing(store), LOOKS).put, Told(self._queues, store)
+        )
 
     def _forget(self) -> object:
         left = (self._place, self._openings)
@@ -138,7 +145,7 @@ class Link:
     @contextmanager
     def stand_in(self, store: Store, clock: Clock, unfinished: Callable[[Record], BaseException]) -> Generator[None]:
         """All goes to `store` while this is entered; what was before is after."""
-        opened = Opened(store, store.enqueue, Told(self._queues, store))
+        opened = Opened(store, store.enqueue, _seeing(store), Told(self._queues, store))
         it = StandIn(opened, clock, unfinished, Fullness())
         self._stand_ins.append(it)
         self.stood_in = it
@@ -192,6 +199,15 @@ class Link:
                 f"{self.store.url} lives in the worker's process alone: a handler with run_in='process' cannot enqueue "
                 "to it; use a store such as sqlite:///jobs.db"
             )
+
+
+def _seeing(store: Store) -> Callable[[Sequence[UUID]], Awaitable[Sequence[Record | None]]]:
+    async def see(ids: Sequence[UUID]) -> Sequence[Record | None]:
+        wanted = tuple(dict.fromkeys(ids))
+        found = {record.id: record for record in await store.find(Where(ids=wanted), None, len(wanted))}
+        return [found.get(id) for id in ids]  # noqa: A001
+
+    return see
 
 
 def not_while_loading() -> None:

@@ -33,11 +33,13 @@ class Answers:
         self._asked = asked
         self._retry_after = retry_after
         self.accepted: list[Job[Any]] = []
+        self._given: list[NewJob[Any]] = []
         self._refused: list[Refusal] = []
         self._holder: Record | None = None
 
     def take(self, jobs: Sequence[NewJob[Any]], receipts: Sequence[Receipt], holder: Record | None) -> None:
         self._holder = self._holder or holder
+        self._given += jobs
         for job, receipt in zip(jobs, receipts, strict=True):
             if receipt.refused:
                 self._refused.append(Refusal(job, receipt))
@@ -50,12 +52,13 @@ class Answers:
         """
         if not self._refused:
             return self.accepted
+        jobs = [refusal.job for refusal in self._refused]
         if all_or_nothing:
-            self.accepted = []
+            self.accepted, jobs = [], self._given
         for answer, error in (("conflict", self._conflict), ("taken", self._taken), ("full", self._full)):
             met = [refusal for refusal in self._refused if refusal.receipt.answer == answer]
             if met:
-                raise error(met, self._rest(len(met), all_or_nothing=all_or_nothing), why)
+                raise error(met, jobs, self._rest(len(met), all_or_nothing=all_or_nothing), why)
         raise self._undecided(all_or_nothing=all_or_nothing)
 
     def _handle(self, job: NewJob[Any], receipt: Receipt) -> Job[Any]:
@@ -65,17 +68,17 @@ class Answers:
             return Job(_NeverStored(job, receipt.room), receipt.id, created=False)
         return Job(self._asked, receipt.holder or receipt.id, created=False)
 
-    def _conflict(self, met: list[Refusal], rest: str, why: str) -> Refused:
+    def _conflict(self, met: list[Refusal], jobs: list[NewJob[Any]], rest: str, why: str) -> Refused:
         del why
         some = ", ".join(str(job.id) for job, _ in met[:SHOWN]) + (", …" if len(met) > SHOWN else "")
         return IdConflict(
-            f"{len(met)} of {self._count} jobs have the id of a stored job with another task, queue or arguments: "
+            f"{len(met)} of {len(self._given)} jobs have the id of a stored job with another task, queue or arguments: "
             f"{some}; bind() makes a new id for each job{rest}",
             self.accepted,
-            self._jobs(),
+            jobs,
         )
 
-    def _taken(self, met: list[Refusal], rest: str, why: str) -> Refused:
+    def _taken(self, met: list[Refusal], jobs: list[NewJob[Any]], rest: str, why: str) -> Refused:
         del why
         draft, receipt = met[0].job.draft, met[0].receipt
         key = draft.unique.text if draft.unique else ""
@@ -90,14 +93,14 @@ class Answers:
             key,
             Job(self._asked, holder, created=False),
             self.accepted,
-            self._jobs(),
+            jobs,
         )
 
-    def _full(self, met: list[Refusal], rest: str, why: str) -> Refused:
+    def _full(self, met: list[Refusal], jobs: list[NewJob[Any]], rest: str, why: str) -> Refused:
         draft, receipt = met[0].job.draft, met[0].receipt
         room = receipt.room or Room(0, 0, "reject", None)
         after = self._retry_after(draft.queue)
-        some = "the job is" if self._count == 1 else f"{len(met)} of {self._count} jobs are"
+        some = "the job is" if len(self._given) == 1 else f"{len(met)} of {len(self._given)} jobs are"
         advice = why or f"; ask again in {after:.0f} s"
         return QueueFull(
             f"{full_text(draft.queue, room)}; {some} not stored{advice}{rest}",
@@ -106,7 +109,7 @@ class Answers:
             room.bound,
             after,
             self.accepted,
-            self._jobs(),
+            jobs,
         )
 
     def _undecided(self, *, all_or_nothing: bool) -> StoreAway:
@@ -116,13 +119,6 @@ class Answers:
             f"job {job.id} of {job.draft.task} is not stored: {_held_up(job.draft, receipt)}{others}"
             f"{self._rest(len(self._refused), all_or_nothing=all_or_nothing)}; enqueue the same bound jobs again later"
         )
-
-    @property
-    def _count(self) -> int:
-        return len(self.accepted) + len(self._refused)
-
-    def _jobs(self) -> list[NewJob[Any]]:
-        return [job for job, _ in self._refused]
 
     def _rest(self, told: int, *, all_or_nothing: bool) -> str:
         """What else became of the call."""
@@ -148,8 +144,9 @@ def _held_up(draft: Draft, receipt: Receipt) -> str:
         return f"no place could be kept for it in queue {draft.queue}"
     key = f", its unique key {draft.unique.text!r}" if draft.unique else ""
     return (
-        f"another transaction that is still open decides on its id{key} or its place in queue {draft.queue}; if it is "
-        "one of your own, enqueue in it: using(connection=...)"
+        f"another transaction that is still open decides on its id{key}, its place in queue {draft.queue} or a whole "
+        "table (docs/postgres.md has queries that name its session); if it is one of your own, enqueue in it: "
+        "using(connection=...)"
     )
 
 

@@ -122,7 +122,7 @@ class Runs:
 
     async def _attempt(self, claim: Claim, task: Task[..., Any]) -> None:
         watching, escaped = watched(task)
-        around, within = self._parts.around or None, Within(task)
+        around, within = self._parts.around or None, Pretended(task)
         run = begun(claim, watching, None, time.monotonic(), None, self._notes, around, within.of)
         self._under_way[claim.id] = run
         verdict: Verdict | None = Released("interrupted")
@@ -158,7 +158,7 @@ class Notes:
         return (await self._store.note([note]))[0]
 
 
-class Within:
+class Pretended:
     """A job's `Finishing`: takes any connection and touches none. Without a transaction to look at, who returns has
     committed, and who raises has rolled back.
     """
@@ -167,7 +167,7 @@ class Within:
         self._task = task
         self._result: bytes | None = None
 
-    def of(self, *_: object) -> Within:
+    def of(self, *_: object) -> Pretended:
         """What the attempt finishes by."""
         return self
 

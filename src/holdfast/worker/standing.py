@@ -9,7 +9,7 @@ import platform
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from holdfast.clock import SECOND, Clock, Span
@@ -17,7 +17,7 @@ from holdfast.errors import StoreError
 from holdfast.job import Loss
 from holdfast.observe.logging import tell, workers
 from holdfast.store import Line, Store
-from holdfast.worker import FLUSH
+from holdfast.worker import FLUSH, LAST_TRY
 from holdfast.worker.child import Child
 from holdfast.worker.identity import doubt_from
 from holdfast.worker.janitor import Janitor
@@ -27,7 +27,14 @@ from holdfast.worker.outage import Outage
 
 UNREAD_MOST = 4 * 1024 * 1024  # bytes that a child may leave unread before it counts as hung
 
-Funeral = tuple[UUID, Loss, Mapping[tuple[UUID, int], Loss]]
+
+class Funeral(NamedTuple):
+    """What is left to tell the store of a dead worker. `tidy`: it had settled all it held, and left by itself."""
+
+    worker: UUID
+    loss: Loss
+    jobs: Mapping[tuple[UUID, int], Loss]
+    tidy: bool
 
 
 class Standing:
@@ -69,14 +76,17 @@ class Standing:
         elif child.worker is not None:
             self.keeper.kept[child.worker] = _Forward(child, child.worker)
 
-    def bury(self, child: Child, loss: Loss, jobs: Mapping[tuple[UUID, int], Loss]) -> None:
-        """Ends what is done for the child's worker, and has its jobs given back: `jobs` by (id, fence), else `loss`."""
+    def bury(self, child: Child, loss: Loss, jobs: Mapping[tuple[UUID, int], Loss], *, tidy: bool = False) -> None:
+        """Ends what is done for the child's worker, and has its jobs given back: `jobs` by (id, fence), else `loss`.
+
+        `tidy`: it has left with nothing to give back.
+        """
         self._waiting.discard(child)
         if child.worker is None:
             return
         if self.keeper is not None:
             self.keeper.kept.pop(child.worker, None)
-        self._funerals.append((child.worker, loss, jobs))
+        self._funerals.append(Funeral(child.worker, loss, jobs, tidy))
         self._buried.poke()
         child.worker = None
 
@@ -135,7 +145,7 @@ class Standing:
             return 0
         if self._store is not None:
             try:
-                await self._store.retire(*self._funerals[0])
+                await self._store.retire(*self._funerals[0][:3])
                 while await self._janitor.reclaim_step() == 0:
                     pass
             except BaseException:
@@ -145,25 +155,35 @@ class Standing:
         return 0
 
     async def end(self) -> bool:
-        """The last burials, then the supervisor's own; whether all could be done."""
+        """The last burials, then the supervisor's own; whether all was told that others wait for."""
         end = self._clock.monotonic() + FLUSH
         while self._funerals and self._clock.monotonic() < end:
             self._buried.poke()
             await asyncio.sleep(0.01)
         if self._funerals:
-            left = ", ".join(str(worker) for worker, *_ in self._funerals)
+            left = ", ".join(str(funeral.worker) for funeral in self._funerals)
             text = "their jobs come back when the lease ends"
             tell(workers, logging.ERROR, "not-retired", workers=left, message=text)
         self._over.set()
         self._buried.poke()
+        silent = bool(self._funerals) or self._outage.goes_on
         if self._roles:
-            await asyncio.wait(self._roles, timeout=FLUSH)
+            _, late = await asyncio.wait(self._roles, timeout=LAST_TRY if silent else FLUSH)
+            silent = silent or bool(late)
+            for role in late:
+                role.cancel()
+        self._outage.look(last=True)
+        await self._leave(LAST_TRY if silent else FLUSH)
+        return all(funeral.tidy for funeral in self._funerals)
+
+    async def _leave(self, patience: float) -> None:
         if self._store is not None:
             with suppress(StoreError, TimeoutError):
-                async with asyncio.timeout(FLUSH):
+                async with asyncio.timeout(patience):
                     await self._store.retire(self.id)
+            with suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(patience):
                     await self._store.close()
-        return not self._funerals
 
 
 class _Forward:

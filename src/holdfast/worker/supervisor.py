@@ -236,7 +236,7 @@ class Supervisor:
         child.blamed = any(one.culprit for one in jobs.values())
         if FATAL in (stacks := child.stacks.read()) and not child.blamed:
             workers.error("the stacks of pid %s when it crashed:\n%s", child.pid, cut(stacks, STACKS_TOLD))
-        self._standing.bury(child, loss, jobs)
+        self._standing.bury(child, loss, jobs, tidy=code == 0)
         return code
 
     async def _confirm(self, child: Child, groups: Sequence[int]) -> None:

@@ -55,7 +55,7 @@ class Place:
     shift: Span = 0
     lease: Span = LEASE  # holdfast_meta.lease, once it was opened
     store: UUID | None = None  # holdfast_meta.store, once it was opened
-    reserved: dict[UUID, float] = field(default_factory=dict[UUID, float])  # since when, by time.monotonic()
+    code: int = 0  # up to which version of the tables this code serves them, once it was opened
     held_up: set[UUID] = field(default_factory=set[UUID])  # jobs that were `busy` when they were enqueued last
     told: Told = field(default_factory=Told)
     waiters: Waiters = field(default_factory=Waiters)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from holdfast.clock import SECOND, Instant, Span
+from holdfast.clock import Instant, Span
 from holdfast.job import Draft, QueueTerms, Terms, UniqueKey
-from holdfast.store import RESERVED, Receipt, Room
+from holdfast.store import Receipt, Room
 from holdfast.stores.columns import storable, text_of_terms
 from holdfast.stores.postgres import limits
 from holdfast.stores.postgres.address import Place
@@ -19,7 +18,6 @@ from holdfast.stores.postgres.lanes import Lane
 from holdfast.stores.postgres.packed import byteas, integers, uuids
 
 _HELD_UP_MOST = 10_000
-_KNOWN = 0.9 * RESERVED / SECOND  # seconds that a reservation is certainly there
 
 
 class _Kind(NamedTuple):
@@ -55,13 +53,7 @@ async def enqueue(
 
 
 async def reserve(lane: Lane, jobs: Sequence[Draft], place: Place) -> list[Receipt]:
-    """Also notes in `place` what was reserved: a transaction whose snapshot is older cannot see it."""
-    since = time.monotonic()
-    receipts = [receipt._replace(created=False) for receipt in await _take(lane, jobs, "reserve", place)]
-    for job in [job for job, then in place.reserved.copy().items() if then < since - _KNOWN]:
-        place.reserved.pop(job, None)
-    place.reserved.update({receipt.id: since for receipt in receipts if receipt.answer == "accepted"})
-    return receipts
+    return [receipt._replace(created=False) for receipt in await _take(lane, jobs, "reserve", place)]
 
 
 async def _take(lane: Lane, jobs: Sequence[Draft], way: str, place: Place) -> list[Receipt]:
@@ -123,16 +115,10 @@ def _said(kind: _Kind) -> dict[str, Any]:
 
 def within_text(place: Place, jobs: Sequence[Draft], declared: Mapping[str, QueueTerms]) -> str:
     """The one parameter of holdfast_enqueue for a call in a caller's transaction; ASCII, whatever the drafts hold."""
-    fresh = time.monotonic() - _KNOWN
     return json.dumps(
         {
             "jobs": [
-                _said(_Kind._make(_kind_of(draft)))
-                | {
-                    "id": str(draft.id),
-                    "payload": draft.payload.hex(),
-                    "reserved": place.reserved.get(draft.id, 0.0) > fresh,
-                }
+                _said(_Kind._make(_kind_of(draft))) | {"id": str(draft.id), "payload": draft.payload.hex()}
                 for draft in jobs
             ],
             "declared": [name for name, terms in declared.items() if terms.max_size is not None],

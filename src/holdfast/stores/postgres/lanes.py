@@ -130,10 +130,10 @@ class Lane:
         if self._session is None:
             try:
                 self._session = await self._spared() or await self._fresh()
-            except psycopg.Error as error:
-                away = stated(error, self._place.url, self.schema)
+            except (psycopg.Error, StoreAway) as error:
+                away = error if isinstance(error, StoreAway) else stated(error, self._place.url, self.schema)
                 self._unreached = (time.monotonic(), away)
-                raise _certainly(away, certain) from error
+                raise _certainly(away, certain) from (error if error is not away else None)
             self._unreached = None
             self._place.waiters.backends.add(self._session.backend)
         return self._session
@@ -154,7 +154,30 @@ class Lane:
         if session.standby:
             await session.close()
             raise psycopg.errors.ReadOnlySqlTransaction("it is a standby")
+        try:
+            await self._recognise(session)
+        except BaseException:
+            await session.close()
+            raise
         return session
+
+    async def _recognise(self, session: Session) -> None:
+        """A name may lead to another server by now, and whoever migrated may have left this code behind."""
+        place = self._place
+        if place.store is None:
+            return
+        for version, oldest_code, _, store, _ in await session.rows(statement("version", self.schema)):
+            if store == place.store and oldest_code <= place.code:
+                return
+            if store == place.store:
+                why = (
+                    f"its tables are of version {version} now and need a newer Holdfast (this one serves up to version "
+                    f"{place.code}): upgrade this installation"
+                )
+                break
+        else:
+            why = "there is another store than the one that was opened; if that is meant, start this process anew"
+        raise StoreAway(f"{self._place.url}: {why}; nothing is done")
 
     async def _leave(self) -> None:
         session, self._session = self._session, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -53,6 +53,8 @@ class Listener:
         self._closed = False
         self._connection: Connection | None = None
         self._failed = 0
+        self._alone = 0  # times in a row that it failed while calls were answered
+        self._told = False  # that it does not listen
         self.hears = False
 
     def start(self) -> None:
@@ -78,7 +80,7 @@ class Listener:
             except _NotHeardError:
                 pause = self._deaf()
             except Exception as error:  # noqa: BLE001  # whatever it is, it must come back
-                pause = self._cut_off(error)
+                pause = await self._cut_off(error)
             finally:
                 self.hears = False
             await asyncio.sleep(pause * random.uniform(0.5, 1))
@@ -132,9 +134,9 @@ class Listener:
 
     def _hearing(self) -> None:
         self.hears = True
-        if self._failed > 1 or self._place.waiters.deaf:
+        if self._told or self._place.waiters.deaf:
             self._tell(logging.WARNING, "listening", "notifications arrive again")
-        self._failed = 0
+        self._failed, self._alone, self._told = 0, 0, False
         self._place.waiters.deaf = False
         self._place.waiters.look()  # for what was rung for meanwhile
 
@@ -144,13 +146,24 @@ class Listener:
             self._tell(logging.WARNING, "deaf", _DEAF)
         return DEAF
 
-    def _cut_off(self, error: Exception) -> float:
-        """One lost connection is not worth a line: the next is there at once, as a rule."""
+    async def _cut_off(self, error: Exception) -> float:
+        """One lost connection is not worth a line: the next is there at once, as a rule. Nor is an outage of the whole
+        server, of which those tell who ask it for something.
+        """
         self._failed += 1
-        if self._failed == 2:
+        self._alone = self._alone + 1 if await self._answers() else 0
+        if self._alone == 2 and not self._told:
+            self._told = True
             self._tell(logging.WARNING, "not-listening", _NOT_LISTENING, error=_words(error))
         pause: float = min(BACKOFF_FIRST * 2 ** min(self._failed, 16), BACKOFF_MOST)
         return pause
+
+    async def _answers(self) -> bool:
+        """Whether other connections of this process work."""
+        with suppress(StoreError):
+            await self._lane.rows("SELECT 1")
+            return True
+        return False
 
     def _tell(self, level: int, event: str, text: str, error: str | None = None) -> None:
         tell(stores, level, event, store=self._place.url, error=error, message=text)

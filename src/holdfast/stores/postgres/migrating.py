@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeAlias, TypeVar
 
 import psycopg
 
@@ -30,7 +32,8 @@ PAUSE = 0.1
 
 _BEGIN = ("BEGIN;", f"SET LOCAL lock_timeout = '{limits.MIGRATE_LOCK}ms';")
 
-Step = Sequence[str]  # statements; a transaction has BEGIN and COMMIT among them
+T = TypeVar("T")
+Step: TypeAlias = Sequence[str]  # statements; a transaction has BEGIN and COMMIT among them
 
 
 async def migrate(place: Place, *, dry_run: bool) -> Sequence[str]:
@@ -38,11 +41,11 @@ async def migrate(place: Place, *, dry_run: bool) -> Sequence[str]:
     try:
         if dry_run:
             async with _session(place) as session:
-                return _flat(await _missing(session, place))
+                return _flat(await _patiently(session, place, partial(_looked, session, place)))
         async with _alone(place), _session(place) as session:
-            steps = await _missing(session, place)
+            steps = await _patiently(session, place, partial(_looked, session, place))
             for step in steps:
-                await _patiently(session, place, step)
+                await _patiently(session, place, partial(_run, session, step))
             return _flat(steps)
     except psycopg.errors.InsufficientPrivilege as error:
         raise may_not_create(error, place.url, place.schema) from error
@@ -52,6 +55,19 @@ async def migrate(place: Place, *, dry_run: bool) -> Sequence[str]:
 
 def _flat(steps: Sequence[Step]) -> Sequence[str]:
     return [text for step in steps for text in step]
+
+
+async def _looked(session: Session, place: Place) -> Sequence[Step]:
+    """What is missing, seen in a transaction of its own, so that it waits for no lock for long."""
+    await _run(session, _BEGIN)
+    steps = await _missing(session, place)
+    await _run(session, ("COMMIT;",))
+    return steps
+
+
+async def _run(session: Session, step: Step) -> None:
+    for text in step:
+        await session.rows(text)
 
 
 async def _missing(session: Session, place: Place) -> Sequence[Step]:
@@ -89,13 +105,12 @@ def _functions(schema: str) -> Step:
     return [*_BEGIN, "SET LOCAL check_function_bodies = off;", *made, noted, "COMMIT;"]  # they know each other
 
 
-async def _patiently(session: Session, place: Place, step: Step) -> None:
+async def _patiently(session: Session, place: Place, work: Callable[[], Awaitable[T]]) -> T:
     """Waits for a lock for a moment only, time and again."""
     start = time.monotonic()
     while True:
         try:
-            for text in step:
-                await session.rows(text)
+            return await work()
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
             await session.rows("ROLLBACK")
             if (waited := time.monotonic() - start) >= limits.MIGRATE / SECOND:
@@ -104,8 +119,6 @@ async def _patiently(session: Session, place: Place, step: Step) -> None:
                     "holds; docs/postgres.md has a query that names it. Nothing of this step was changed: run "
                     "`holdfast migrate` again"
                 ) from error
-        else:
-            return
         await asyncio.sleep(PAUSE)
 
 

@@ -56,7 +56,7 @@ async def opened(place: Place) -> Lanes:
             raise
     except psycopg.Error as error:
         raise refused(error, place.url, place.schema) from error
-    place.lease, place.store = version.lease, version.store
+    place.lease, place.store, place.code = version.lease, version.store, newest()
     return Lanes(place, session)
 
 

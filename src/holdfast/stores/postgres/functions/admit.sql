@@ -22,8 +22,7 @@ DECLARE
 BEGIN
     SELECT * INTO new FROM json_to_record(draft) AS said (
         task text, queue text, line text, priority integer, alone boolean, terms text, tags text[], headers text,
-        unique_key text, unique_until text, unique_hold bigint, unique_clash text, delay bigint, at bigint,
-        reserved boolean
+        unique_key text, unique_until text, unique_hold bigint, unique_clash text, delay bigint, at bigint
     );
     due := coalesce(new.at, moment + new.delay);
     FOR attempt IN 1..1000 LOOP
@@ -75,7 +74,7 @@ BEGIN
             key_of := held.id;
         END IF;
 
-        SELECT * INTO room FROM {schema}.holdfast_way_in(job_id, new.queue, way, new.reserved, moment);
+        SELECT * INTO room FROM {schema}.holdfast_way_in(job_id, new.queue, way, moment);
         answer := room.answer;
         dropped := room.dropped;
         depth := room.depth;

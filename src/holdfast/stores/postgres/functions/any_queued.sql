@@ -1,6 +1,7 @@
 -- Whether one of `queues` (NULL: any queue) has a queued job. Looked up in the index, whatever the statistics say.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_any_queued(queues text[], shift bigint) RETURNS boolean
 LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp -- not the caller's
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 AS $function$

@@ -3,6 +3,7 @@
 CREATE OR REPLACE FUNCTION {schema}.holdfast_beat(beating uuid[], shift bigint)
 RETURNS TABLE (length bigint, moment bigint, alive uuid[])
 LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp -- not the caller's
 SET enable_seqscan = off
 SET jit = off
 AS $body$

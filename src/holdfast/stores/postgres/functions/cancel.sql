@@ -5,6 +5,7 @@
 CREATE OR REPLACE FUNCTION {schema}.holdfast_cancel(ids uuid[], told text, tombstone bigint, shift bigint)
 RETURNS TABLE (answer text)
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp -- not the caller's
 SET standard_conforming_strings = on -- backslashes
 SET enable_seqscan = off
 AS $function$

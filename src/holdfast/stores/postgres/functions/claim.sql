@@ -16,6 +16,7 @@ CREATE OR REPLACE FUNCTION {schema}.holdfast_claim(
     started_at bigint, loss text, headers text, saved bytea, refused text
 )
 LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp -- not the caller's
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_sort = off
@@ -27,6 +28,8 @@ DECLARE
     life record;
     locked boolean := false;
     wrapped boolean := false;
+    served text[]; -- the queues that are asked for, in order
+    nth bigint;
     chosen text;
     edge text;
     first text;
@@ -61,14 +64,14 @@ BEGIN
         END IF;
         EXIT WHEN locked;
 
+        served := ARRAY(SELECT DISTINCT one.queue COLLATE "C" FROM unnest(queues) AS one (queue) ORDER BY 1);
+        nth := (SELECT count(*) FROM unnest(served) AS one (queue) WHERE one.queue COLLATE "C" <= life.turn);
         chosen := life.turn;
         known := coalesce(life.floors, '{}');
         WHILE coalesce(cardinality(rows), 0) < most LOOP
             IF queues IS NOT NULL THEN
-                chosen := (
-                    SELECT min(one.queue COLLATE "C") FROM unnest(queues) AS one (queue)
-                    WHERE one.queue COLLATE "C" > chosen
-                );
+                nth := nth + 1;
+                chosen := served[nth];
             ELSE
                 edge := (
                     SELECT min(one.queue COLLATE "C") FROM jsonb_each(known) AS one (queue, floor)
@@ -89,6 +92,7 @@ BEGIN
             END IF;
             IF chosen IS NULL AND NOT wrapped THEN
                 chosen := '';
+                nth := 0;
                 wrapped := true;
                 CONTINUE;
             END IF;

@@ -3,6 +3,7 @@
 -- counted anew where a bound is new, and at a worker's and an operator's word.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_configure(queues text, authority text, shift bigint) RETURNS void
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp -- not the caller's
 SET enable_seqscan = off
 AS $function$
 DECLARE

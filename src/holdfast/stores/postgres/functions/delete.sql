@@ -4,6 +4,7 @@
 CREATE OR REPLACE FUNCTION {schema}.holdfast_delete(ids uuid[], tombstone bigint, shift bigint)
 RETURNS TABLE (answer text)
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp -- not the caller's
 SET enable_seqscan = off
 AS $function$
 DECLARE

@@ -38,15 +38,19 @@ BEGIN
             WHEN 'priority' THEN CASE WHEN field.kind <> 'number' OR field.text !~ '^-?([0-9]{1,2}|100)$'
                 THEN 'a whole number from -100 to 100, higher first' END
             WHEN 'at' THEN CASE
-                WHEN field.kind <> 'string' OR field.text !~ concat(  -- one form, which no DateStyle reads otherwise
-                    '^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[T ]([01][0-9]|2[0-3]):[0-5][0-9]',
+                -- One form, which no DateStyle reads otherwise.
+                WHEN field.kind <> 'string' OR field.text LIKE '0000%' OR field.text !~ (
+                    '^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[T ]([01][0-9]|2[0-3]):[0-5][0-9]'
                     '(:[0-5][0-9]([.][0-9]{1,9})?)?(Z|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?)$'
-                ) OR field.text LIKE '0000%'
-                    THEN 'a time with its zone, such as "2030-01-31T09:00:00+01:00"'
-                WHEN substring(field.text FROM 9 FOR 2)::integer > extract(
-                    day FROM make_date(left(field.text, 4)::integer, substring(field.text FROM 6 FOR 2)::integer, 1)
-                        + interval '1 month' - interval '1 day'
-                ) THEN 'that month has no such day' END
+                ) THEN 'a time with its zone, such as "2030-01-31T09:00:00+01:00"'
+                WHEN substring(field.text FROM 6 FOR 5) >= CASE substring(field.text FROM 6 FOR 2)
+                    WHEN '02' THEN CASE
+                        WHEN left(field.text, 4) ~ '(([02468][048]|[13579][26])00|([02468][48]|[13579][26]|[2468]0))$'
+                            THEN '02-30' ELSE '02-29' END
+                    WHEN '04' THEN '04-31' WHEN '06' THEN '06-31' WHEN '09' THEN '09-31' WHEN '11' THEN '11-31'
+                    ELSE '13'
+                END THEN 'that month has no such day'
+            END
             WHEN 'headers' THEN CASE WHEN field.kind <> 'object' OR EXISTS (
                 SELECT 1 FROM json_each(CASE WHEN field.kind = 'object' THEN field.said ELSE '{}' END) AS header
                 WHERE json_typeof(header.value) <> 'string'

@@ -4,8 +4,8 @@
 -- An array of jobs as `holdfast_drafted` reads them: [{"task": "shop.send", "args": [42]}, …]. Each is stored or not by
 -- itself, and the receipts say so. The row of a bounded queue stays locked until the transaction ends.
 -- An object is our clients': {"jobs": drafts with id and payload (hex), "declared": the bounded queues that the producer
--- declares, "store": which store it means, "shift": ms}; a draft may say "reserved". All are stored or none; places were reserved before, else the
--- answer is `unreserved`.
+-- declares, "store": which store it means, "shift": ms}. All are stored or none. Places were reserved before, else
+-- the answer is `unreserved`, unless the door was used for that queue in this transaction, which has its row then.
 --
 -- Returns a receipt for each job, in order: see holdfast.store.Receipt; depth, bound, when_full and block_timeout (ms)
 -- are those of a queue that had no place. Under REPEATABLE READ or SERIALIZABLE what others have taken since the
@@ -16,6 +16,7 @@ RETURNS TABLE (
     depth bigint, bound bigint, when_full text, block_timeout bigint
 )
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp -- not the caller's
 SET standard_conforming_strings = on -- backslashes
 SET enable_seqscan = off
 AS $function$

@@ -2,7 +2,7 @@
 -- it, one entry for each.
 --
 -- Whoever uses one deletes it, so its row is locked while his transaction is open. Where his snapshot is older than the
--- reservation he cannot see it, and takes an advisory lock instead: once that is gone, his job tells.
+-- reservation he cannot see it, and takes an advisory lock instead (holdfast_hidden): once that is gone, his job tells.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_expire(queue_name text, moment bigint) RETURNS text[]
 LANGUAGE plpgsql
 AS $function$
@@ -12,7 +12,9 @@ DECLARE
 BEGIN
     WITH picked AS MATERIALIZED (
         SELECT place.job FROM {schema}.holdfast_reservations AS place
-        WHERE place.until <= moment AND (queue_name IS NULL OR place.queue = queue_name)
+        -- (Further off than it can be: the clock was set back.)
+        WHERE (place.until <= moment OR place.until > moment + {schema}.holdfast_reserved())
+            AND (queue_name IS NULL OR place.queue = queue_name)
         LIMIT 1000
         FOR UPDATE SKIP LOCKED
     )

@@ -5,6 +5,7 @@
 CREATE OR REPLACE FUNCTION {schema}.holdfast_few(states text[], of_queue text, most bigint, shift bigint)
 RETURNS uuid[]
 LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp -- not the caller's
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_sort = off

@@ -8,6 +8,7 @@ CREATE OR REPLACE FUNCTION {schema}.holdfast_finish(
     releases integer[], losses integer[], crashes integer[], alones boolean[], others text, shift bigint
 ) RETURNS TABLE (place bigint, answer text, became text, filled text)
 LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp -- not the caller's
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET jit = off

@@ -7,6 +7,7 @@
 -- It waits for whoever has the row locked, but not for long: that may be another transaction of the same handler.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_finish_within(outcome text, OUT answer text, OUT state text)
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp -- not the caller's
 AS $function$
 DECLARE
     done record;

@@ -3,6 +3,7 @@
 CREATE OR REPLACE FUNCTION {schema}.holdfast_mail(asking uuid[], shift bigint)
 RETURNS TABLE (worker uuid, kind text, job uuid, fence bigint)
 LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp -- not the caller's
 SET enable_seqscan = off
 SET jit = off
 SET plan_cache_mode = force_generic_plan

@@ -6,6 +6,7 @@
 CREATE OR REPLACE FUNCTION {schema}.holdfast_note(notes text, log_most bigint, shift bigint)
 RETURNS TABLE (runs boolean)
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp -- not the caller's
 SET enable_seqscan = off
 AS $function$
 DECLARE

@@ -3,6 +3,7 @@
 CREATE OR REPLACE FUNCTION {schema}.holdfast_promote(most bigint, shift bigint)
 RETURNS TABLE (moved bigint, next_in bigint, filled text[])
 LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp -- not the caller's
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off

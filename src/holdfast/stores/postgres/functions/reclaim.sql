@@ -7,6 +7,7 @@ CREATE OR REPLACE FUNCTION {schema}.holdfast_reclaim(sweeper uuid, most bigint, 
     started_at bigint, loss text, headers text, saved bytea
 )
 LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp -- not the caller's
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off

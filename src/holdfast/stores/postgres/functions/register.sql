@@ -3,6 +3,7 @@
 CREATE OR REPLACE FUNCTION {schema}.holdfast_register(newcomer uuid, parent uuid, told text, shift bigint)
 RETURNS TABLE (length bigint, moment bigint)
 LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp -- not the caller's
 AS $body$
 BEGIN
     moment := {schema}.holdfast_now(shift);

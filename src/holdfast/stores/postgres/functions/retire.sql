@@ -4,6 +4,7 @@
 CREATE OR REPLACE FUNCTION {schema}.holdfast_retire(leaver uuid, of_all text, of_single text, shift bigint)
 RETURNS boolean
 LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp -- not the caller's
 SET enable_seqscan = off
 SET jit = off
 AS $body$

@@ -4,6 +4,7 @@
 CREATE OR REPLACE FUNCTION {schema}.holdfast_retry(ids uuid[], shift bigint)
 RETURNS TABLE (answer text, holder uuid, name text, depth bigint, bound bigint, when_full text, block_timeout bigint)
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp -- not the caller's
 SET enable_seqscan = off SET lock_timeout = '20ms' -- it never waits for a stranger
 AS $function$
 DECLARE

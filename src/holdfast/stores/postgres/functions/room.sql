@@ -1,5 +1,6 @@
 -- A bounded queue as it is met, with its row locked, so that the caller may take places in it (`admitted`). Where it
--- looks full it is counted anew, every 250 ms at most. Without a bound all is NULL, and nothing is locked.
+-- looks full it is counted anew, every 250 ms at most, and while others may still let jobs in without a look at the bound
+-- (see holdfast_recount). Without a bound all is NULL, and nothing is locked.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_room(
     queue_name text, moment bigint,
     OUT depth bigint, OUT bound bigint, OUT when_full text, OUT block_timeout bigint
@@ -25,7 +26,11 @@ BEGIN
     depth := met.admitted - coalesce(
         (SELECT gone.places FROM {schema}.holdfast_left AS gone WHERE gone.queue = queue_name), 0
     );
-    IF met.unsettled OR (depth >= bound AND abs(moment - met.counted_at) >= 250) THEN
+    -- (To count a long queue takes long, and others wait meanwhile: 300,000 jobs are counted every 3 s, unless it is
+    -- nearly full.)
+    IF met.unsettled AND (abs(moment - met.counted_at) >= depth / 100 OR depth >= bound - bound / 10)
+        OR depth >= bound AND abs(moment - met.counted_at) >= 250
+    THEN
         depth := {schema}.holdfast_recount(queue_name, moment);
     END IF;
 END

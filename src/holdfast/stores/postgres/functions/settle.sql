@@ -53,6 +53,8 @@ BEGIN
         FROM last WHERE job.ctid = last.row
         RETURNING job.id, job.queue, last.place, last.state, last.ended, last.final
     ), remembered AS (
+        -- Of what is written, not of what was to be: a row that changed since this statement began is locked, but not
+        -- found by the UPDATE, and its outcome is `busy`.
         INSERT INTO {schema}.holdfast_attempts (
             job, number, attempt, fence, worker, started_at, ended_at, ended, reason,
             error_type, error_message, error_traceback
@@ -60,9 +62,9 @@ BEGIN
         SELECT
             last.id, last.number, last.ran, last.fence, last.worker, last.started_at, moment, last.ended, last.told,
             last.error_type, last.error_message, last.error_traceback
-        FROM last WHERE last.ended <> 'succeeded'
+        FROM last JOIN written USING (place) WHERE last.ended <> 'succeeded'
     ), forgotten AS (
-        DELETE FROM {schema}.holdfast_attempts AS old USING last
+        DELETE FROM {schema}.holdfast_attempts AS old USING last JOIN written USING (place)
         WHERE old.job = last.id AND old.number = last.number - 18 -- ERRORS_FIRST are 2 and ERRORS_LAST 18, see job.py
         AND last.number > 20 AND last.ended <> 'succeeded'
     )

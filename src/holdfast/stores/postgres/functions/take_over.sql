@@ -36,15 +36,16 @@ BEGIN
                 job.loss, life.losses ->> (job.id || ':' || job.fence), life.loss, '["the worker''s lease ran out"]'
             )
         FROM picked WHERE job.ctid = picked.ctid
+        RETURNING picked.id, picked.fence
     ), told AS (
         INSERT INTO {schema}.holdfast_mail (worker, job, fence, kind)
-        SELECT holder, picked.id, picked.fence, 'lost' FROM picked
+        SELECT holder, written.id, written.fence, 'lost' FROM written -- not all that was picked, see settle.sql
         WHERE life.retired_at IS NULL AND EXISTS (
             SELECT FROM {schema}.holdfast_workers AS worker WHERE worker.id = holder
         )
         ON CONFLICT DO NOTHING
     )
-    SELECT count(*) INTO taken FROM picked;
+    SELECT count(*) INTO taken FROM written;
     RETURN taken;
 END
 $body$;

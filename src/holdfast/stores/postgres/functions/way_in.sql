@@ -1,9 +1,8 @@
--- The place of one draft in its queue; `way` as for holdfast_admit. `reserved`: its producer knows that a place is kept
--- for it, also where a snapshot that is older does not show it. `answer`: accepted, full, dropped, unreserved.
+-- The place of one draft in its queue; `way` as for holdfast_admit. `answer`: accepted, full, dropped, unreserved.
 -- `dropped`: a job, locked, that ends for it once it is stored (holdfast_drop), and whose place it takes. `counted`: the place is still to be added to those
 -- taken, once the job is stored. The rest is the queue as it was met, where it has a bound and no place.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_way_in(
-    job_id uuid, queue_name text, way text, reserved boolean, moment bigint,
+    job_id uuid, queue_name text, way text, moment bigint,
     OUT answer text, OUT dropped uuid, OUT counted boolean,
     OUT depth bigint, OUT bound bigint, OUT when_full text, OUT block_timeout bigint
 )
@@ -21,14 +20,15 @@ BEGIN
     END IF;
     IF way = 'within' THEN
         DELETE FROM {schema}.holdfast_reservations AS mine WHERE mine.job = job_id AND mine.until > moment;
-        IF NOT FOUND THEN
-            IF reserved AND current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
-                PERFORM pg_advisory_xact_lock_shared({schema}.holdfast_lock_of(job_id));
-            ELSE
+        IF FOUND THEN
+            RETURN;
+        END IF;
+        IF NOT {schema}.holdfast_keeps_row(queue_name) THEN
+            IF NOT {schema}.holdfast_hidden(job_id) THEN
                 answer := 'unreserved';
             END IF;
+            RETURN;
         END IF;
-        RETURN;
     END IF;
     SELECT * INTO room FROM {schema}.holdfast_room(queue_name, moment);
     IF room.bound IS NULL THEN
