@@ -238,6 +238,27 @@ def test_calls_that_take_too_long_share_one_grace_and_end_for_their_callers(
     assert took < 0.2 * many, "each call had a grace of its own"
 
 
+def test_a_store_that_does_not_close_is_cut_in_time_and_leaves_no_task_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridges, "EXIT_GRACE", 0.2)
+    said: list[str] = []
+
+    async def stays(what: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            said.append(what)
+
+    async def called() -> asyncio.Task[None]:
+        return asyncio.create_task(stays("a task of a call"))
+
+    it = Bridge(lambda: None, lambda: stays("the close"))
+    left = it.run(called())
+    it.close()
+    assert said == ["the close", "a task of a call"]
+    assert left.cancelled()
+    assert not [thread for thread in threading.enumerate() if thread.name == "holdfast-io"]
+
+
 def test_threads_that_enqueue_while_the_app_is_closed_again_and_again_all_get_their_answer(tmp_path: Path) -> None:
     pytest.importorskip("holdfast.stores.sqlite")
     app = Holdfast(f"sqlite:///{tmp_path}/jobs.db?durability=normal")

@@ -249,8 +249,8 @@ class Store(Protocol):
         """Takes places for drafts that a caller's transaction is about to store, for RESERVED at most; `enqueue` with
         that connection uses them up. Per draft as an enqueue would answer it about its place: accepted, full, dropped,
         busy; none says `created`. A draft that needs no place is accepted, and on a store that never answers
-        `unreserved` all are. A place that is not used comes free again, also when the caller rolls back. Again: the
-        same place, for longer.
+        `unreserved` all are. Where one is full, none of the call are kept, though the others say `accepted`. A place
+        that is not used comes free again, also when the caller rolls back. Again: the same place, for longer.
         """
         ...
 

@@ -27,6 +27,7 @@ from holdfast import (
 )
 from holdfast.app import parts_of
 from holdfast.client import asking
+from holdfast.store import Where
 
 PATIENCE = 30
 
@@ -123,6 +124,61 @@ def test_who_waits_long_for_what_nobody_begins_is_told_once(
     assert len(told) == 1, "once for a queue, and not of a job that is not due"
     assert "queue=mail" in told[0]
     assert "does one run that serves this queue" in told[0]
+
+
+async def test_all_who_wait_for_results_ask_the_store_together(
+    app: Holdfast, send: SyncTask[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "POLL_FIRST", asking.TOGETHER)
+    wanted = [await send.aenqueue(str(number)) for number in range(100)]
+    store, looks, loop = parts_of(app).link.store, [], asyncio.get_running_loop()
+    find, enough = store.find, asyncio.Event()
+
+    async def counted(where: Where, *rest: Any) -> Any:
+        looks.append(len(where.ids or ()))
+        if sum(looks) >= 5 * len(wanted):
+            loop.call_soon_threadsafe(enough.set)
+        return await find(where, *rest)
+
+    monkeypatch.setattr(store, "find", counted)
+    waiting = [asyncio.create_task(job.aresult(PATIENCE)) for job in (*wanted, *wanted)]
+    async with asyncio.timeout(PATIENCE):
+        await enough.wait()
+    assert len(looks) * 10 < sum(looks), f"{len(looks)} questions for {sum(looks)} looks"
+    with working(app):
+        async with asyncio.timeout(PATIENCE):
+            assert await asyncio.gather(*waiting) == [str(number) for number in range(100)] * 2
+    await asyncio.to_thread(app.close)
+
+
+def test_those_who_have_waited_a_while_look_at_the_same_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock:
+        now = 1_000.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(asking, "time", clock)
+    moments = set()
+    for step in range(40):
+        clock.now = 1_000.0 + step * asking.TOGETHER / 40
+        left = asking._to_the_next_look(asking.POLL_MOST)  # noqa: SLF001
+        assert asking.POLL_MOST <= left + 1e-6 <= asking.POLL_MOST + 1.01 * asking.TOGETHER
+        moments.add(round(clock.now + left, 6))
+        assert asking._to_the_next_look(asking.POLL_FIRST) == asking.POLL_FIRST  # noqa: SLF001  # a quick job is not kept waiting
+    assert len(moments) <= 2
+
+
+async def test_one_who_waits_for_a_job_that_is_not_there_disturbs_no_other(
+    app: Holdfast, send: SyncTask[..., str]
+) -> None:
+    job, nowhere = await send.aenqueue("ann"), app.job(uuid4())
+    waiting = [asyncio.create_task(it.aresult(PATIENCE)) for it in (nowhere, job, nowhere)]
+    with working(app):
+        ends = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(end) for end in ends] == [JobNotFound, str, JobNotFound]
+    await asyncio.to_thread(app.close)
 
 
 def test_a_result_that_does_not_come_in_time_is_a_time_out_naming_the_state(

@@ -254,7 +254,7 @@ def test_with_a_connection_nobody_waits(tmp_path: Path) -> None:
         assert send.using(connection=connection).enqueue().created
         with pytest.raises(QueueFull, match=r"with connection= nobody waits.*nothing was stored") as full:
             app.enqueue_many([send.bind(), send.using(queue="other").bind()], connection=connection)
-        assert (full.value.accepted, len(full.value.refused)) == ([], 1)
+        assert (full.value.accepted, len(full.value.refused)) == ([], 2)
         connection.execute("COMMIT")
         connection.close()
         assert [status.queue for status in app.find(task="shop.send")] == ["mail"]

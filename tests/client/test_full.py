@@ -19,7 +19,7 @@ PATIENCE = 30
 def test_a_full_queue_refuses_and_says_how_full_it_is(app: Holdfast, send: SyncTask[..., str]) -> None:
     app.queue("mail", max_size=3)
     jobs = fill(app, send, 3)
-    with pytest.raises(QueueFull, match=r"queue mail is full: 3 unfinished jobs, and it has 3 places") as full:
+    with pytest.raises(QueueFull, match=r"queue mail is full: 3 of 3 places are taken") as full:
         send.enqueue("late")
     error = full.value
     assert (error.queue, error.depth, error.bound, error.retry_after) == ("mail", 3, 3, 1.0)
@@ -91,7 +91,7 @@ def test_a_retry_asks_for_a_place_like_an_enqueue(app: Holdfast, send: SyncTask[
     (job,) = fill(app, send, 1)
     job.cancel()
     (other,) = fill(app, send, 1)
-    with pytest.raises(QueueFull, match=rf"job {job.id} is not retried: queue mail is full: 1 unfinished") as full:
+    with pytest.raises(QueueFull, match=rf"job {job.id} is not retried: queue mail is full: 1 of 1 places") as full:
         job.retry()
     assert (full.value.queue, full.value.depth, full.value.bound, full.value.retry_after) == ("mail", 1, 1, 1.0)
     assert app.retry(queue="mail") == 0, "of many it is left out"

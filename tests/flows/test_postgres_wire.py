@@ -148,13 +148,25 @@ def test_while_nobody_can_connect_workers_wait_and_say_so_once_and_go_on(
     until(lambda: wire.accepted >= tries + 5, "five more tries to connect")
     wire.refuses = False
     _done(direct, len(jobs))
-    until(lambda: len(_told(service, "store-back")) == len(_told(service, "store-away")), "words that the store is back")
+    until(
+        lambda: len(_told(service, "store-back")) == len(_told(service, "store-away")), "words that the store is back"
+    )
     assert service.stop() == 0, service.text()[-3000:]
     away = Counter(line.rpartition(" worker=")[2] for line in _told(service, "store-away"))
     assert max(away.values()) == 1, f"said again and again: {away}"
     assert len(away) <= 2, "one line for the worker process, one for its supervisor"
     assert "event=not-listening" not in service.text(), "the same outage, told once more"
     _ran_once(jobs, ledger, direct)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(240)
+def test_an_idle_worker_leaves_in_time_though_the_server_is_silent(serve: Callable[..., Service], wire: Proxy) -> None:
+    service = _started(serve, 1)
+    wire.deaf = True
+    assert service.stop() == 0, service.text()[-3000:]
+    assert "event=killed" not in service.text()
+    assert "event=not-retired" in service.text(), "the server was not silent"
 
 
 def _told(service: Service, event: str) -> list[str]:

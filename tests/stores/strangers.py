@@ -52,7 +52,7 @@ async def waits(database: Database, connection: Connection) -> None:
         asyncio.timeout(PATIENCE),
     ):
         waiting = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
-        while not await (await eye.execute(waiting, [connection.info.backend_pid])).fetchone():
+        while not await (await eye.execute(waiting, [connection.info.backend_pid])).fetchone():  # noqa: ASYNC110  # the server's
             await asyncio.sleep(0.005)
 
 

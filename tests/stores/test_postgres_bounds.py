@@ -9,11 +9,13 @@ import pytest
 
 from holdfast import Holdfast, QueueFull
 from holdfast.client import patience
-from holdfast.clock import MINUTE
+from holdfast.clock import MINUTE, SECOND
 from holdfast.errors import StoreAway
 from holdfast.job import QueueTerms, Succeeded, Terms
 from holdfast.store import RESERVED, Receipt, Room, Store
+from holdfast.stores.postgres import limits
 from holdfast.task import SyncTask
+from tests import servers
 from tests.servers.places import Database
 from tests.store.acts import (
     FINAL_BOOM,
@@ -96,7 +98,7 @@ async def test_without_a_place_nothing_of_the_call_is_stored_and_the_transaction
     async with stranger(postgres, level) as connection:
         await connection.execute("CREATE TEMPORARY TABLE orders AS SELECT 7 AS number")
         slow = send.using(queue="slow")
-        with pytest.raises(QueueFull, match=r"queue mail is full: 2 unfinished jobs, .*nothing was stored"):
+        with pytest.raises(QueueFull, match=r"queue mail is full: 2 of 2 places are taken; .*nothing was stored"):
             await jobs.aenqueue_many([send.bind(), send.bind(), slow.bind()], connection=connection)
         cursor = await connection.execute("SELECT number FROM orders")
         assert await cursor.fetchall() == [(7,)]
@@ -115,7 +117,8 @@ async def test_a_place_that_was_not_used_comes_free_again(
     async with stranger(postgres, level) as connection:
         await send.using(connection=connection).aenqueue()
         await connection.rollback()
-    assert await answer(store, draft()) == "full"
+    for store.shift in (0, RESERVED - MINUTE // 3):
+        assert await answer(store, draft()) == "full"
     store.shift = RESERVED + 1
     assert await answer(store, draft()) == "accepted"
     await store.prune(10)
@@ -214,6 +217,54 @@ async def test_a_repeat_in_a_transaction_needs_no_second_place(store: Store, pos
         assert list(await store.enqueue([other], connection)) == [Receipt(other.id, "unreserved", created=False)]
 
 
+async def test_after_the_door_the_same_transaction_needs_no_reservation_for_that_queue(
+    jobs: Holdfast, store: Store, postgres: Database
+) -> None:
+    for queue in ("mail", "post"):
+        await bound(store, 3, queue=queue)
+    send = sending(jobs)
+    async with stranger(postgres) as connection:
+        await through_the_door(connection, at_door())
+        await jobs.aenqueue_many([send.bind(), send.using(queue="post").bind()], connection=connection)
+        await connection.execute("SAVEPOINT before")
+        await send.using(connection=connection).aenqueue()
+        with pytest.raises(QueueFull, match="queue mail is full: 3 of 3 places"):
+            await send.using(connection=connection).aenqueue()
+        await connection.execute("ROLLBACK TO before")
+        await connection.commit()
+    assert await admitted(store) == 2
+    assert await answers(store, [draft(), draft()]) == ["accepted", "full"]
+    async with stranger(postgres) as connection:
+        await connection.execute("SAVEPOINT before")
+        await through_the_door(connection, at_door("post"))
+        await connection.execute("ROLLBACK TO before")
+        assert [met.answer for met in await store.enqueue([draft(queue="post")], connection)] == ["unreserved"]
+
+
+async def test_a_refused_call_keeps_no_place(jobs: Holdfast, store: Store, postgres: Database) -> None:
+    await bound(store, 2)
+    send = sending(jobs)
+    async with stranger(postgres) as connection:
+        with pytest.raises(QueueFull):
+            await jobs.aenqueue_many([send.bind(), send.bind(), send.bind()], connection=connection)
+        assert await answers(store, [draft(), draft(), draft()]) == ["accepted", "accepted", "full"]
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+async def test_a_place_that_a_snapshot_does_not_show_counts_only_as_long_as_it_is_kept(
+    store: Store, postgres: Database, level: str
+) -> None:
+    await bound(store, 1)
+    job = draft()
+    async with stranger(postgres, level) as connection:
+        assert [met.answer for met in await store.reserve([job])] == ["accepted"]
+        store.shift = RESERVED + 1
+        assert await answer(store, draft()) == "accepted"
+        assert [met.answer for met in await store.enqueue([job], connection)] == ["unreserved"]
+        await connection.commit()
+    assert await admitted(store) == 1
+
+
 # --- reserve
 
 
@@ -237,6 +288,16 @@ async def test_a_clash_needs_no_place(store: Store) -> None:
     holder, other = keyed(), keyed(on_clash="raise")
     await stored(store, holder)
     assert [r.answer for r in await store.reserve([other, holder])] == ["accepted", "accepted"]
+    assert await admitted(store) == 1
+
+
+async def test_a_place_is_kept_no_longer_than_that_when_the_clock_was_set_back(store: Store) -> None:
+    await bound(store, 1)
+    store.shift = 60 * MINUTE
+    await store.reserve([draft()])
+    store.shift = SECOND
+    assert await answer(store, draft()) == "accepted"
+    await store.prune(10)
     assert await admitted(store) == 1
 
 
@@ -331,6 +392,75 @@ async def test_jobs_that_were_under_way_when_the_bound_was_set_count(store: Stor
         await late.commit()
     assert await answers(store, [draft()]) == ["full"]
     assert await admitted(store) == 7
+
+
+async def test_a_long_transaction_that_is_no_producers_is_not_waited_for(store: Store, postgres: Database) -> None:
+    async with stranger(postgres) as long, stranger(postgres) as eye:
+        await long.execute("CREATE TEMPORARY TABLE orders AS SELECT 7 AS number")  # it writes, and knows no queue
+        await bound(store, 5)
+        assert await answers(store, [draft()]) == ["accepted"]
+        assert await answers(store, [draft()]) == ["accepted"]
+        cursor = await eye.execute("SELECT unsettled FROM holdfast_queues")
+        assert await cursor.fetchall() == [(None,)]
+
+
+async def test_a_long_queue_is_not_counted_at_every_call() -> None:
+    with servers.postgres().ready(frozen=True) as postgres:
+        async with opened(postgres) as store, stranger(postgres) as producer, stranger(postgres) as eye:
+            await eye.rollback()
+            await eye.set_autocommit(True)
+            await stored(store, *(draft() for _ in range(200)))
+            await through_the_door(producer, at_door())
+            await bound(store, 1000)
+            counted = "SELECT counted_at, unsettled IS NULL FROM holdfast_queues"
+            [(since, settled)] = await (await eye.execute(counted)).fetchall()
+            assert not settled, "one may still bring in jobs"
+            for passed, at in [(1, 0), (2, 2)]:  # ms: 200 jobs are counted every 2
+                store.shift = passed
+                assert await answer(store, draft()) == "accepted"
+                assert await (await eye.execute(counted)).fetchall() == [(since + at, False)]
+
+
+@pytest.mark.parametrize("queue", ["mail", "free"])
+async def test_who_has_the_row_of_a_queue_in_hand_waits_for_no_key(
+    store: Store, postgres: Database, monkeypatch: pytest.MonkeyPatch, queue: str
+) -> None:
+    """All others who enqueue there would wait as long."""
+    monkeypatch.setattr(limits, "ENQUEUE", 60_000)
+    await bound(store, 10)
+    job = keyed(queue=queue)
+    async with stranger(postgres) as connection:
+        await store.reserve([job])
+        assert [met.answer for met in await store.enqueue([job], connection)] == ["accepted"]
+        assert await at_first(store, [draft(), keyed(queue=queue)]) == ["accepted", "busy"]
+
+
+async def test_who_has_the_row_of_a_queue_in_hand_hardly_waits_for_another(
+    store: Store, postgres: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ENQUEUE", 60_000)
+    for queue in ("mail", "post"):
+        await bound(store, 10, queue=queue)
+    async with stranger(postgres) as connection:
+        await through_the_door(connection, at_door("post"))
+        assert await at_first(store, [draft(), draft(queue="post")]) == ["accepted", "busy"]
+
+
+async def test_of_many_keys_that_strangers_hold_each_call_waits_for_a_few_with_a_row_in_hand(
+    store: Store, postgres: Database
+) -> None:
+    await bound(store, 1000)
+    jobs = [keyed(text=f"order {n}") for n in range(80)]
+    theirs = [keyed(text=f"order {n}") for n in range(0, 80, 2)]
+    async with stranger(postgres) as connection, asyncio.timeout(PATIENCE):
+        await store.reserve(theirs)
+        assert {met.answer for met in await store.enqueue(theirs, connection)} == {"accepted"}
+        met = dict(zip(jobs, await at_first(store, jobs), strict=True))
+        assert list(met.values()).count("accepted") in (19, 20, 21), "every other one, until 20 were busy"
+        while any(met[job] == "busy" for job in jobs[1::2]):
+            busy = [job for job in jobs if met[job] == "busy"]
+            met |= zip(busy, await at_first(store, busy), strict=True)
+        assert {met[job] for job in jobs[::2]} == {"busy"}
 
 
 async def test_a_queue_whose_row_a_stranger_holds_delays_no_other_queue_and_no_worker(

@@ -181,7 +181,10 @@ async def test_a_wrong_field_is_named_with_what_would_work_and_nothing_is_stored
 
 
 async def test_what_is_no_json_is_told(psql: psycopg.Connection[Any]) -> None:
-    for said, told in (("shop.send", "invalid input syntax for type json"), ('[{"delay": 1e200000}]', "delay: 1e200000 is")):
+    for said, told in (
+        ("shop.send", "invalid input syntax for type json"),
+        ('[{"delay": 1e200000}]', "delay: 1e200000 is"),
+    ):
         with pytest.raises(psycopg.errors.InvalidParameterValue, match=told):
             psql.execute("SELECT * FROM holdfast_enqueue(%s)", [said.replace("[{", '[{"task": "a", ')])
 

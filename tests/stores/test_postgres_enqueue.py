@@ -14,6 +14,7 @@ from holdfast.client import patience
 from holdfast.errors import StoreAway
 from holdfast.job import Draft, State
 from holdfast.store import Receipt, Store
+from holdfast.stores.postgres import limits
 from tests.servers.places import Database
 from tests.store.acts import PATIENCE, answers, draft, exists, keyed, listing, receipt, record
 from tests.stores.strangers import at_first, opened, stranger, through_the_door
@@ -97,6 +98,25 @@ async def test_hundreds_of_jobs_that_hang_on_one_transaction_leave_the_others_al
         met = await at_first(store, jobs)
         assert Counter(met) == {"accepted": 100, "busy": 100}
         assert set(met[::2]) == {"busy"}
+
+
+async def test_a_wait_for_a_key_that_is_called_cancelled_is_busy(
+    store: Store, postgres: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server says so where the key is granted just as the time for it runs out."""
+    monkeypatch.setattr(limits, "ENQUEUE", 60_000)
+    async with stranger(postgres) as connection:
+        await through_the_door(connection, theirs(keyed()))
+        asking = asyncio.create_task(at_first(store, [keyed(), draft()]))
+        waiting = "wait_event_type = 'Lock' AND datname = current_database()"
+        cancel = f"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE {waiting}"
+        async with (
+            await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as eye,
+            asyncio.timeout(PATIENCE),
+        ):
+            while not await (await eye.execute(cancel)).fetchone():  # noqa: ASYNC110  # the server's to say
+                await asyncio.sleep(0.005)
+            assert await asking == ["busy", "accepted"]
 
 
 # --- at the same moment

@@ -25,7 +25,7 @@ from holdfast.policy import decide
 from holdfast.store import Retried, Store, Where
 from holdfast.stores import open_store
 from holdfast.stores.postgres import find, limits
-from holdfast.stores.postgres.lanes import Lane
+from holdfast.stores.postgres.lane import Lane
 from holdfast.stores.postgres.unreadable import Told
 from tests.servers.places import Database
 from tests.store.acts import PATIENCE, bound, draft, hand, keyed, listing, record, retried, running, state, stored
@@ -226,6 +226,31 @@ async def test_a_retry_does_not_wait_for_who_may_get_its_key(postgres: Database,
 
 
 @pytest.mark.usefixtures("hasty")
+async def test_a_retry_waits_for_its_first_key_as_long_as_it_may(
+    postgres: Database, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RETRY", PATIENCE * SECOND)
+    job, rival = keyed(), keyed()
+    await _cancelled(store, job)
+    waiting = (
+        "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%holdfast_retry%'"
+        " AND clock_timestamp() > query_start + interval '0.1 s'"
+    )
+    async with (
+        asyncio.timeout(PATIENCE),
+        await psycopg.AsyncConnection.connect(postgres.dsn) as stranger,
+        await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as looking,
+    ):
+        await store.enqueue([rival], stranger)
+        asked = asyncio.create_task(store.retry([job.id]))
+        while not (await looking.execute(waiting)).rowcount:
+            assert not asked.done(), "it has not waited"
+        await stranger.commit()
+        assert list(await asked) == [Retried("busy")], "it has met the rival, and would say so when asked again"
+    assert await retried(store, job.id) == ["taken"]
+
+
+@pytest.mark.usefixtures("hasty")
 async def test_a_retry_does_not_wait_for_who_holds_its_queue(store: Store, opened: Open) -> None:
     await bound(store, 5)
     free, held = await _cancelled(store, draft(queue="free"), draft())
@@ -345,7 +370,7 @@ async def test_what_is_done_to_jobs_reads_no_others(store: Store, session: psyco
     words = json.dumps([[str(job), 0, str(job), 0.5, "half", [], None] for job in ids])
     calls: list[tuple[str, Any]] = [
         ("cancel(%s, '', 60000, 0)", ids),
-        ("retry(%s, 0)", ended),
+        ("retry(%s, 20, 0)", ended),
         ("delete(%s, 60000, 0)", ended),
         ("note(%s, 200, 0)", words),
     ]

@@ -157,7 +157,7 @@ def old_transaction(bare_postgres: Database, reader: Reader) -> Iterator[None]:
 
 
 def passed(reader: Reader, number: int) -> UUID:
-    """A worker whose claim has passed so many dead entries, with jobs still queued behind them; its tickets begin at 2."""
+    """A worker whose claim has passed so many dead entries, with jobs queued behind them; its tickets begin at 2."""
     reader.fill("queued", number)
     reader.run("UPDATE holdfast_jobs SET state = 'succeeded' WHERE state = 'queued'")
     reader.fill("queued", 200, later=HOUR)

@@ -2,6 +2,7 @@
 # ruff: noqa: SLF001
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from holdfast.worker.child import Child, Handed
 from holdfast.worker.deaths import reap_strangers
 from holdfast.worker.stacks import Stacks
 from holdfast.worker.supervisor import Supervisor
-from tests.worker.rig import Flaky, events, fields, soon, until
+from tests.worker.rig import PATIENCE, Flaky, events, fields, soon, until
 
 CHILD = """
 import json, os, signal, socket, subprocess, sys, time
@@ -243,6 +244,26 @@ def test_as_the_first_process_it_reaps_strangers_and_leaves_its_own() -> None:
     os.waitid(os.P_PID, own.pid, os.WEXITED | os.WNOWAIT)
     reap_strangers({own.pid})
     assert own.wait(15) == 5
+
+
+@pytest.mark.parametrize("how", ["silent", "away"])
+async def test_a_store_that_does_not_answer_at_the_end_is_not_waited_for_where_nothing_is_left_to_give_back(
+    how: str, rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "FLUSH", 0.2)
+    rig.start()
+    await until(lambda: rig.beaten() >= set(rig.ids) and rig.ids, "no beats for the child")
+    if how == "away":
+        rig.store.away("retire", "mail")
+    else:
+        for _ in range(3):
+            rig.store.hold("retire")
+    rig.signal()
+    assert rig.task is not None
+    async with asyncio.timeout(PATIENCE / 2):  # the store is silent for longer
+        assert await rig.task == 0
+    assert rig.store.times("retire") >= 1, "the store was not asked"
+    assert not [line for line in caplog.records if line.levelno >= logging.ERROR], "its child had left in order"
 
 
 async def test_a_child_is_not_retired_while_anything_of_its_group_still_runs(

@@ -21,6 +21,7 @@ from holdfast.context import asked
 from holdfast.errors import StoreAway, StoreError
 from holdfast.job import Loss, State, Terms
 from holdfast.store import LEASE, LEASE_RAN_OUT, Line
+from holdfast.worker import janitor
 from holdfast.worker.embedded import Worker
 from holdfast.worker.slots import Slots
 from tests.store.acts import draft, hand, keep_beating, stored
@@ -833,6 +834,22 @@ async def test_outcomes_that_the_store_does_not_take_are_told_by_id_and_in_the_e
     assert departure.exit_code == 3
     assert [outcome.id for outcome in departure.unsettled] == [job.id]
     assert [told["job"] for told in fields(caplog, "not-recorded")] == [job.id]
+
+
+@pytest.mark.parametrize("silent", [("claim", "retire"), ("promote", "retire"), ("retire",)])
+async def test_a_store_that_falls_silent_does_not_hold_up_an_idle_worker_that_leaves(
+    silent: tuple[str, ...], shop: Shop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "FLUSH", 0.2)
+    monkeypatch.setattr(janitor, "PROMOTE_EVERY", 0.01)
+    worker = await shop.started()
+    held = [shop.store.hold(method) for method in silent]
+    await until(lambda: silent[0] == "retire" or held[0][0].is_set(), "the store is not asked")
+    with caplog.at_level(logging.WARNING, "holdfast"):
+        async with asyncio.timeout(PATIENCE / 2):  # the store is silent for longer
+            departure = await worker.astop()
+    assert departure.exit_code == 0
+    assert events(caplog) == ["not-retired"], "the store was not silent"
 
 
 @pytest.mark.usefixtures("short_grace")

@@ -157,7 +157,7 @@ class Producing:
         drafts, opened = _drafts(jobs), self._link.run(self._link.opened)
         receipts = run_here(self._enqueue_within(opened, drafts, connection))
         if _unreserved(receipts):
-            kept = self._link.run(self._reserve, opened, drafts)
+            kept = self._link.run(self._reserve, opened, drafts, receipts)
             receipts = kept.receipts
             if kept.drafts:
                 receipts = kept.with_answers(run_here(self._enqueue_within(opened, kept.drafts, connection)))
@@ -167,7 +167,7 @@ class Producing:
         drafts, opened = _drafts(jobs), await self._link.arun(self._link.opened)
         receipts = await self._enqueue_within(opened, drafts, connection)
         if _unreserved(receipts):
-            kept = await self._link.arun(self._reserve, opened, drafts)
+            kept = await self._link.arun(self._reserve, opened, drafts, receipts)
             receipts = kept.receipts
             if kept.drafts:
                 receipts = kept.with_answers(await self._enqueue_within(opened, kept.drafts, connection))
@@ -177,17 +177,19 @@ class Producing:
         self._link.may_enqueue()
         return await opened.store.enqueue(drafts, connection, self._queues.of(drafts))
 
-    async def _reserve(self, opened: Opened, drafts: list[Draft]) -> Kept:
+    async def _reserve(self, opened: Opened, drafts: list[Draft], met: Sequence[Receipt]) -> Kept:
         """On the bridge's loop: places for drafts of a caller's transaction, which keeps its locks meanwhile."""
         await opened.told.before(drafts)
         patience = Patience("it keeps its locks")
-        receipts = list(await opened.store.reserve(drafts))
-        while busy := [n for n, receipt in enumerate(receipts) if receipt.answer == "busy"]:
-            if not patience.waits(drafts[busy[0]], receipts[busy[0]]):
-                break
-            await asyncio.sleep(patience.pause(drafts[busy[0]].queue, receipts[busy[0]]))
-            for n, receipt in zip(busy, await opened.store.reserve([drafts[n] for n in busy]), strict=True):
+        receipts = [Receipt(draft.id, "accepted", created=False) for draft in drafts]  # the others need none
+        asked = [n for n, receipt in enumerate(met) if receipt.answer == "unreserved"]
+        while asked:
+            for n, receipt in zip(asked, await opened.store.reserve([drafts[n] for n in asked]), strict=True):
                 receipts[n] = receipt
+            asked = [n for n in asked if receipts[n].answer == "busy"]
+            if not asked or not patience.waits(drafts[asked[0]], receipts[asked[0]]):
+                break
+            await asyncio.sleep(patience.pause(drafts[asked[0]].queue, receipts[asked[0]]))
         return Kept.of(drafts, receipts)
 
     def _all_or_nothing(self, jobs: list[NewJob[Any]], answered: Answered) -> list[Job[Any]]:

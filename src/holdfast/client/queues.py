@@ -103,9 +103,7 @@ class Fullness:
 
 def full_text(queue: str, room: Room) -> str:
     """What to say of a queue that a job has found full."""
-    jobs = "1 unfinished job" if room.depth == 1 else f"{room.depth:,} unfinished jobs"
-    places = "1 place" if room.bound == 1 else f"{room.bound:,} places"
-    return f"queue {queue} is full: {jobs}, and it has {places}"
+    return f"queue {queue} is full: {room.depth:,} of {room.bound:,} places are taken"
 
 
 def _told(terms: QueueTerms) -> str:

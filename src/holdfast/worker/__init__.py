@@ -450,16 +450,23 @@ class Crew:
         if self._keeper is not None:
             await self._keeper.stop(self._patience)
         loss = Loss("left with outcomes not recorded", on_purpose=True) if self._departure.unsettled else None
-        await self._let_go(self._store.retire(self.identity.id, loss))
+        why = await self._let_go(self._store.retire(self.identity.id, loss))
+        if why:
+            text = f"its lease ends by itself; {why}"
+            tell(workers, logging.WARNING, "not-retired", worker=self.identity.id, message=text)
         await self._let_go(self._store.close())
 
-    async def _let_go(self, last: Coroutine[Any, Any, None]) -> None:
+    async def _let_go(self, last: Coroutine[Any, Any, None]) -> str:
+        """Why it could not be done; empty if it is done."""
         try:
             async with asyncio.timeout(self._patience):
                 await last
-        except (StoreError, TimeoutError) as error:
-            text = f"its lease ends by itself; {error}"
-            tell(workers, logging.WARNING, "not-retired", worker=self.identity.id, message=text)
+        except TimeoutError:
+            self._silent = True
+            return "the store did not answer in time"
+        except StoreError as error:
+            return str(error)
+        return ""
 
     @property
     def _patience(self) -> float:

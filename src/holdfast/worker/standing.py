@@ -156,12 +156,12 @@ class Standing:
 
     async def end(self) -> bool:
         """The last burials, then the supervisor's own; whether all was told that others wait for."""
-        end = self._clock.monotonic() + FLUSH
+        end = self._clock.monotonic() + (LAST_TRY if self._outage.goes_on and not self._untidy() else FLUSH)
         while self._funerals and self._clock.monotonic() < end:
             self._buried.poke()
             await asyncio.sleep(0.01)
-        if self._funerals:
-            left = ", ".join(str(funeral.worker) for funeral in self._funerals)
+        if untidy := self._untidy():
+            left = ", ".join(str(worker) for worker in untidy)
             text = "their jobs come back when the lease ends"
             tell(workers, logging.ERROR, "not-retired", workers=left, message=text)
         self._over.set()
@@ -174,7 +174,10 @@ class Standing:
                 role.cancel()
         self._outage.look(last=True)
         await self._leave(LAST_TRY if silent else FLUSH)
-        return all(funeral.tidy for funeral in self._funerals)
+        return not untidy
+
+    def _untidy(self) -> list[UUID]:
+        return [funeral.worker for funeral in self._funerals if not funeral.tidy]
 
     async def _leave(self, patience: float) -> None:
         if self._store is not None:

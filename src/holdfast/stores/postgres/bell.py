@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from holdfast.clock import SECOND
 from holdfast.errors import StoreError
+from holdfast.stores.postgres.lane import Lane
 from holdfast.stores.postgres.limits import LAST_RINGS
-
-if TYPE_CHECKING:
-    from holdfast.stores.postgres.lanes import Lane
 
 REST = 0.005  # seconds between two rings for a queue
 

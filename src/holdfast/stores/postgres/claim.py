@@ -7,7 +7,7 @@ from uuid import UUID
 
 from holdfast.job import Claim
 from holdfast.store import Claims
-from holdfast.stores.postgres.lanes import Lane
+from holdfast.stores.postgres.lane import Lane
 from holdfast.stores.postgres.rows import claims_of
 from holdfast.stores.postgres.unreadable import Told
 

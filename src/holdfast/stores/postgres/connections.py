@@ -1,8 +1,9 @@
 """Connections that callers lend: of psycopg, psycopg2, asyncpg, and SQLAlchemy and Django on these.
 
 Each is sent one statement with one text, and answers one text: so it is the same for every driver, whatever row and
-cursor factories its owner has, and whatever codecs but for text itself. It begins a transaction where its owner's next statement would; nothing is
-committed, no setting is touched. Apart from psycopg, the store's own driver, nothing of a library is imported here.
+cursor factories its owner has, and whatever codecs but for text itself. It begins a transaction where its owner's next
+statement would; nothing is committed, no setting is touched. Apart from psycopg, the store's own driver, nothing of a
+library is imported here.
 """
 
 from __future__ import annotations

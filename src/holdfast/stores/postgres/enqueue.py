@@ -14,7 +14,7 @@ from holdfast.store import Receipt, Room
 from holdfast.stores.columns import storable, text_of_terms
 from holdfast.stores.postgres import limits
 from holdfast.stores.postgres.address import Place
-from holdfast.stores.postgres.lanes import Lane
+from holdfast.stores.postgres.lane import Lane
 from holdfast.stores.postgres.packed import byteas, integers, uuids
 
 _HELD_UP_MOST = 10_000

@@ -11,7 +11,8 @@ from holdfast.clock import Instant
 from holdfast.job import Attempt, Record, State
 from holdfast.store import Cursor, Where
 from holdfast.stores.columns import attempt_of, record_of, storable, tags_of
-from holdfast.stores.postgres.lanes import Lane, Row
+from holdfast.stores.postgres.lane import Lane
+from holdfast.stores.postgres.session import Row
 from holdfast.stores.postgres.statements import quoted, statement
 from holdfast.stores.postgres.unreadable import Told
 from holdfast.stores.unreadable import decoded

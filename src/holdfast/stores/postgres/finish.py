@@ -12,7 +12,7 @@ from holdfast.job import TOMBSTONE, Outcome, State
 from holdfast.store import Answer, Settled
 from holdfast.stores.columns import error_columns, storable
 from holdfast.stores.postgres import packed
-from holdfast.stores.postgres.lanes import Lane
+from holdfast.stores.postgres.lane import Lane
 
 _ACCEPTED = Settled(Answer.ACCEPTED, State.SUCCEEDED)
 

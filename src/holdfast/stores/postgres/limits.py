@@ -18,7 +18,8 @@ RESOLVE: Span = 5 * SECOND  # more, for their names
 # and is only looked at when it comes again.
 ENQUEUE: Span = 150
 ENQUEUE_AGAIN: Span = 5
-OPERATE: Span = 1 * SECOND  # cancel, retry, delete
+OPERATE: Span = 1 * SECOND  # cancel, retry, delete: asked again and again
+RETRY: Span = 20  # one retry, for the first key or place
 MIGRATE: Span = 60 * SECOND  # for all that holds a lock on our tables, and for another migration
 MIGRATE_LOCK: Span = 2 * SECOND  # at a time: whoever comes later stands behind us
 

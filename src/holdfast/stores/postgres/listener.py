@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import psycopg
@@ -18,14 +17,11 @@ from holdfast.errors import StoreError
 from holdfast.observe.logging import stores, tell
 from holdfast.stores.postgres import limits
 from holdfast.stores.postgres.address import Place
+from holdfast.stores.postgres.lane import CUT, Lane
 from holdfast.stores.postgres.session import Connection, connected, shut
 from holdfast.stores.postgres.statements import within
 
-if TYPE_CHECKING:
-    from holdfast.stores.postgres.lanes import Lane
-
 CHECK = 30.0  # seconds between two looks whether the connection is there still
-CUT = 1.0  # for the end of a connection to be noticed
 BACKOFF_FIRST, BACKOFF_MOST = 0.1, 5.0  # between tries to connect
 DEAF = 300.0  # between tries where notifications do not come back
 PROBE_MARK = "?"  # what no queue's name begins with

@@ -10,7 +10,7 @@ from holdfast.job import Loss
 from holdfast.store import Beat, Line, Registered
 from holdfast.stores.columns import text_of_loss
 from holdfast.stores.postgres import packed
-from holdfast.stores.postgres.lanes import Lane
+from holdfast.stores.postgres.lane import Lane
 
 
 async def register(lane: Lane, worker: UUID, supervisor: UUID | None, facts: Mapping[str, object]) -> Registered:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from holdfast.job import LOG_MOST, LogLine, Note
 from holdfast.stores.columns import storable
-from holdfast.stores.postgres.lanes import Lane
+from holdfast.stores.postgres.lane import Lane
 
 
 async def note(lane: Lane, notes: Sequence[Note]) -> list[bool]:

@@ -13,7 +13,8 @@ from holdfast.job import TOMBSTONE
 from holdfast.store import Cancelling, Deleting, Retried, Room
 from holdfast.stores.columns import storable
 from holdfast.stores.postgres import limits
-from holdfast.stores.postgres.lanes import Lane, Row
+from holdfast.stores.postgres.lane import Lane
+from holdfast.stores.postgres.session import Row
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1  # seconds
 
@@ -28,7 +29,7 @@ async def cancel(lane: Lane, ids: Sequence[UUID], reason: str) -> list[Cancellin
 
 async def retry(lane: Lane, ids: Sequence[UUID], ring: Callable[[Collection[str]], None]) -> list[Retried]:
     async def ask(some: list[UUID]) -> list[Row]:
-        rows = await lane.call("retry", some)
+        rows = await lane.call("retry", some, limits.RETRY)
         if revived := {queue for answer, _, queue, *_ in rows if answer == "retried"}:
             ring(revived)
         return rows

@@ -10,7 +10,7 @@ from typing import Any
 from holdfast.clock import Instant
 from holdfast.job import QueueTerms, State
 from holdfast.store import Authority, QueueStats, Stats
-from holdfast.stores.postgres.lanes import Lane
+from holdfast.stores.postgres.lane import Lane
 
 _UNSAID = (*QueueTerms(), False, 0, 0)
 

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from holdfast.job import Claim
 from holdfast.stores.columns import loss_of, storable, terms_of
-from holdfast.stores.postgres.lanes import Lane, Row
+from holdfast.stores.postgres.lane import Lane
+from holdfast.stores.postgres.session import Row
 from holdfast.stores.postgres.unreadable import Told
 from holdfast.stores.unreadable import decoded
 

@@ -35,8 +35,13 @@ def quoted(schema: str) -> str:
     return '"' + schema.replace('"', '""') + '"'
 
 
+_QUOTE = re.compile(r"\$(function|body|name)\$")
+
+
 def within(text: str, schema: str) -> str:
     """The text with every {schema} replaced."""
+    if "$" in schema:  # it must not end the quotes in which it stands
+        text = _QUOTE.sub(rf"$\1_{hashlib.sha256(schema.encode()).hexdigest()[:8]}$", text)
     return text.replace("{schema}", quoted(schema))
 
 

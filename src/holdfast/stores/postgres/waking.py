@@ -10,15 +10,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
 
 from holdfast.stores.postgres.address import Place
 from holdfast.stores.postgres.bell import Bell
+from holdfast.stores.postgres.lane import Lane
 from holdfast.stores.postgres.listener import Listener
 from holdfast.stores.postgres.waiters import Waiter
-
-if TYPE_CHECKING:
-    from holdfast.stores.postgres.lanes import Lane
 
 SELDOM = 1.0  # seconds between two looks, at most
 SOON, SLOWER = 0.005, 3.0  # where notifications arrive: the first pause, and how the next grow with the idle time

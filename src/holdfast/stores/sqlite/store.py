@@ -271,7 +271,7 @@ class SqliteStore:
         return await self._write(Work(lambda sql: operate.delete(sql, ids)))
 
     async def locker(self, id: UUID) -> str:  # noqa: ARG002  # the seam's
-        """ "": no transaction holds a single job."""
+        """Empty: no transaction holds a single job."""
         return ""
 
     async def configure(self, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:

@@ -4,6 +4,7 @@
 CREATE OR REPLACE FUNCTION {schema}.holdfast_bury(corpse uuid, read_with bigint, why text, shift bigint)
 RETURNS boolean
 LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp -- not the caller's
 AS $body$
 DECLARE
     buried text[];

@@ -16,7 +16,10 @@ DECLARE
 BEGIN
     WITH picked AS MATERIALIZED (
         SELECT job.ctid FROM {schema}.holdfast_jobs AS job
-        WHERE job.within AND (job.finished_at <= moment - 60000 OR job.settled_by = leaver)
+        WHERE job.within AND (
+            -- (So far ahead: the clock was set back.)
+            job.finished_at NOT BETWEEN moment - 59999 AND moment + 60000 OR job.settled_by = leaver
+        )
         ORDER BY job.finished_at
         LIMIT 1000
         FOR NO KEY UPDATE SKIP LOCKED

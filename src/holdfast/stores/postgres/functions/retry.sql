@@ -1,11 +1,13 @@
--- Gives dead and cancelled jobs a new life. Parameters: ids; shift
+-- Gives dead and cancelled jobs a new life. Parameters: ids; how long it waits for a key or a place that another
+-- transaction holds, in ms: for the first, since it keeps what it has locked already; shift
 -- Returns per id, in order: the answer; who has its key; its queue, and how that was met where it is full.
 -- `busy`: a transaction that is open elsewhere holds the job's row, or decides on its key or its place.
-CREATE OR REPLACE FUNCTION {schema}.holdfast_retry(ids uuid[], shift bigint)
+CREATE OR REPLACE FUNCTION {schema}.holdfast_retry(ids uuid[], patience bigint, shift bigint)
 RETURNS TABLE (answer text, holder uuid, name text, depth bigint, bound bigint, when_full text, block_timeout bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp -- not the caller's
-SET enable_seqscan = off SET lock_timeout = '20ms' -- it never waits for a stranger
+SET enable_seqscan = off
+SET lock_timeout = '1ms' -- so that it is afterwards as it was
 AS $function$
 DECLARE
     moment bigint := {schema}.holdfast_now(shift);
@@ -16,6 +18,7 @@ DECLARE
     other record;
     place record;
 BEGIN
+    PERFORM set_config('lock_timeout', patience || 'ms', true);
     ours := ARRAY(
         SELECT found.id FROM {schema}.holdfast_jobs AS found
         WHERE found.id = ANY (ids) AND found.state IN ('dead', 'cancelled')
@@ -76,7 +79,8 @@ BEGIN
                         when_full := place.when_full; block_timeout := place.block_timeout;
                     END IF;
                 END IF;
-            EXCEPTION WHEN lock_not_available OR unique_violation THEN
+            -- query_canceled: that is what a lock_timeout may say that runs out as the lock is granted.
+            EXCEPTION WHEN lock_not_available OR unique_violation OR query_canceled THEN
                 answer := 'busy'; -- asked again, it may be `taken`
                 PERFORM set_config('lock_timeout', '1ms', true); -- so that hundreds take no longer than one
             END;

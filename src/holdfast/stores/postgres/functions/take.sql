@@ -52,7 +52,7 @@ BEGIN
         -- (query_canceled: PostgreSQL calls it that where a lock is granted just as the time for it runs out. What comes
         -- late is somebody's wish, or statement_timeout.)
         WHEN lock_not_available OR deadlock_detected OR query_canceled THEN
-            IF SQLSTATE = '57014' AND clock_timestamp() > statement_timestamp() + interval '2 s' THEN
+            IF SQLSTATE = '57014' AND clock_timestamp() > statement_timestamp() + interval '5 s' THEN
                 RAISE;
             END IF;
             PERFORM set_config('lock_timeout', '1ms', true);  -- that was patience enough for one call
@@ -79,7 +79,7 @@ BEGIN
             INTO answer, created, holder, dropped, depth, bound, when_full, block_timeout
             FROM {schema}.holdfast_admit(draft.id, draft.value, draft.payload, way, moment) AS receipt;
         EXCEPTION WHEN lock_not_available OR deadlock_detected OR query_canceled THEN
-            IF SQLSTATE = '57014' AND clock_timestamp() > statement_timestamp() + interval '2 s' THEN
+            IF SQLSTATE = '57014' AND clock_timestamp() > statement_timestamp() + interval '5 s' THEN
                 RAISE;
             END IF;
             IF draft.value ->> 'unique_key' IS NOT NULL AND EXISTS (
