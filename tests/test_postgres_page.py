@@ -195,8 +195,9 @@ def test_a_process_has_as_many_connections_as_the_page_says(postgres: Database) 
 
     def seen() -> dict[str, int]:
         with psycopg.connect(postgres.dsn) as session:
-            asked = "SELECT application_name, count(*) FROM pg_stat_activity WHERE datname = current_database() GROUP BY 1"
-            found = session.execute(asked).fetchall()
+            found = session.execute(
+                "SELECT application_name, count(*) FROM pg_stat_activity WHERE datname = current_database() GROUP BY 1"
+            ).fetchall()
         return {name.removeprefix("holdfast "): number for name, number in found if name.startswith("holdfast ")}
 
     full = {"enqueue": 1, "claim": 1, "finish": 1, "listen": 1, "beat": 2, "work": 2}

@@ -26,6 +26,17 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 AND (state <> 'idle' OR NOT %s)
 """
+# Tables, columns by number, functions, triggers, settings of them and privileges: all that is not rows.
+SHAPE = """
+WITH ours AS (SELECT oid, nspacl FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema')
+SELECT
+    (SELECT array_agg((oid, nspacl)::text ORDER BY oid) FROM ours),
+    (SELECT array_agg((oid, relnatts, relacl, reloptions)::text ORDER BY oid) FROM pg_class
+        WHERE relnamespace IN (SELECT oid FROM ours)),
+    (SELECT array_agg((oid, xmin, proacl)::text ORDER BY oid) FROM pg_proc
+        WHERE pronamespace IN (SELECT oid FROM ours)),
+    (SELECT array_agg(oid ORDER BY oid) FROM pg_trigger)
+"""
 PATIENCE = 20.0  # seconds for connections to end
 FREEZE = """
 CREATE OR REPLACE FUNCTION {}.holdfast_now(shift bigint DEFAULT 0) RETURNS bigint
@@ -47,6 +58,7 @@ class Database:
         self._connection.execute("SET lock_timeout = '20s'")
         self._tables: Sequence[sql.Identifier] = ()
         self._dead = 0
+        self._shape: object = None
 
     @property
     def url(self) -> str:
@@ -67,11 +79,9 @@ class Database:
     def ready(self, *, frozen: bool) -> None:
         """Makes the schema, or, where it is, takes everything out of its tables."""
         if self._tables:
-            try:
+            self._evict()
+            if self._look() == self._shape:
                 self._empty()
-            except psycopg.errors.UndefinedTable:
-                pass  # somebody took it apart: make it anew
-            else:
                 return
         self.bare()
         _elsewhere_migrated(_database(self._direct, self.name) + self.url.removeprefix(self.dsn))
@@ -81,6 +91,11 @@ class Database:
         self._tables = [sql.Identifier(self._schema, name) for (name,) in found if name != "holdfast_meta"]
         self._connection.execute("CREATE SCHEMA kept")
         self._connection.execute(sql.SQL("CREATE TABLE kept.meta AS SELECT * FROM {}").format(self._meta))
+        self._shape = self._look()
+
+    def _look(self) -> object:
+        """What the place is like, but for its rows: if somebody has changed that, it is made anew."""
+        return self._connection.execute(SHAPE).fetchone()
 
     def freeze(self) -> None:
         """From now on the store's time stands still, where a FakeClock begins, and moves with `shift` alone."""
@@ -102,7 +117,6 @@ class Database:
             time.sleep(0.0005)
 
     def _empty(self) -> None:
-        self._evict()
         for table in self._tables:
             self._dead += self._connection.execute(sql.SQL("DELETE FROM {}").format(table)).rowcount
         if self._dead > NOT_CLEAN:

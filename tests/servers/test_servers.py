@@ -15,6 +15,14 @@ from tests.servers.places import Database
 from tools.servers import Postgres, installed
 
 ROOT = Path(__file__).parents[2]
+LOOK = """
+SELECT
+    to_regclass('holdfast_log')::text,
+    to_regclass('orders'),
+    (SELECT count(*) FROM pg_attribute WHERE attname = 'more'),
+    holdfast_now() > 1,
+    (SELECT relacl FROM pg_class WHERE oid = to_regclass('holdfast_log'))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +57,22 @@ def test_a_place_is_empty_whatever_its_last_user_did() -> None:
     left_open.close()
 
 
-def test_a_place_that_was_taken_apart_is_made_anew() -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DROP TABLE holdfast_log",
+        "CREATE TABLE orders AS SELECT 1 AS number",
+        "ALTER TABLE holdfast_log ADD more text",
+        "CREATE OR REPLACE FUNCTION holdfast_now(shift bigint DEFAULT 0) RETURNS bigint LANGUAGE sql AS 'SELECT 1'",
+        "REVOKE ALL ON holdfast_log FROM CURRENT_USER",
+    ],
+)
+def test_a_place_that_was_changed_is_made_anew(change: str) -> None:
     with servers.postgres().ready() as place, psycopg.connect(place.dsn) as connection:
-        connection.execute("DROP TABLE holdfast_log")
-    with servers.postgres().ready() as again:
+        connection.execute(change)
+    with servers.postgres().ready() as again, psycopg.connect(again.dsn) as connection:
         assert again.dsn == place.dsn
-        assert counted(again, "holdfast_log") == 0
+        assert connection.execute(LOOK).fetchone() == ("holdfast_log", None, 0, True, None)
 
 
 def test_a_server_that_was_killed_comes_back_with_what_was_committed(private: Postgres) -> None:

@@ -444,6 +444,8 @@ async def test_who_has_the_row_of_a_queue_in_hand_hardly_waits_for_another(
     async with stranger(postgres) as connection:
         await through_the_door(connection, at_door("post"))
         assert await at_first(store, [draft(), draft(queue="post")]) == ["accepted", "busy"]
+        reserved = await store.reserve([draft(), draft(queue="post")])
+        assert [met.answer for met in reserved] == ["accepted", "busy"]
 
 
 async def test_of_many_keys_that_strangers_hold_each_call_waits_for_a_few_with_a_row_in_hand(

@@ -182,7 +182,7 @@ class Producing:
         await opened.told.before(drafts)
         patience = Patience("it keeps its locks")
         receipts = [Receipt(draft.id, "accepted", created=False) for draft in drafts]  # the others need none
-        asked = [n for n, receipt in enumerate(met) if receipt.answer == "unreserved"]
+        asked: list[int] = [n for n, receipt in enumerate(met) if receipt.answer == "unreserved"]
         while asked:
             for n, receipt in zip(asked, await opened.store.reserve([drafts[n] for n in asked]), strict=True):
                 receipts[n] = receipt

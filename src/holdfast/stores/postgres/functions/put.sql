@@ -53,10 +53,10 @@ BEGIN
         LOOP
             -- The row is locked before the first look at a key, so that nothing is dropped for what is a duplicate then.
             -- With one in hand an own connection hardly waits for anything more: all who enqueue there wait with it.
-            IF way = 'own' AND tight || roomy <> '{}' THEN
+            IF way IN ('own', 'reserve') AND tight || roomy <> '{}' THEN
                 PERFORM set_config('lock_timeout', '2ms', true);
             END IF;
-            IF way IN ('own', 'door') AND (
+            IF way <> 'within' AND (
                 SELECT room.bound IS NULL OR room.depth + asked.number <= room.bound
                 FROM {schema}.holdfast_room(asked.name, moment) AS room
             ) THEN
@@ -65,7 +65,7 @@ BEGIN
                 tight := tight || asked.name;
             END IF;
         END LOOP;
-        IF way = 'own' AND tight || roomy <> '{}' THEN
+        IF way IN ('own', 'reserve') AND tight || roomy <> '{}' THEN
             PERFORM set_config('lock_timeout', '2ms', true);
         ELSIF way = 'door' AND tight || roomy <> '{}' THEN
             PERFORM {schema}.holdfast_keep_row(tight || roomy);
