@@ -93,7 +93,7 @@ def test_a_producer_changes_nothing_that_is_declared_already(tmp_path: Path) -> 
     first, second = two_apps(tmp_path, {"max_size": 1}, {"max_size": 9})
     with first, second:
         parts_of(first).registry.names["shop.send"].enqueue()
-        with pytest.raises(QueueFull, match="it has 1 place;"):
+        with pytest.raises(QueueFull, match="1 of 1 places are taken;"):
             parts_of(second).registry.names["shop.send"].enqueue()
 
 
@@ -102,7 +102,7 @@ def test_the_operators_word_stands_above_what_code_says(app: Holdfast, send: Syn
     fill(app, send, 2)
     parts_of(app).operating.set_queue("mail", QueueTerms(3))
     send.enqueue("ann")
-    with pytest.raises(QueueFull, match="it has 3 places"):
+    with pytest.raises(QueueFull, match="3 of 3 places are taken"):
         send.enqueue("ann")
     with app.worker(queues=["other"]):
         assert terms_of(app, "mail") == QueueTerms(3)

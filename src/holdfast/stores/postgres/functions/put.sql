@@ -136,10 +136,17 @@ BEGIN
         JOIN json_array_elements(kinds) WITH ORDINALITY AS said (value, k) ON said.k = each.k
         JOIN json_array_elements(kinds) WITH ORDINALITY AS named (value, k) ON named.k = each.first
         WHERE each.time > 1 OR each.id <> ALL (coalesce(stored, '{}'))
-        -- Of an id that appears twice the first is stored, wherever it goes.
+        -- Of an id that appears twice the first is stored, wherever it goes. Of a bounded queue whose row is in hand the
+        -- first drafts get the places that are left: all others who enqueue there wait for that row.
         ORDER BY
-            named.value ->> 'queue' COLLATE "C", named.value ->> 'unique_key' COLLATE "C" NULLS FIRST,
-            CASE WHEN named.value ->> 'unique_key' IS NULL THEN each.id END, each.n
+            named.value ->> 'queue' COLLATE "C",
+            CASE WHEN way = 'within' OR named.value ->> 'queue' <> ALL (tight) THEN
+                named.value ->> 'unique_key'
+            END COLLATE "C" NULLS FIRST,
+            CASE WHEN
+                named.value ->> 'unique_key' IS NULL AND (way = 'within' OR named.value ->> 'queue' <> ALL (tight))
+            THEN each.id END,
+            each.n
         OFFSET 0
     ) AS draft
     CROSS JOIN LATERAL {schema}.holdfast_admit(draft.id, draft.value, draft.payload, way, moment) AS receipt;
