@@ -17,8 +17,8 @@ venv: $(STAMP)  ## set up .venv (the other targets do it by themselves)
 demo: $(STAMP)  ## the invoice shop's bad day, in under a minute; SERVE=1 keeps the shop open, STORE=postgres
 	@$(BIN)/python -m examples.invoices.demo $(if $(SERVE),--serve) $(if $(STORE),--store $(STORE))
 
-test: $(STAMP)  ## all tests, on three processes, since many of them wait
-	@$(BIN)/python -m pytest -n 3
+test: $(STAMP)  ## all tests, on four processes, since many of them wait
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 check: $(STAMP)  ## lint, format, types, the typing contract, import layers
 	$(BIN)/ruff check .

@@ -139,6 +139,7 @@ def storm(rounds: int, tapped: Holdfast, ledger: Ledger, serve: Callable[..., Se
     assert set(begun.values()) == {1}, "what had begun was waited for"
 
 
+@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_stops_at_random_moments_lose_nothing_and_repeat_nothing(
     tapped: Holdfast, ledger: Ledger, serve: Callable[..., Service]
