@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import pytest
 from hypothesis import settings
@@ -25,17 +26,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
 for _name in [name for name in os.environ if name.startswith("HOLDFAST_")]:
     del os.environ[_name]
 
-FIRST_STORE = "sqlite"
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shows nothing of the store runs on the first one; on the others it is left to `make soak`."""
+    """What starts whole services runs on one shared store, each test on another in turn, and on all in `make soak`."""
+    stores = sorted({str(store) for item in items if (store := _store(item)) is not None})
     for item in items:
-        once = item.get_closest_marker("any_store") and not item.get_closest_marker("every_store")
-        call = getattr(item, "callspec", None)
-        if once and call is not None and call.params.get("shared", FIRST_STORE) != FIRST_STORE:
+        if (store := _store(item)) is None or item.get_closest_marker("every_store"):
+            continue
+        if store != stores[crc32(item.nodeid.partition("[")[0].encode()) % len(stores)]:
             item.add_marker("soak")
+
+
+def _store(item: pytest.Item) -> object:
+    call = getattr(item, "callspec", None)
+    return None if call is None else call.params.get("shared")
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from tests.flows.robber import Robber
 from tests.flows.shop import deaf, held, held_in_thread, thread_work, wait_async, waits_for_a_child, work
 
 
+@pytest.mark.every_store
 @pytest.mark.timeout(120)
 def test_a_killed_childs_job_runs_again_while_the_lease_still_lives(
     app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
@@ -57,7 +58,6 @@ def test_a_drain_finishes_what_runs_and_gives_back_the_rest(
     assert all((s.state, s.attempt) == ("queued", 0) for s in statuses if str(s.id) not in begun)
 
 
-@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_past_the_deadline_an_async_job_is_interrupted_uncharged(
     app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
@@ -71,7 +71,6 @@ def test_past_the_deadline_an_async_job_is_interrupted_uncharged(
     assert (status.state, status.attempt) == ("queued", 0)
 
 
-@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_past_the_deadline_a_deaf_thread_is_ended_with_its_process_and_its_job_given_back(
     app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
@@ -86,7 +85,6 @@ def test_past_the_deadline_a_deaf_thread_is_ended_with_its_process_and_its_job_g
     assert str(job.id) in service.text()
 
 
-@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_a_second_signal_skips_to_the_deadline(app: Holdfast, ledger: Ledger, serve: Callable[..., Service]) -> None:
     service = serve("--deadline", "300")
@@ -153,6 +151,7 @@ def test_when_the_supervisor_is_killed_its_children_drain_and_another_service_ru
     assert {job.status().attempt for job in [*running, *rest]} == {1}
 
 
+@pytest.mark.every_store
 @pytest.mark.timeout(120)
 async def test_a_late_outcome_of_a_worker_stopped_past_its_lease_is_refused_counted_and_logged(
     url: str, app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
@@ -250,7 +249,6 @@ async def _rescue_by_lease(store: Store) -> Sequence[Claim]:
     return claims
 
 
-@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_a_child_that_cannot_start_ends_the_service_and_says_why(serve: Callable[..., Service]) -> None:
     service = serve("--queues", "no such name")
@@ -258,7 +256,6 @@ def test_a_child_that_cannot_start_ends_the_service_and_says_why(serve: Callable
     assert "no such name" in service.text()
 
 
-@pytest.mark.any_store
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_nothing_of_a_dead_childs_group_runs_when_its_job_starts_again(
@@ -274,7 +271,6 @@ def test_nothing_of_a_dead_childs_group_runs_when_its_job_starts_again(
     assert "event=group-stays" not in service.text()
 
 
-@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_a_drain_waits_for_the_jobs_of_every_child(
     app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
@@ -349,7 +345,6 @@ def host(url: str, tmp_path: Path) -> Iterator[Callable[..., Guest]]:
         guest.stop()
 
 
-@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_a_store_of_one_process_is_refused(host: Callable[..., Guest]) -> None:
     guest = host("from holdfast import Holdfast\njobs = Holdfast('memory://')\n")
@@ -357,7 +352,6 @@ def test_a_store_of_one_process_is_refused(host: Callable[..., Guest]) -> None:
     assert "memory://" in guest.text()
 
 
-@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_the_banner_counts_the_tasks_of_all_modules(host: Callable[..., Guest], tmp_path: Path) -> None:
     tmp_path.joinpath("more.py").write_text("from guest import jobs\n@jobs.task(name='late')\ndef late(): ...\n")
@@ -366,7 +360,6 @@ def test_the_banner_counts_the_tasks_of_all_modules(host: Callable[..., Guest], 
     assert "tasks    1: late" in guest.text()
 
 
-@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_the_banner_of_an_app_without_tasks_says_why_that_may_be(host: Callable[..., Guest]) -> None:
     guest = host("from holdfast import Holdfast\njobs = Holdfast()\n")

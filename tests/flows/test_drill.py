@@ -16,6 +16,7 @@ from tests.flows.shop import wait_async, wait_in_thread, work
 JOBS, FAILING = 100, 20
 
 
+@pytest.mark.every_store
 @pytest.mark.timeout(120)
 def test_kills_and_restarts_lose_nothing_and_repeat_only_what_ran(
     app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
@@ -72,6 +73,7 @@ def test_retries_use_the_attempts_and_errors_that_the_policy_says(
     assert "in work" in status.errors[0].traceback
 
 
+@pytest.mark.every_store
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("task", [wait_async, wait_in_thread], ids=["async", "thread"])
 def test_cancel_stops_a_running_job(task: object, app: Holdfast, ledger: Ledger, serve: Callable[..., Service]) -> None:

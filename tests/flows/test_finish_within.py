@@ -98,7 +98,6 @@ def test_effect_and_success_are_committed_together_in_every_kind_of_handler(
     assert (last.status().state, payments.of(101)) == ("succeeded", 1)
 
 
-@pytest.mark.any_store
 @pytest.mark.timeout(180)
 def test_a_death_round_the_commit_doubles_nothing_and_loses_nothing(
     service: Service, payments: Payments, ledger: Ledger

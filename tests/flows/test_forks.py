@@ -347,7 +347,6 @@ def test_a_thread_that_the_programs_end_meets_in_an_enqueue_is_told_what_may_hav
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.any_store
 @pytest.mark.parametrize(
     "error", [pytest.param("SystemExit", marks=pytest.mark.every_store), "KeyboardInterrupt", "TimeoutError"]
 )

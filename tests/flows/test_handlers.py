@@ -16,7 +16,7 @@ from holdfast.client.link import Link
 from tests.flows import talk
 from tests.flows.conftest import Guest, Ledger, Service, until
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.any_store]
+pytestmark = [pytest.mark.timeout(180)]
 
 
 @pytest.fixture

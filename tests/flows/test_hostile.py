@@ -22,7 +22,6 @@ from tests.flows import hostile
 from tests.flows.conftest import Service, until
 from tests.flows.hostile import EXECUTORS, KILLERS, ROGUES, Rogue, neighbour, neighbour_in_thread, whereabouts
 
-pytestmark = pytest.mark.any_store
 APP = "tests.flows.hostile:jobs"
 RAISING = [name for name, rogue in ROGUES.items() if name.startswith("raises_a_") or rogue.error == "RecursionError"]
 ROOM = 200  # characters for what says that something was cut

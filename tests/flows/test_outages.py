@@ -266,6 +266,7 @@ async def after_the_blow(alive: Sequence[Hand], seed: int) -> None:
     await asyncio.gather(*(hand.sweep() for hand in alive))
 
 
+@pytest.mark.every_store
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("blow", [away, forward, back], ids=["away", "forward", "back"])
 async def test_no_healthy_worker_is_robbed_whoever_sweeps_first_and_the_dead_are_rescued(

@@ -34,7 +34,6 @@ async def records(url: str, ids: list[Any]) -> list[Record]:
         await store.close()
 
 
-@pytest.mark.any_store
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("task", "arguments", "begun", "evidence"),

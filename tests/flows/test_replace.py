@@ -18,7 +18,7 @@ from tests.flows.pids import children
 from tests.flows.robber import Robber
 from tests.flows.shop import held, hoards, orphans, pids, work
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.any_store]
+pytestmark = [pytest.mark.timeout(120)]
 
 
 @pytest.mark.every_store

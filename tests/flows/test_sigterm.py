@@ -43,7 +43,6 @@ def hurry(service: Service) -> None:
     until(heard, "the second signal")
 
 
-@pytest.mark.any_store
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("executor", LIVES)
 def test_handlers_within_the_deadline_end_and_others_are_given_back_uncharged(
@@ -139,7 +138,6 @@ def storm(rounds: int, tapped: Holdfast, ledger: Ledger, serve: Callable[..., Se
     assert set(begun.values()) == {1}, "what had begun was waited for"
 
 
-@pytest.mark.any_store
 @pytest.mark.timeout(120)
 def test_stops_at_random_moments_lose_nothing_and_repeat_nothing(
     tapped: Holdfast, ledger: Ledger, serve: Callable[..., Service]

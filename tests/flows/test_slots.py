@@ -14,7 +14,7 @@ from tests.flows import press
 from tests.flows.conftest import Ledger, Service, until
 from tests.flows.pids import runs
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.any_store]
+pytestmark = [pytest.mark.timeout(120)]
 Start = Callable[..., Service]
 
 

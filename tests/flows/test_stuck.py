@@ -26,7 +26,7 @@ from tests.flows.shop import (
     work,
 )
 
-pytestmark = [pytest.mark.timeout(150), pytest.mark.any_store]
+pytestmark = [pytest.mark.timeout(150)]
 
 
 def told(service: Service, event: str, **fields: object) -> bool:
@@ -147,7 +147,6 @@ def test_what_stands_still_for_the_stall_limit_is_ended_and_only_the_culprit_is_
     assert service.stop() == 0
 
 
-@pytest.mark.any_store
 @pytest.mark.every_store
 def test_a_stopped_child_is_ended_after_the_stall_limit_and_its_jobs_run_again(
     app: Holdfast, ledger: Ledger, serve: Callable[..., Service]

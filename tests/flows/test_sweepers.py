@@ -73,6 +73,7 @@ async def lost(store: Store, task: str, loss: Loss | None) -> None:
         await store.retire(worker, loss)
 
 
+@pytest.mark.every_store
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("killed", [1, 3])
 async def test_sweepers_killed_between_reclaim_and_finish_charge_nobody_twice(url: str, killed: int) -> None:

@@ -301,6 +301,16 @@ async def test_a_place_is_kept_no_longer_than_that_when_the_clock_was_set_back(s
     assert await admitted(store) == 1
 
 
+async def test_a_call_that_had_to_wait_takes_no_place_back_that_was_kept_meanwhile(postgres: Database) -> None:
+    """By its time, which is when it began, the place is kept for longer than any is."""
+    async with opened(postgres) as early, opened(postgres) as late:
+        await bound(early, 1)
+        late.shift = 500
+        assert [receipt.answer for receipt in await late.reserve([draft()])] == ["accepted"]
+        await early.configure({"mail": QueueTerms(1)}, by="worker")  # counts the places anew
+        assert [receipt.answer for receipt in await early.enqueue([draft()])] == ["full"]
+
+
 # --- at the same moment
 
 

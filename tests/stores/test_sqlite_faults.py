@@ -36,6 +36,7 @@ from tests.stores.faults import BROKEN, FULL, LOCKED, PATIENCE, Fault, Faults, T
 __all__ = ["faults"]
 
 OPERATIONS = 200
+FEW = 70  # of them, in `make test`
 TERMS = Terms(max_attempts=3, keep=HOUR)
 ERROR = Failure("OSError", "no", "Traceback …")
 VERDICTS: Sequence[Verdict] = [
@@ -239,21 +240,24 @@ async def test_any_statement_may_fail_and_a_repeat_gives_what_was_due(
     stages: tuple[Stage, Stage], faults: Faults
 ) -> None:
     """Each fails once, in one manner or another."""
-    await _play(stages, faults, MANNERS)
+    await _play(stages, faults, MANNERS, FEW)
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("manner", MANNERS, ids=lambda manner: f"{manner[0].name}-{manner[1].name}")
 async def test_any_statement_may_fail_in_each_manner(
     stages: tuple[Stage, Stage], faults: Faults, manner: tuple[Fault, Then]
 ) -> None:
-    await _play(stages, faults, [manner])
+    await _play(stages, faults, [manner], OPERATIONS)
 
 
-async def _play(stages: tuple[Stage, Stage], faults: Faults, manners: Sequence[tuple[Fault, Then]]) -> None:
+async def _play(
+    stages: tuple[Stage, Stage], faults: Faults, manners: Sequence[tuple[Fault, Then]], operations: int
+) -> None:
     """Repeats each step, with its first statement failing, then its second, and so on until none fails any more."""
     rehearsal, stage = stages
-    steps = await rehearsal.rehearse(OPERATIONS, seed=4)
+    steps = await rehearsal.rehearse(operations, seed=4)
     struck = refused = 0
     for step in steps:
         stage.clock.advance(step.pause)
@@ -270,7 +274,7 @@ async def _play(stages: tuple[Stage, Stage], faults: Faults, manners: Sequence[t
             refused += await _checked(stage, step, answers, before, then, faults)
         _equal(stage, step, answers)
     assert stage.witness.whole()
-    assert struck > OPERATIONS, "a script of so many operations has more statements"
+    assert struck > operations, "a script of so many operations has more statements"
     assert refused > struck // 2, "hardly any failure reached its caller"
 
 

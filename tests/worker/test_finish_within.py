@@ -175,7 +175,8 @@ async def test_what_was_committed_has_succeeded_with_the_result_that_it_was_fini
     worker = await till.started()
     job = await task.aenqueue()
     assert await till.result(job) == b'{"receipt":7}'
-    await until(lambda: not finisher_of(worker).pending, "it is not confirmed")
+    await until(lambda: events(caplog, "succeeded", "ended-after-finish"), "it is not confirmed")
+    await until(lambda: not finisher_of(worker).pending, "it is not settled")
     assert (await record(till.store, job.id)).history == ()
     assert events(caplog, "succeeded", "ended-after-finish") == ["succeeded"]
 

@@ -12,8 +12,8 @@ DECLARE
 BEGIN
     WITH picked AS MATERIALIZED (
         SELECT place.job FROM {schema}.holdfast_reservations AS place
-        -- (Further off than it can be: the clock was set back.)
-        WHERE (place.until <= moment OR place.until > moment + {schema}.holdfast_reserved())
+        -- (Further off than it can be: the clock was set back. `moment` may be old, as its call may have waited.)
+        WHERE (place.until <= moment OR place.until > moment + 2 * {schema}.holdfast_reserved())
             AND (queue_name IS NULL OR place.queue = queue_name)
         LIMIT 1000
         FOR UPDATE SKIP LOCKED
