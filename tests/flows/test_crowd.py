@@ -221,7 +221,6 @@ def run(kills: int, url: str, app: Holdfast, *parts: Any) -> None:
     check_free(app, queues)
 
 
-@pytest.mark.every_store
 @pytest.mark.timeout(120)
 def test_killed_producers_and_workers_leave_every_bound_and_key_exact(
     url: str, app: Holdfast, ledger: Ledger, serve: Callable[..., Service], producers: Producers

@@ -347,9 +347,7 @@ def test_a_thread_that_the_programs_end_meets_in_an_enqueue_is_told_what_may_hav
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(
-    "error", [pytest.param("SystemExit", marks=pytest.mark.every_store), "KeyboardInterrupt", "TimeoutError"]
-)
+@pytest.mark.parametrize("error", ["SystemExit", "KeyboardInterrupt", "TimeoutError"])
 def test_an_enqueue_that_a_signals_handler_leaves_says_what_may_have_become_of_it(url: str, error: str) -> None:
     printed = program(
         textwrap.dedent(SILENT)

@@ -54,7 +54,7 @@ def test_a_handler_has_its_context_its_resources_and_is_heard(
     assert opened == ["+pool", "+http", *(["+pool", "-pool"] if kind == "apart" else []), "-http", "-pool"]
 
 
-@pytest.mark.parametrize("kind", [pytest.param("plain", marks=pytest.mark.every_store), "coro", "apart"])
+@pytest.mark.parametrize("kind", ["plain", "coro", "apart"])
 def test_what_is_saved_outlives_a_kill(kind: str, ledger: Ledger, served: Callable[..., Service]) -> None:
     service = served("--concurrency", "2")
     task: Any = {"plain": talk.counts, "coro": talk.counts_on_loop, "apart": talk.counts_apart}[kind]

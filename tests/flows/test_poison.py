@@ -41,7 +41,7 @@ async def records(url: str, ids: list[Any]) -> list[Record]:
         # Two losses in company, where nobody can say who it was, then three alone.
         (poison, (), 5, "exit code 7"),
         pytest.param(poison_in_thread, (), 5, "exit code 7", marks=pytest.mark.soak),
-        (hogs_memory, (300,), 5, "SIGKILL"),
+        pytest.param(hogs_memory, (300,), 5, "SIGKILL", marks=pytest.mark.soak),
         (segfaults_in_thread, (), 3, "SIGSEGV"),  # named by its stack at the first loss, and charged
         pytest.param(segfaults_on_loop, (), 3, "SIGSEGV", marks=pytest.mark.soak),
     ],

@@ -21,7 +21,6 @@ from tests.flows.shop import held, hoards, orphans, pids, work
 pytestmark = [pytest.mark.timeout(120)]
 
 
-@pytest.mark.every_store
 def test_after_max_jobs_a_process_is_replaced_and_no_job_notices(
     app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
 ) -> None:
@@ -81,7 +80,6 @@ def test_beyond_max_memory_a_process_is_replaced(app: Holdfast, ledger: Ledger, 
     assert service.stop() == 0
 
 
-@pytest.mark.every_store
 def test_a_child_whose_supervisor_is_stopped_beats_for_itself(
     robber: Robber, app: Holdfast, ledger: Ledger, serve: Callable[..., Service], tmp_path: Path
 ) -> None:

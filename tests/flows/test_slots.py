@@ -33,7 +33,6 @@ def living(pids: list[int]) -> list[int]:
     return [pid for pid in pids if runs(pid)]
 
 
-@pytest.mark.every_store
 def test_both_kinds_of_handlers_run_in_processes_and_a_drain_lets_them_end(ledger: Ledger, served: Start) -> None:
     service = served("--concurrency", "3", "--deadline", "60")
     jobs = press.jobs.enqueue_many([press.press.bind(1, 0.5), press.press_async.bind(2, 0.5)])
@@ -64,7 +63,6 @@ def test_at_the_deadline_a_deaf_process_is_ended_with_its_own_and_its_job_given_
     assert "event=forced" not in service.text()
 
 
-@pytest.mark.every_store
 def test_when_a_worker_is_killed_nothing_of_its_processes_runs_when_the_job_starts_again(
     ledger: Ledger, served: Start
 ) -> None:

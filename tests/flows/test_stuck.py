@@ -93,7 +93,7 @@ def test_a_c_call_that_holds_the_interpreter_is_named_by_the_supervisor(
 @pytest.mark.parametrize(
     ("handler", "arguments"),
     [
-        (blocks_the_loop, ["never"]),
+        pytest.param(blocks_the_loop, ["never"], marks=pytest.mark.soak),
         (spins, ["never"]),
         pytest.param(holds_the_interpreter, [300.0, "never"], marks=pytest.mark.soak),
         (holds_it_on_the_loop, [300.0, "never"]),
@@ -147,7 +147,6 @@ def test_what_stands_still_for_the_stall_limit_is_ended_and_only_the_culprit_is_
     assert service.stop() == 0
 
 
-@pytest.mark.every_store
 def test_a_stopped_child_is_ended_after_the_stall_limit_and_its_jobs_run_again(
     app: Holdfast, ledger: Ledger, serve: Callable[..., Service]
 ) -> None:
