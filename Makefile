@@ -14,7 +14,7 @@ help:   ## show this list
 
 venv: $(STAMP)  ## set up .venv (the other targets do it by themselves)
 
-demo: $(STAMP)  ## the invoice shop's bad day, in under a minute; SERVE=1 keeps the shop open, STORE=postgres
+demo: $(STAMP)  ## the invoice shop's bad day, in under a minute; SERVE=1 keeps the shop open, STORE=postgres or redis
 	@$(BIN)/python -m examples.invoices.demo $(if $(SERVE),--serve) $(if $(STORE),--store $(STORE))
 
 test: $(STAMP)  ## all tests, on four processes, since many of them wait
@@ -27,7 +27,7 @@ check: $(STAMP)  ## lint, format, types, the typing contract, import layers
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
 
-bench: $(STAMP)  ## throughput, latency, import time, idle cost; STORE=postgres for PostgreSQL
+bench: $(STAMP)  ## throughput, latency, import time, idle cost; STORE=postgres or redis
 	@$(BIN)/python -m bench
 
 soak: $(STAMP)  ## the tests that take minutes

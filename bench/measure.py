@@ -42,18 +42,11 @@ def drained(place: Place, folder: Path, jobs: int, used: list[float] | None = No
     fill = f"from bench.app import jobs, noop\nwith jobs: jobs.enqueue_many(noop.bind(n) for n in range({jobs}))"
     subprocess.run([sys.executable, "-c", fill], check=True, env={**os.environ, "HOLDFAST_URL": place.url})
     with worker(place.url, folder, "--concurrency", "100", "--processes", str(processes)) as process:
-        until(lambda: not _unfinished(place), "drain", every=0.2)
+        until(lambda: not place.unfinished(), "drain", every=0.2)
         if used is not None:
             used += [cpu_seconds(pid) for pid in family(process.pid)]
-        [(first, last)] = place.rows("SELECT min(started_at), max(finished_at) FROM holdfast_jobs")
+        first, last = place.ran()
     return jobs / ((last - first) / 1000)
-
-
-def _unfinished(place: Place) -> bool:
-    """Looked up in the partial indexes: counting rows would cost what is being measured."""
-    queued = "SELECT 1 FROM holdfast_jobs WHERE state = 'queued' AND queue = 'default' ORDER BY priority DESC LIMIT 1"
-    running = "SELECT 1 FROM holdfast_jobs WHERE state = 'running' ORDER BY worker LIMIT 1"
-    return bool(place.rows(queued) or place.rows(running))
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 120, every: float = 0.02) -> None:

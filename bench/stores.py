@@ -8,9 +8,8 @@ import time
 from pathlib import Path
 
 from bench.measure import cpu_seconds, drained, family, percentile, rss_mib, say, until, worker
-from bench.places import Places, PostgresSchema
+from bench.places import Place, Places
 
-JOBS = 40_000
 SAMPLES = 300
 IDLE_SECONDS = 10
 CALLERS = 50
@@ -28,6 +27,14 @@ def enqueue(places: Places, folder: Path) -> None:
         for number in range(1000):
             noop.enqueue(number)
         say("enqueue, one by one", f"{1000 / (time.perf_counter() - start):,.0f}/s")
+
+        async def one_by_one() -> float:
+            start = time.perf_counter()
+            for number in range(2000):
+                await noop.aenqueue(number)
+            return 2000 / (time.perf_counter() - start)
+
+        say("enqueue, one by one, awaited", f"{asyncio.run(one_by_one()):,.0f}/s", places.aims.get("one", ""))
 
         async def many() -> float:
             async def caller() -> None:
@@ -50,34 +57,24 @@ def drain(places: Places, folder: Path) -> None:
     for processes, aim in ((1, "drain"), (2, "drain 2")):
         place = places.fresh(folder, f"drain-{processes}")
         used: list[float] = []
-        counted = Counted(place) if isinstance(place, PostgresSchema) else None
-        rate = drained(place, folder, JOBS, used, processes)
-        say(f"drain, {processes} process(es), {JOBS:,} no-op jobs", f"{rate:,.0f}/s", places.aims.get(aim, ""))
-        say("  of it CPU, supervisor and workers", f"{sum(used) / JOBS * 1e6:.0f} us/job")
-        if counted:
-            counted.say(JOBS)
+        counted = Counted(place)
+        rate = drained(place, folder, places.jobs, used, processes)
+        say(f"drain, {processes} process(es), {places.jobs:,} no-op jobs", f"{rate:,.0f}/s", places.aims.get(aim, ""))
+        say("  of it CPU, supervisor and workers", f"{sum(used) / places.jobs * 1e6:.0f} us/job")
+        counted.say(places.jobs)
 
 
 class Counted:
-    """What the server has written since, for these jobs from their enqueue to their end."""
+    """What the server has done since, for these jobs from their enqueue to their end."""
 
-    def __init__(self, place: PostgresSchema) -> None:
+    def __init__(self, place: Place) -> None:
         self._place = place
-        self._before = self._figures()
-
-    def _figures(self) -> list[float]:
-        self._place.rows("SELECT pg_stat_force_next_flush()")
-        [figures] = self._place.rows(
-            "SELECT tup_inserted + tup_updated + tup_deleted, pg_current_wal_insert_lsn() - '0/0', xact_commit "
-            "FROM pg_stat_database WHERE datname = current_database()"
-        )
-        return [float(figure) for figure in figures]
+        self._before = place.figures()
 
     def say(self, jobs: int) -> None:
-        time.sleep(1.5)  # sessions tell once a second
-        rows, wal, calls = (now - was for now, was in zip(self._figures(), self._before, strict=True))
-        each = f"{rows / jobs:.2f} rows, {wal / jobs:,.0f} bytes of WAL, {calls / jobs:.4f} round trips"
-        say("  per job, from enqueue to end", "", each)
+        each = [f"{(now - self._before[what]) / jobs:,.4g} {what}" for what, now in self._place.figures().items()]
+        if each:
+            say("  per job, from enqueue to end", "", ", ".join(each))
 
 
 def latency(places: Places, folder: Path) -> None:

@@ -30,15 +30,23 @@ for _name in [name for name in os.environ if name.startswith("HOLDFAST_")]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts whole services runs on one shared store, each test on another in turn, and on all in `make soak`."""
-    stores = sorted({str(store) for item in items if (store := _store(item)) is not None})
+    stores: dict[str, set[str]] = {}  # of a test: not all run on all
+    for item in items:
+        if (store := _store(item)) is not None:
+            stores.setdefault(_test(item), set()).add(store)
     for item in items:
         if (store := _store(item)) is None or item.get_closest_marker("every_store"):
             continue
-        if store != stores[crc32(item.nodeid.partition("[")[0].encode()) % len(stores)]:
+        mine = sorted(stores[_test(item)])
+        if store != mine[crc32(_test(item).encode()) % len(mine)]:
             item.add_marker("soak")
 
 
-def _store(item: pytest.Item) -> object:
+def _test(item: pytest.Item) -> str:
+    return item.nodeid.partition("[")[0]
+
+
+def _store(item: pytest.Item) -> str | None:
     call = getattr(item, "callspec", None)
     return None if call is None else call.params.get("shared")
 

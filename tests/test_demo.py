@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date
 from decimal import Decimal
 from email.message import EmailMessage
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 from uuid import uuid4
 
 import httpx
@@ -28,9 +29,7 @@ from examples.invoices.evening import COUNT, orders_of_the_evening
 from examples.invoices.invoice import render
 from examples.invoices.orders import Line, Order, read_orders
 from examples.invoices.processes import ROOT, Crew, address, listening
-
-if TYPE_CHECKING:
-    from tests.servers.places import Database
+from tests import servers
 
 REFUSED = frozenset({make_orders.REFUSED})
 
@@ -233,20 +232,40 @@ def test_a_held_reply_is_lost_with_its_client_but_the_message_is_kept(post: Post
 # the shop
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where the shop's orders and jobs are."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/shop.db"
-    database: Database = request.getfixturevalue("postgres")
-    return database.url
+@contextmanager
+def in_sqlite() -> Generator[dict[str, str]]:
+    yield {}
+
+
+@contextmanager
+def in_postgres() -> Generator[dict[str, str]]:
+    with servers.postgres().ready() as database:
+        yield {"SHOP_DATABASE": database.url}
+
+
+@contextmanager
+def in_redis() -> Generator[dict[str, str]]:
+    """The jobs; the orders stay in SQLite."""
+    with servers.valkey().bare() as prefix:
+        yield {"SHOP_JOBS": prefix.url}
+
+
+Where: TypeAlias = Callable[[], AbstractContextManager[dict[str, str]]]
+
+
+@pytest.fixture(params=[in_sqlite, in_postgres, in_redis])
+def where(request: pytest.FixtureRequest) -> Generator[dict[str, str]]:
+    """What the shop's environment says of where its orders and jobs are."""
+    place: Where = request.param
+    with place() as environment:
+        yield environment
 
 
 @pytest.fixture
-def shop(tmp_path: Path, url: str) -> Generator[httpx.Client]:
+def shop(tmp_path: Path, where: dict[str, str]) -> Generator[httpx.Client]:
     door = listening()
     client = httpx.Client(base_url=f"http://{address(door)}", timeout=20)
-    with Crew(tmp_path, {"SHOP_OUT": str(tmp_path), "SHOP_DATABASE": url}) as crew, client:
+    with Crew(tmp_path, {"SHOP_OUT": str(tmp_path), **where}) as crew, client:
         crew.start("shop", "uvicorn", "examples.invoices.shop:app", "--fd", str(door.fileno()), sockets=(door,))
         yield client
 
@@ -305,7 +324,14 @@ class Open:
 
 
 @pytest.fixture
-def open_shop(tmp_path: Path) -> Generator[Open]:
+def open_shop(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Open]:
+    """On SQLite, unless a test says where."""
+    place: Where = getattr(request, "param", in_sqlite)
+    with place() as where:
+        yield from _opened(tmp_path, where)
+
+
+def _opened(tmp_path: Path, where: dict[str, str]) -> Generator[Open]:
     smtp, mail_api, webhook, door = (listening() for _ in range(4))
     client = httpx.Client(base_url=f"http://{address(door)}", timeout=20, follow_redirects=True)
     environment = {
@@ -313,6 +339,7 @@ def open_shop(tmp_path: Path) -> Generator[Open]:
         "SHOP_SMTP": address(smtp),
         "SHOP_MAIL_API": f"http://{address(mail_api)}",
         "SHOP_WEBHOOK": f"http://{address(webhook)}/invoices",
+        **where,
     }
     doors = ("--smtp", f"fd:{smtp.fileno()}", "--http", f"fd:{mail_api.fileno()}")
     provider = ("-m", "examples.invoices.mailserver", str(tmp_path / "mail"), *doors, "--refuse", make_orders.REFUSED)
@@ -327,6 +354,7 @@ def open_shop(tmp_path: Path) -> Generator[Open]:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("open_shop", [in_sqlite, in_redis], indirect=True)
 def test_paying_twice_on_the_page_sends_one_invoice(open_shop: Open) -> None:
     assert open_shop.row(1).endswith("Pay –")
     assert "http-equiv=refresh" not in open_shop.client.get("/").text, "nothing is unfinished: nothing to refresh"
@@ -391,7 +419,7 @@ def test_a_full_queue_of_mails_is_told_and_nothing_is_paid(tmp_path: Path) -> No
 
 @pytest.mark.soak
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+@pytest.mark.parametrize("store", ["sqlite", "postgres", "redis"])
 def test_after_the_day_the_shop_stays_open_until_ctrl_c(store: str) -> None:
     command = [sys.executable, "-m", "examples.invoices.demo", "--serve", "--store", store]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as demo:

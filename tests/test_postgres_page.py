@@ -16,27 +16,14 @@ from click.testing import CliRunner
 
 from holdfast import Holdfast
 from holdfast.cli.shell import shell
-from holdfast.clock import DAY
 from holdfast.errors import StoreAway, StoreError
-from holdfast.job import Note, State, Succeeded
 from holdfast.store import LEASE, Store
 from holdfast.stores import open_store
 from holdfast.stores.postgres.limits import limits
 from tests import servers
 from tests.servers.places import Database
-from tests.store.acts import (
-    BOOM,
-    FINAL_BOOM,
-    bound,
-    draft,
-    finish,
-    hand,
-    keyed,
-    record,
-    retried,
-    stats_of,
-    stored,
-)
+from tests.store.acts import draft, stored
+from tests.store.everything import all_that_a_store_does
 
 PAGE = (Path(__file__).parent.parent / "docs" / "postgres.md").read_text("utf-8")
 SQL = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
@@ -117,38 +104,11 @@ def store(place: Place) -> Store:
     return open_store(place.url("shop_app"))
 
 
-async def _all_that_a_store_does(store: Store) -> None:
-    queue, other = f"mail {secrets.token_hex(4)}", f"other {secrets.token_hex(4)}"
-    await bound(store, 3, queue=queue)
-    worker = await hand(store)
-    ids = await stored(store, keyed(queue=queue), draft(queue=queue), draft(queue=queue, delay=5), draft(queue=other))
-    store.shift += 5
-    await store.promote(100)
-    jobs = await worker.claim(10, [queue, other])
-    assert len(jobs) == len(ids)
-    said = [Note(job.id, job.fence, worker.id, 0.5, "half", ((0, "line"),), b"1") for job in jobs]
-    assert list(await store.note(said)) == [True] * 4
-    assert len(await store.log(ids[0])) == 1
-    for job, verdict in zip(jobs, [Succeeded(b"1"), BOOM, FINAL_BOOM], strict=False):
-        assert (await finish(store, job, verdict)).answer == "accepted"
-    assert list(await store.cancel([jobs[3].id])) == ["requested"]
-    assert [line.kind for line in await store.mail([worker.id])] == ["cancel"]
-    await worker.retire()
-    sweeper = await hand(store)
-    assert len(await sweeper.sweep()) == 1
-    assert await retried(store, jobs[2].id) == ["retried"]
-    assert list(await store.delete([jobs[2].id])) == ["deleted"]
-    assert (await record(store, jobs[1].id)).state is State.SCHEDULED
-    assert (await stats_of(store, queue)) is not None
-    store.shift += 2 * DAY
-    assert await store.prune(100) >= 3
-
-
-async def test_what_the_page_grants_is_enough_for_all_that_a_store_does(place: Place, store: Store) -> None:
+async def test_what_the_page_grants_is_enough_forall_that_a_store_does(place: Place, store: Store) -> None:
     place.run("REVOKE INSERT, UPDATE, DELETE ON jobs.holdfast_meta FROM shop_app", by="shop_owner")
     await store.open()
     try:
-        await _all_that_a_store_does(store)
+        await all_that_a_store_does(store)
         async with await psycopg.AsyncConnection.connect(place.url("shop_app").partition("?")[0]) as callers:
             [receipt] = await store.enqueue([draft(queue="within")], callers)
             assert receipt.created
@@ -172,7 +132,7 @@ async def test_no_privilege_of_the_page_is_too_much(place: Place, store: Store, 
         await store.open()
         try:
             with pytest.raises(StoreAway, match=privilege):
-                await _all_that_a_store_does(store)
+                await all_that_a_store_does(store)
         finally:
             await store.close()
 

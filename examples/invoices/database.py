@@ -37,6 +37,10 @@ CREATE TABLE IF NOT EXISTS lines (
     tax TEXT NOT NULL,
     PRIMARY KEY (number, position)
 )""",
+    """
+CREATE TABLE IF NOT EXISTS outbox (
+    number INTEGER PRIMARY KEY REFERENCES orders
+)""",
 )
 Row = Any  # a mapping of columns, in either database
 
@@ -151,6 +155,19 @@ def invoice_job(db: Database, number: int) -> str | None:
     return job
 
 
+def sender(number: int, job: str) -> str:
+    """The job that sends this order's invoice: the one that is noted; `job` is, if none was. Raises UnknownOrder."""
+    with connected() as db:
+        return invoice_job(db, number) or note_sender(db, number, job)
+
+
+def note_sender(db: Database, number: int, job: str) -> str:
+    """As `sender`, where probably none is noted, or within a transaction."""
+    db.execute("UPDATE orders SET invoice_job = ? WHERE number = ? AND invoice_job IS NULL", (job, number))
+    noted: str = _row(db, number)["invoice_job"]
+    return noted
+
+
 def invoice_jobs(db: Database) -> dict[int, str]:
     """The ids of all jobs that send invoices, by the orders' numbers."""
     rows = db.execute("SELECT number, invoice_job FROM orders WHERE invoice_job IS NOT NULL").fetchall()
@@ -193,11 +210,12 @@ def listed(
         return [(_load(db, row["number"]), row["invoice_job"]) for row in rows]
 
 
-def counts() -> tuple[int, int]:
-    """How many orders there are, and how many of them are paid."""
+def counts() -> tuple[int, int, int]:
+    """How many orders there are, how many of them are paid, and how many are in the outbox."""
     with connected() as db:
         row = db.execute("SELECT count(*) AS orders, count(paid_on) AS paid FROM orders").fetchone()
-        return row["orders"], row["paid"]
+        waiting = db.execute("SELECT count(*) AS waiting FROM outbox").fetchone()["waiting"]
+        return row["orders"], row["paid"], waiting
 
 
 def _row(db: Database, number: int) -> Row:

@@ -2,7 +2,8 @@
 
 The mail server falters, a worker is killed, the service is restarted; then every number is checked.
 With `--serve` (`make demo SERVE=1`) the shop then stays open, with new orders, until Ctrl-C; with `--store postgres`
-(`make demo STORE=postgres`) orders and jobs are in a PostgreSQL that is started for the day.
+(`make demo STORE=postgres`) orders and jobs are in a PostgreSQL that is started for the day; with `--store redis` the
+orders are in SQLite, and their jobs in a Valkey that is started for the day.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from examples.invoices.audit import Findings, audit, read_csv, read_log
 from examples.invoices.evening import orders_of_the_evening
 from examples.invoices.make_orders import CSV, REFUSED
 from examples.invoices.processes import ROOT, Crew, address, children, listening
-from tools.servers import Postgres
+from tools.servers import Postgres, Valkey
 
 OUT = Path(__file__).with_name("out")
 DEADLINE = 90  # seconds for the whole day
@@ -44,9 +45,10 @@ BROKEN = (OSError, LookupError, RuntimeError, httpx.HTTPError, subprocess.Subpro
 class Day:
     """The scenes of the day; `play` has their order. Its processes end with `ending`."""
 
-    def __init__(self, ending: ExitStack, url: str) -> None:
+    def __init__(self, ending: ExitStack, database: str, jobs: str) -> None:
         self._ending = ending
-        self._url = url  # of the database
+        self._database = database  # URLs
+        self._jobs = jobs
         self.wrong: list[str] = []
         self.dead: int | None = None  # by the queue, once the day is over
         self._start = time.monotonic()
@@ -70,7 +72,8 @@ class Day:
         self._shop = httpx.Client(base_url=f"http://{address(shop)}", timeout=30)
         environment = {
             "SHOP_OUT": str(OUT),
-            "SHOP_DATABASE": self._url,
+            "SHOP_DATABASE": self._database,
+            "SHOP_JOBS": self._jobs,
             "SHOP_SMTP": address(smtp),
             "SHOP_MAIL_API": f"http://{address(mail_api)}",
             "SHOP_WEBHOOK": f"http://{address(webhook)}/invoices",
@@ -220,15 +223,21 @@ def jobs_of_orders(url: str) -> dict[int, str]:
 
 
 @contextmanager
-def opened(store: str) -> Generator[str]:
-    """The URL of the day's database. A PostgreSQL is private, and gone with the demo."""
-    if store == "sqlite":
-        yield f"sqlite:///{OUT}/shop.db"
-        return
-    with Postgres() as server:
-        subprocess.run([sys.executable, "-m", "holdfast", "migrate", "--url", server.dsn], check=True, cwd=ROOT)
-        print(f"PostgreSQL for the day, as long as it lasts: {server.dsn}", flush=True)
-        yield server.dsn
+def opened(store: str) -> Generator[tuple[str, str]]:
+    """The URLs of the day's orders and of its jobs. A server is private, and gone with the demo."""
+    file = f"sqlite:///{OUT}/shop.db"
+    match store:
+        case "postgres":
+            with Postgres() as server:
+                subprocess.run([sys.executable, "-m", "holdfast", "migrate", "--url", server.dsn], check=True, cwd=ROOT)
+                print(f"PostgreSQL for the day, as long as it lasts: {server.dsn}", flush=True)
+                yield server.dsn, server.dsn
+        case "redis":
+            with Valkey(persistent=True) as server:
+                print(f"Valkey for the day, as long as it lasts: {server.url}", flush=True)
+                yield file, server.url
+        case _:
+            yield file, file
 
 
 def report(found: Findings) -> None:
@@ -270,8 +279,8 @@ def play_and_check(store: str, *, serve: bool) -> int:
         shutil.rmtree(OUT)
     (OUT / "logs").mkdir(parents=True)
     print(f"A bad day at the invoice shop. All of it stays in {_shown(OUT)}", flush=True)
-    with opened(store) as url, ExitStack() as ending:
-        day = Day(ending, url)
+    with opened(store) as (orders, jobs), ExitStack() as ending:
+        day = Day(ending, orders, jobs)
         try:
             day.play()
         except BROKEN as error:
@@ -279,7 +288,7 @@ def play_and_check(store: str, *, serve: bool) -> int:
             serve = False
         if not serve:
             ending.close()
-        right = check(day, jobs_of_orders(url))
+        right = check(day, jobs_of_orders(orders))
         if serve:
             day.stay_open()
     return 0 if right else 1
@@ -301,7 +310,7 @@ def main() -> int:
     """Plays the day; every process that it started has ended when this returns."""
     parser = argparse.ArgumentParser(description="A bad day of the invoice shop.")
     parser.add_argument("--serve", action="store_true", help="keep the shop open afterwards, until Ctrl-C")
-    parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite", help="where orders and jobs are")
+    parser.add_argument("--store", choices=("sqlite", "postgres", "redis"), default="sqlite", help="where jobs are")
     wanted = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))

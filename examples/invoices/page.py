@@ -137,12 +137,13 @@ def _table(rows: list[tuple[Order, Invoice | None]]) -> str:
 
 def _row(order: Order, invoice: Invoice | None) -> str:
     payment = f"paid <time>{order.paid_on}</time>" if order.paid_on else _button(f"/orders/{order.number}/pay", "Pay")
+    none = "in the outbox" if order.paid_on else "–"
     return (
         f"<tr id=order-{order.number}><th scope=row>{order.number}"
         f"<td data-label=Customer><div><bdi>{escape(order.customer)}</bdi></div>"
         f"<td data-label=Total class=money><div>{order.money(order.total)} {escape(order.currency)}</div>"
         f"<td data-label=Payment class=payment><div>{payment}</div>"
-        f"<td data-label=Invoice><div>{' '.join(_invoice(order.number, invoice)) if invoice else '–'}</div>"
+        f"<td data-label=Invoice><div>{' '.join(_invoice(order.number, invoice)) if invoice else none}</div>"
     )
 
 

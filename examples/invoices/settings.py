@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 OUT = Path(os.environ.get("SHOP_OUT", Path(__file__).with_name("out"))).absolute()
-# The orders, and beside them the jobs: one transaction covers both. It is a store's URL, of SQLite or PostgreSQL.
+# The orders: a store's URL, of SQLite or PostgreSQL. The jobs are beside them, where one transaction covers both, or
+# elsewhere, such as in Redis: then an outbox in this database leads to them.
 DATABASE = os.environ.get("SHOP_DATABASE", f"sqlite:///{OUT}/shop.db")
+JOBS = os.environ.get("SHOP_JOBS", DATABASE)
 INVOICES = OUT / "invoices"
 SMTP_HOST, _, _port = os.environ.get("SHOP_SMTP", "127.0.0.1:1025").rpartition(":")
 SMTP_PORT = int(_port)

@@ -3,7 +3,7 @@
 `uvicorn examples.invoices.shop:app` serves it.
 """
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from examples.invoices import database, incidents, page
+from examples.invoices import database, incidents, outbox, page
 from examples.invoices.orders import read_orders
 from examples.invoices.settings import INVOICES
 from examples.invoices.tasks import jobs, send_invoice
@@ -33,11 +33,23 @@ def paid(request: Request) -> Response:
 
 
 def _pay(number: int) -> str | None:
+    """The job that sends the invoice; None while the order waits in the outbox."""
     with database.transaction() as db:
         if database.mark_paid(db, number, datetime.now(UTC).date()):
-            job = send_invoice.using(connection=db.connection).enqueue(number)
-            database.note_jobs(db, [(number, str(job.id))])
+            _send_invoices(db, [number])
+    if outbox.NEEDED:
+        outbox.drain(number)
+    with database.connected() as db:
         return database.invoice_job(db, number)
+
+
+def _send_invoices(db: database.Database, numbers: Sequence[int]) -> None:
+    """Part of the transaction: these invoices are on their way once it is committed."""
+    if outbox.NEEDED:
+        outbox.put(db, numbers)
+        return
+    sent = jobs.enqueue_many([send_invoice.bind(number) for number in numbers], connection=db.connection)
+    database.note_jobs(db, [(number, str(job.id)) for number, job in zip(numbers, sent, strict=True)])
 
 
 async def import_orders(request: Request) -> Response:
@@ -51,9 +63,10 @@ def _import(export: str) -> dict[str, int]:
     with database.transaction() as db:
         added = [order for order in orders if database.add(db, order)]
         due = [order.number for order in added if order.paid_on]
-        sent = jobs.enqueue_many([send_invoice.bind(number) for number in due], connection=db.connection)
-        database.note_jobs(db, [(number, str(job.id)) for number, job in zip(due, sent, strict=True)])
-    return {"orders": len(added), "repeated": len(orders) - len(added), "jobs": len(sent)}
+        _send_invoices(db, due)
+    if outbox.NEEDED:
+        outbox.drain()
+    return {"orders": len(added), "repeated": len(orders) - len(added), "jobs": len(due)}
 
 
 def order(request: Request) -> Response:
@@ -180,8 +193,8 @@ def status(_request: Request) -> Response:
 
 
 def _counts() -> dict[str, int]:
-    orders, paid_orders = database.counts()
-    waiting = sum(1 for state in UNFINISHED for _ in jobs.find(state=state, task=send_invoice.name))
+    orders, paid_orders, waiting = database.counts()
+    waiting += sum(1 for state in UNFINISHED for _ in jobs.find(state=state, task=send_invoice.name))
     return {"orders": orders, "paid": paid_orders, "waiting": waiting, "dead": sum(1 for _ in _dead())}
 
 
@@ -198,7 +211,7 @@ def unknown(_request: Request, error: Exception) -> Response:
 async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
     """Tables and queue are ready before the first request."""
     database.create()
-    async with jobs:
+    async with jobs, outbox.draining():
         yield
 
 

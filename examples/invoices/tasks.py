@@ -4,10 +4,10 @@ import httpx
 
 from examples.invoices import database, invoice, mail
 from examples.invoices.orders import Order
-from examples.invoices.settings import DATABASE, INVOICES, MAIL_PLACES, WEBHOOK
-from holdfast import CurrentJob, Holdfast, Permanent, Retry, current_job
+from examples.invoices.settings import INVOICES, JOBS, MAIL_PLACES, WEBHOOK
+from holdfast import Cancel, CurrentJob, Holdfast, Permanent, Retry, current_job
 
-jobs = Holdfast(DATABASE)
+jobs = Holdfast(JOBS)
 jobs.queue("mail", max_size=MAIL_PLACES, when_full="reject")  # a web request must not wait: it is told 503
 http = httpx.Client(timeout=10)
 
@@ -27,6 +27,9 @@ def send_invoice(number: int) -> str:
     """Mail the invoice of a paid order, file it, and tell the team; returns the mail's Message-ID."""
     job = current_job()
     order = database.load(number)
+    # An outbox may enqueue an order's job twice, the second time when the first has ended.
+    if (sender := database.sender(number, str(job.id))) != str(job.id):
+        raise Cancel(f"the invoice of order {number} goes out with job {sender}")
     message_id = f"<{job.id}@shop.example>"
     # A job runs at least once: an earlier run may have died after the mail server took its message
     # and before the job was done. A fence above 1 says that there was one, so ask before sending.

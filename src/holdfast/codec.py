@@ -34,6 +34,7 @@ from holdfast import models
 from holdfast.errors import ArgumentsChanged, ConfigError, PayloadError
 
 PAYLOAD_LIMIT = 1024 * 1024  # bytes of JSON, payload and result each
+NOTHING = b"null"  # the result of most handlers
 
 
 def to_json(value: object) -> bytes:
@@ -103,6 +104,8 @@ class Signature:
 
     def encode_result(self, value: object) -> bytes:
         """The return value as JSON; PayloadError if it cannot be JSON or is larger than PAYLOAD_LIMIT."""
+        if value is None:
+            return NOTHING
         return encode_value(value, "result", f"result of {self._name}", PAYLOAD_LIMIT, "return")
 
     def decode_result(self, data: bytes) -> Any:
@@ -132,7 +135,7 @@ class Signature:
     def _bind(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
         if len(args) < len(self._keywords):
             required, allowed = self._keywords[len(args)]
-            if required <= kwargs.keys() <= allowed:
+            if (required <= kwargs.keys() <= allowed) if kwargs else not required:
                 return
         try:
             self._signature.bind(*args, **kwargs)
@@ -163,7 +166,7 @@ class Signature:
         kwargs: dict[str, object] = {}
         name: str | None = None
         try:
-            for hint, raw in zip(chain(hints.positional, repeat(hints.rest)), call.args, strict=False):
+            for hint, raw in zip(hints.by_place(len(call.args)), call.args, strict=False):
                 args.append(hint.decode(raw))
             for name, raw in call.kwargs.items():
                 kwargs[name] = hints.named.get(name, hints.extra).decode(raw)
@@ -251,6 +254,10 @@ class _Hints(NamedTuple):
     named: dict[str, _Hint]
     extra: _Hint  # of **kwargs
     result: _Hint
+
+    def by_place(self, number: int) -> Iterable[_Hint]:
+        """Those of so many positional arguments, or more."""
+        return self.positional if number <= len(self.positional) else chain(self.positional, repeat(self.rest))
 
     def at(self, place: int) -> tuple[str, _Hint]:
         if place < len(self.positional):

@@ -101,8 +101,8 @@ class Retry:
 def decide(job: Claim, verdict: Verdict) -> Outcome:
     """What is written when `job`'s claim ended with `verdict`."""
     match verdict:
-        case Succeeded(result):
-            return _outcome(job, "succeeded", State.SUCCEEDED, result=result)
+        case Succeeded():
+            return _outcome(job, "succeeded", State.SUCCEEDED, result=verdict.result)
         case Failed():
             outcome = _after_failure(job, verdict)
         case Snoozed(delay, reason):
@@ -210,7 +210,7 @@ def _outcome(
         delay,
         result,
         error,
-        cut(reason, REASON_LIMIT),
+        reason and cut(reason, REASON_LIMIT),
     )
 
 

@@ -15,15 +15,18 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
 import psycopg
 import pytest
+import redis
 
 from holdfast import Holdfast
 from holdfast.clock import SECOND
 from holdfast.stores import open_store
 from tests import servers
 from tests.flows import pids, shop
+from tests.store.backends import standing_still
 
 if TYPE_CHECKING:
     from tests.flows.robber import Robber
@@ -45,6 +48,18 @@ def _postgres_lease(url: str, length: int) -> None:
         connection.execute("UPDATE holdfast_meta SET lease = %s", [length])
 
 
+@contextlib.contextmanager
+def _redis(_: Path, frozen: bool) -> Iterator[str]:
+    with servers.valkey().bare() as prefix, standing_still() if frozen else contextlib.nullcontext():
+        yield prefix.url
+
+
+def _redis_lease(url: str, length: int) -> None:
+    server, _, prefix = url.partition("?prefix=")
+    with redis.Redis.from_url(server) as connection:
+        connection.hset(f"{{{unquote(prefix)}}}:meta", "lease", length)
+
+
 class Shared(NamedTuple):
     """A store that processes share."""
 
@@ -59,7 +74,10 @@ SHARED = {
         lambda url, length: _sqlite(url, "UPDATE holdfast_meta SET lease = ?", length),
     ),
     "postgres": Shared(_postgres, _postgres_lease),
+    "redis": Shared(_redis, _redis_lease),
 }
+# Of tests whose handlers finish their jobs in transactions of their own: those stores that are databases.
+in_databases = pytest.mark.parametrize("shared", ["postgres", "sqlite"], indirect=True)
 SHORT_LEASE = 3 * SECOND
 
 

@@ -159,6 +159,11 @@ def ran_once(url: str, jobs: Sequence[UUID], ledger: Ledger, seconds: float = 60
     """Waits until all jobs stand as succeeded; each took effect once."""
     until(lambda: _states(url).get("succeeded", 0) >= len(jobs), f"{len(jobs)} jobs succeeded", seconds)
     assert _states(url) == {"succeeded": len(jobs)}
+    took_effect_once(jobs, ledger)
+
+
+def took_effect_once(jobs: Sequence[UUID], ledger: Ledger) -> None:
+    """Each, and no job was even begun twice."""
     counts = Counter(line["job"] for line in ledger.lines("effect"))
     lost = [job for job in jobs if str(job) not in counts]
     assert not lost, f"{len(lost)} jobs stand as succeeded and never ran, such as {lost[0]}"

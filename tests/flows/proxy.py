@@ -1,7 +1,7 @@
-"""Between clients and a PostgreSQL server: loses replies, cuts, delays, falls silent. The server never notices why.
+"""Between clients and a server: loses replies, cuts, delays, falls silent. The server never notices why.
 
-It understands just enough of the protocol (https://www.postgresql.org/docs/current/protocol-message-formats.html) to
-know where a reply ends: whole messages, up to ReadyForQuery.
+It understands just enough of a protocol to know where a reply ends: PostgreSQL's here
+(https://www.postgresql.org/docs/current/protocol-message-formats.html), Redis' in resp.py.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ class Proxy:
     connection then ends, or with `how="silent"` it stays open and says nothing any more. `replies` counts them.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, speaks: type[Session] | None = None) -> None:
         self._server = (host, port)
-        self._sessions: set[_Session] = set()
+        self._speaks = speaks or PostgresSession
+        self._sessions: set[Session] = set()
         self.lose_every = 0  # 0: none
         self.how: Literal["cut", "silent"] = "cut"
         self.delay = 0.0  # seconds before each reply goes on its way
@@ -86,7 +87,7 @@ class Proxy:
         if self.refuses:
             writer.transport.abort()
             return
-        session = _Session(self, reader, writer)
+        session = self._speaks(self, reader, writer)
         self._sessions.add(session)
         try:
             with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
@@ -104,31 +105,28 @@ class Proxy:
         return True
 
 
-class _Session:
+class Session:
     """One client's connection and the one to the server that belongs to it."""
 
     def __init__(self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._proxy = proxy
-        self._client = reader
-        self._to_client = writer
-        self._to_server: asyncio.StreamWriter | None = None
-        self._started = False  # the first ReadyForQuery has come
-        self._asked = False  # the server owes a reply
-        self._silent = False
+        self.proxy = proxy
+        self.client = reader
+        self.to_client = writer
+        self.to_server: asyncio.StreamWriter | None = None
 
     def cut(self) -> None:
-        for writer in (self._to_client, self._to_server):
+        for writer in (self.to_client, self.to_server):
             if writer is not None:
                 writer.transport.abort()
 
     async def run(self, host: str, port: int) -> None:
-        first = await self._first()
-        server, self._to_server = await asyncio.open_connection(host, port)
-        self._to_server.write(first)
-        if struct.unpack("!i", first[4:8])[0] == _CANCEL:
-            await self._to_server.drain()
+        first = await self.first()
+        server, self.to_server = await asyncio.open_connection(host, port)
+        self.to_server.write(first)
+        if self.only(first):
+            await self.to_server.drain()
             return
-        tasks = [asyncio.create_task(self._up()), asyncio.create_task(self._down(server))]
+        tasks = [asyncio.create_task(self.up(self.to_server)), asyncio.create_task(self.down(server))]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -136,25 +134,66 @@ class _Session:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _first(self) -> bytes:
+    async def first(self) -> bytes:
+        """What the client says before there is a connection to the server."""
+        return b""
+
+    def only(self, first: bytes) -> bool:
+        """Whether that is all, and nothing is answered."""
+        return False
+
+    async def up(self, server: asyncio.StreamWriter) -> None:
+        """Everything that the client says."""
+        raise NotImplementedError
+
+    async def down(self, server: asyncio.StreamReader) -> None:
+        """Everything that the server says; ends with the session."""
+        raise NotImplementedError
+
+    async def passes(self) -> bool:
+        """Whether a whole reply goes on to the client. False ends the session; a silent one stays until it is cut."""
+        if self.proxy.delay:
+            await asyncio.sleep(self.proxy.delay)
+        if self.proxy.keeps():
+            return True
+        if self.proxy.how == "silent":
+            await asyncio.Event().wait()
+        return False
+
+    async def while_deaf(self) -> None:
+        while self.proxy.deaf:  # noqa: ASYNC110  # set from another thread
+            await asyncio.sleep(0.01)
+
+
+class PostgresSession(Session):
+    """Its replies are whole messages, up to ReadyForQuery."""
+
+    def __init__(self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__(proxy, reader, writer)
+        self._started = False  # the first ReadyForQuery has come
+        self._asked = False  # the server owes a reply
+
+    async def first(self) -> bytes:
         """The message that opens the session; encryption is not spoken here."""
         while True:
-            head = await self._client.readexactly(8)
+            head = await self.client.readexactly(8)
             size, code = struct.unpack("!ii", head)
             if code not in (_SSL, _GSS):
-                return head + await self._client.readexactly(size - 8)
-            self._to_client.write(b"N")
+                return head + await self.client.readexactly(size - 8)
+            self.to_client.write(b"N")
 
-    async def _up(self) -> None:
-        assert self._to_server is not None
-        while data := await self._client.read(65536):
-            await self._while_deaf()
+    def only(self, first: bytes) -> bool:
+        return bool(struct.unpack("!i", first[4:8])[0] == _CANCEL)
+
+    async def up(self, server: asyncio.StreamWriter) -> None:
+        while data := await self.client.read(65536):
+            await self.while_deaf()
             if self._started:
                 self._asked = True
-            self._to_server.write(data)
-            await self._to_server.drain()
+            server.write(data)
+            await server.drain()
 
-    async def _down(self, server: asyncio.StreamReader) -> None:
+    async def down(self, server: asyncio.StreamReader) -> None:
         reply = bytearray()
         while True:
             head = await server.readexactly(5)
@@ -162,36 +201,25 @@ class _Session:
             reply += head + await server.readexactly(size - 4)
             if self._started and kind != _READY and (self._asked or kind not in _BY_ITSELF):
                 continue
-            if not await self._passes(ends=kind == _READY):
+            if not await self._goes_on(ends=kind == _READY):
                 return
-            self._to_client.write(bytes(reply))
+            self.to_client.write(bytes(reply))
             reply.clear()
-            await self._to_client.drain()
+            await self.to_client.drain()
 
-    async def _passes(self, *, ends: bool) -> bool:
-        """False once the session has ended; a silent one stays here until it is cut."""
-        await self._while_deaf()
+    async def _goes_on(self, *, ends: bool) -> bool:
+        await self.while_deaf()
         if not ends:
             return True
         if not self._started:
             self._started = True
             return True
         self._asked = False
-        if self._proxy.delay:
-            await asyncio.sleep(self._proxy.delay)
-        if self._proxy.keeps():
-            return True
-        if self._proxy.how == "silent":
-            await asyncio.Event().wait()
-        return False
-
-    async def _while_deaf(self) -> None:
-        while self._proxy.deaf:  # noqa: ASYNC110  # set from another thread
-            await asyncio.sleep(0.01)
+        return await self.passes()
 
 
 def behind(dsn: str, proxy: Proxy) -> str:
-    """The same database, reached through the proxy."""
+    """The same place, reached through the proxy."""
     from urllib.parse import urlsplit, urlunsplit
 
     parts = urlsplit(dsn)

@@ -20,8 +20,10 @@ from holdfast.policy import decide
 from holdfast.store import Where
 from holdfast.stores import open_store
 from tests.flows import till
-from tests.flows.conftest import SHORT_LEASE, Ledger, Service, until
+from tests.flows.conftest import SHORT_LEASE, Ledger, Service, in_databases, until
 from tests.flows.robber import Robber
+
+pytestmark = in_databases
 
 KINDS = [till.in_thread, till.on_loop, till.in_process, till.on_its_loop]
 ONCE = Retry(max_attempts=1)

@@ -2,6 +2,8 @@
 
 `postgres` is the server in TEST_PG_DSN, else the wheel's; there is always one, or the tests fail and say what would
 help. `pooled` is the oldest of Debian's, behind pgbouncer: what a machine may have, and else a test is skipped.
+`valkey` is the server in TEST_REDIS_URL, else the wheel's; `slots` is another of these, as a whole cluster that refuses
+what crosses slots; `redis7` is the machine's own Redis, which not every machine has.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.servers.places import Places
-from tools.servers import Pgbouncer, Postgres, debian, pgbouncer
+from tests.servers.prefixes import Prefixes
+from tools.servers import Pgbouncer, Postgres, Valkey, debian, pgbouncer, redis
 
-Server = TypeVar("Server", Postgres, Pgbouncer)
+Server = TypeVar("Server", Postgres, Pgbouncer, Valkey)
 _ending = ExitStack()
 _owner = os.getpid()  # a fork of this process leaves the servers alone
 
@@ -62,3 +65,25 @@ def pooled() -> Places:
     target = " ".join(f"{name}={word}" for name, word in words.items() if word)
     pooler = lasting(Pgbouncer(binary, target))
     return _places(dsn, f"postgresql://{server.username}@127.0.0.1:{pooler.port}/")
+
+
+@cache
+def valkey() -> Prefixes:
+    """Places in the server that all tests use."""
+    url = os.environ.get("TEST_REDIS_URL") or lasting(Valkey()).url
+    return _ending.enter_context(Prefixes(url))
+
+
+@cache
+def slots() -> Prefixes:
+    """Places in a server that is a whole cluster."""
+    return _ending.enter_context(Prefixes(lasting(Valkey(cluster=True)).url))
+
+
+@cache
+def redis7() -> Prefixes:
+    """Places in the machine's own Redis; skips the test where there is none."""
+    program = redis()
+    if program is None:
+        pytest.skip("this machine has no redis-server: not run on Redis itself")
+    return _ending.enter_context(Prefixes(lasting(Valkey(program)).url))

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
-from holdfast.clock import Clock
+from holdfast.clock import Clock, FakeClock
 from holdfast.store import Store
 from holdfast.stores import open_store
 from tests import servers
 from tests.servers.places import Database, Places
+from tests.servers.prefixes import Prefixes
 
 Make = Callable[[Path, Clock], AbstractContextManager[Store]]
 SCHEMA = 'Job\'s "own" place; {} :x'  # whoever forgets to quote it fails everywhere
@@ -76,13 +78,58 @@ def _postgres(places: Callable[[], Places], histories: int) -> Backend:
     return Backend(bare, ready, histories)
 
 
+STANDS_STILL = f"local function now(shift) return {FakeClock().now()} + shift end"
+
+
+@contextmanager
+def standing_still() -> Iterator[None]:
+    """In this process, the time of stores of Redis stands still, where a FakeClock does."""
+    from holdfast.stores.redis.place import Place
+
+    ready = Place.__post_init__
+
+    def and_freeze(place: Place) -> None:
+        ready(place)
+        place.clock = STANDS_STILL
+
+    with patch.object(Place, "__post_init__", and_freeze):
+        yield
+
+
+def _redis(prefixes: Callable[[], Prefixes], histories: int, *, declared: bool = False) -> Backend:
+    """`declared`: the server refuses what a script does to another queue's keys than to those that it names."""
+
+    @contextmanager
+    def bare(_: Path, __: Clock) -> Iterator[Store]:
+        with prefixes().bare() as prefix:
+            store = open_store(prefix.url)
+            place = store._place  # type: ignore[attr-defined]  # noqa: SLF001
+            place.clock, place.shebang = STANDS_STILL, declared
+            yield store
+
+    @contextmanager
+    def ready(folder: Path, clock: Clock) -> Iterator[Store]:
+        with bare(folder, clock) as store:
+            asyncio.run(_migrate(store))
+            yield store
+
+    return Backend(bare, ready, histories)
+
+
 BACKENDS: dict[str, Backend] = {
     "memory": _local(lambda _: "memory://"),
     "sqlite": _local(lambda folder: f"sqlite:///{folder}/jobs.db?durability=normal", 12),
     "postgres": _postgres(servers.postgres, 8),
     "pooled": _postgres(servers.pooled, 4),  # an older PostgreSQL, behind pgbouncer
+    "redis": _redis(servers.valkey, 12),
+    "redis7": _redis(servers.redis7, 4),  # the machine's own
+    "slots": _redis(servers.slots, 4, declared=True),  # a cluster
 }
 
-# Through the pooler all tests run in `make soak`, and these always: what a connection could remember from one
-# transaction to the next.
-POOLED = {"test_claim", "test_enqueue", "test_machine", "test_open_migrate", "test_register_beat", "test_wait"}
+# On these all tests run in `make soak`, and always the few that show where they differ. Through the pooler: what a
+# connection could remember from one transaction to the next. On another server: each script, by random histories.
+ALWAYS = {
+    "pooled": {"test_claim", "test_enqueue", "test_machine", "test_open_migrate", "test_register_beat", "test_wait"},
+    "redis7": {"test_machine", "test_open_migrate", "test_wait"},
+    "slots": {"test_claim", "test_machine", "test_open_migrate", "test_promote", "test_retire_reclaim", "test_wait"},
+}

@@ -7,14 +7,15 @@ import pytest
 
 from holdfast.clock import FakeClock
 from holdfast.store import Store
-from tests.store.backends import BACKENDS, POOLED, Backend
+from tests.store.backends import ALWAYS, BACKENDS, Backend
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         call = getattr(item, "callspec", None)
-        if call is not None and call.params.get("backend") == "pooled" and item.path.stem not in POOLED:
+        always = None if call is None else ALWAYS.get(call.params.get("backend"))
+        if always is not None and item.path.stem not in always:
             item.add_marker("soak")
 
 

@@ -26,7 +26,7 @@ from holdfast.store import Retried, Store, Where
 from holdfast.stores import open_store
 from holdfast.stores.postgres import find, limits
 from holdfast.stores.postgres.lane import Lane
-from holdfast.stores.postgres.unreadable import Told
+from holdfast.stores.unreadable import Told
 from tests.servers.places import Database
 from tests.store.acts import PATIENCE, bound, draft, hand, keyed, listing, record, retried, running, state, stored
 from tests.worker.rig import fields

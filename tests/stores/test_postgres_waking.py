@@ -17,7 +17,7 @@ import pytest
 
 from holdfast.errors import StoreAway
 from holdfast.job import Released
-from holdfast.stores import open_store
+from holdfast.stores import hearing, open_store
 from holdfast.stores.postgres import bell, limits, listener, waking
 from holdfast.stores.postgres import lane as lane_
 from holdfast.stores.postgres.bell import Bell
@@ -54,7 +54,7 @@ Opened = Callable[[str], Awaitable[PostgresStore]]
 
 
 def hears(store: PostgresStore) -> bool:
-    return store._opened().waking._listener.hears
+    return store._opened().waking._listener.hearing.now
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
@@ -389,7 +389,7 @@ async def test_a_listener_that_cannot_connect_says_so_once_and_once_that_it_can(
         return await connected(*parameters)
 
     monkeypatch.setattr(listener, "connected", refused)
-    monkeypatch.setattr(listener, "BACKOFF_FIRST", 0.001)
+    monkeypatch.setattr(hearing, "BACKOFF_FIRST", 0.001)
     worker = await opened(postgres.url)
     waiting = asyncio.create_task(worker.wait(["mail"], PATIENCE))
     await until(lambda: hears(worker), "it does not connect")
@@ -407,7 +407,7 @@ async def test_behind_a_pooler_it_is_said_once_and_jobs_are_found_by_looking(
     opened: Opened, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(limits, "LISTEN_PROBE", 100)
-    monkeypatch.setattr(listener, "DEAF", 0.01)
+    monkeypatch.setattr(hearing, "DEAF", 0.01)
     with servers.pooled().ready() as database:
         worker, producer = await opened(database.url), await opened(database.url)
         for _ in range(2):
@@ -442,7 +442,7 @@ async def test_looks_grow_rare_as_time_goes_by_and_come_at_least_every_second(
 ) -> None:
     it = (await opened(postgres.url))._opened().waking
     for heard in (False, True):
-        it._listener.hears = heard
+        it._listener.hearing.now = heard
         it._found_at = asyncio.get_running_loop().time()
         it._took = 0.001
         assert it._pause() < 0.1

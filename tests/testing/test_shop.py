@@ -9,11 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from examples.invoices import database, mail, settings, tasks
+from examples.invoices import database, mail, outbox, settings, tasks
 from examples.invoices.orders import Line, Order
 from examples.invoices.shop import app
 from examples.invoices.tasks import jobs, send_invoice
-from holdfast import JobFailed
+from holdfast import JobFailed, StoreError
 from holdfast.testing import Sandbox
 
 
@@ -188,3 +188,113 @@ async def test_a_queue_without_a_place_is_a_503_and_the_order_stays_unpaid(
     assert database.load(1).paid_on is None
     await abox.arun(1)
     assert (await web.post("/orders/1/paid")).status_code == 202
+
+
+# --- the outbox, where the jobs are elsewhere
+
+
+@pytest.fixture
+def outboxed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "NEEDED", True)
+
+
+def crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Order 1 is paid, and the shop dies when it has enqueued the job, before it has noted that."""
+    with database.transaction() as db:
+        database.mark_paid(db, 1, date(2026, 11, 22))
+        outbox.put(db, [1])
+
+    def die(*_: object) -> str:
+        raise SystemExit
+
+    with monkeypatch.context() as dying:
+        dying.setattr(database, "note_sender", die)
+        with pytest.raises(SystemExit):
+            outbox.drain()
+    assert in_the_outbox() == 1
+
+
+def in_the_outbox() -> int:
+    return database.counts()[2]
+
+
+async def test_what_is_paid_goes_through_the_outbox_once(
+    outboxed: None, web: httpx.AsyncClient, abox: Sandbox, outside: Outside
+) -> None:
+    answer = await web.post("/orders/1/paid")
+    job = abox.assert_enqueued(send_invoice, 1)
+    assert (answer.status_code, answer.json()) == (202, {"order": 1, "job": str(job.id)})
+    assert (await web.post("/orders/1/paid")).json() == answer.json()
+    assert (abox.enqueued(send_invoice), in_the_outbox()) == ([job], 0)
+    await abox.arun()
+    assert (await web.get("/orders/1")).json()["invoice"]["state"] == "succeeded"
+    assert len(outside.mails) == 1
+
+
+async def test_while_the_store_is_away_orders_are_paid_and_their_invoices_wait(
+    outboxed: None, web: httpx.AsyncClient, abox: Sandbox, outside: Outside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: object) -> None:
+        raise StoreError("away")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(jobs, "enqueue_many", away)
+        answer = await web.post("/orders/1/paid")
+    assert (answer.status_code, answer.json()) == (202, {"order": 1, "job": None})
+    assert (await web.get("/status")).json()["waiting"] == 1
+    assert "in the outbox" in (await web.get("/")).text
+    await web.post("/orders/2/paid")
+    assert in_the_outbox() == 1, "a payment sends its own invoice: others do not make it wait"
+    await web.post("/orders", content=b"")  # an import sends all that waits
+    await abox.arun()
+    assert sorted(message["To"].addresses[0].username for message in outside.mails) == ["customer-1", "customer-2"]
+    assert (await web.get("/status")).json() == {"orders": 3, "paid": 3, "waiting": 0, "dead": 0}
+
+
+async def test_a_full_queue_keeps_invoices_in_the_outbox(
+    outboxed: None, web: httpx.AsyncClient, abox: Sandbox, outside: Outside
+) -> None:
+    send = send_invoice.using(unique=None)
+    await jobs.aenqueue_many(send.bind(1000 + number) for number in range(settings.MAIL_PLACES))
+    assert (await web.post("/orders/1/paid")).json() == {"order": 1, "job": None}
+    assert database.load(1).paid_on is not None
+    await abox.arun()
+    assert outside.mails == []
+    await web.post("/orders", content=b"")
+    await abox.arun()
+    assert [message["To"].addresses[0].username for message in outside.mails] == ["customer-1"]
+
+
+def test_after_a_crash_a_job_that_was_not_noted_is_enqueued_again_and_is_the_same(
+    outboxed: None, box: Sandbox, outside: Outside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash(monkeypatch)
+    [job] = box.enqueued(send_invoice)
+    outbox.drain()
+    assert box.enqueued(send_invoice) == [job]
+    with database.connected() as db:
+        assert (database.invoice_job(db, 1), in_the_outbox()) == (str(job.id), 0)
+    box.run()
+    assert len(outside.mails) == 1
+
+
+def test_a_job_that_ended_before_it_was_noted_is_not_enqueued_again(
+    outboxed: None, box: Sandbox, outside: Outside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash(monkeypatch)
+    [job] = box.enqueued(send_invoice)
+    box.run()
+    outbox.drain()
+    assert box.enqueued(send_invoice) == [job]
+    assert (len(outside.mails), in_the_outbox()) == (1, 0)
+
+
+def test_a_second_job_of_an_order_steps_down(box: Sandbox, outside: Outside) -> None:
+    first = send_invoice.enqueue(3)
+    box.run()
+    second = send_invoice.enqueue(3)
+    assert second.id != first.id
+    box.run()
+    status = second.status()
+    assert (status.state, status.reason) == ("cancelled", f"the invoice of order 3 goes out with job {first.id}")
+    assert len(outside.mails) == 1

@@ -8,5 +8,6 @@ Only the binaries are taken from what is installed; settings, data and log are i
 
 from tools.servers.pgbouncer import Pgbouncer, pgbouncer
 from tools.servers.postgres import Postgres, debian, installed
+from tools.servers.valkey import Valkey, redis, server_program
 
-__all__ = ["Pgbouncer", "Postgres", "debian", "installed", "pgbouncer"]
+__all__ = ["Pgbouncer", "Postgres", "Valkey", "debian", "installed", "pgbouncer", "redis", "server_program"]

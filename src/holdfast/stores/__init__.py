@@ -12,7 +12,7 @@ from holdfast.errors import ConfigError
 if TYPE_CHECKING:
     from holdfast.store import Store
 
-SCHEMES = ("memory://", "sqlite:///path", "postgresql://user@host/database")
+SCHEMES = ("memory://", "sqlite:///path", "postgresql://user@host/database", "redis://user@host/0")
 
 
 def open_store(url: str, clock: Clock | None = None) -> Store:
@@ -21,7 +21,9 @@ def open_store(url: str, clock: Clock | None = None) -> Store:
     `memory://`, `sqlite:///relative.db`, `sqlite:////absolute.db`; options as a query, such as
     `?durability=normal`. `postgresql://user:password@host:5432/database`, with libpq's options and two of ours:
     `?schema=jobs` (default public), `?listen_url=…` (percent-encoded; where a pooler stands between, the direct way to
-    the server, for notifications). Raises ConfigError for any other URL.
+    the server, for notifications). `redis://user:password@host:6379/0` (`valkey://` is the same; with TLS `rediss://`,
+    `valkeys://`; a socket `unix:///path`), with `?prefix=jobs` (default holdfast), `?wait=1` and others (docs/redis.md).
+    Raises ConfigError for any other URL.
     """
     try:
         parts = urlsplit(url)
@@ -35,6 +37,8 @@ def open_store(url: str, clock: Clock | None = None) -> Store:
             return _sqlite(url, parts, clock)
         case "postgresql" | "postgres":
             return _postgres(url, parts)
+        case "redis" | "rediss" | "valkey" | "valkeys" | "unix":
+            return _redis(url, parts)
         case "":
             raise _refusal(url, "it has no scheme")
         case _:
@@ -76,6 +80,18 @@ def _postgres(url: str, parts: SplitResult) -> Store:
         raise _refusal(url, f"two slashes follow: {parts.scheme}://user@host/database")
     try:
         return PostgresStore(address_of(parts, masked))
+    except ValueError as error:
+        raise _refusal(url, str(error)) from None
+
+
+def _redis(url: str, parts: SplitResult) -> Store:
+    from holdfast.stores.redis import RedisStore
+    from holdfast.stores.redis.address import address_of
+
+    if not url.lstrip()[len(parts.scheme) :].startswith("://"):
+        raise _refusal(url, f"two slashes follow: {parts.scheme}://user@host/0")
+    try:
+        return RedisStore(address_of(parts))
     except ValueError as error:
         raise _refusal(url, str(error)) from None
 

@@ -161,8 +161,9 @@ class Finisher:
         )
 
     def _spoken(self, outcome: Outcome, answer: Settled) -> None:
-        self._refusals.pop(outcome.id, None)
-        self._held_since.pop(outcome.id, None)
+        if self._refusals or self._held_since:
+            self._refusals.pop(outcome.id, None)
+            self._held_since.pop(outcome.id, None)
         self._settled((outcome.id, outcome.fence))
         if answer.answer is Answer.STALE:
             self._refused(outcome)

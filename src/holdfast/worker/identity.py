@@ -19,20 +19,17 @@ class Identity:
         self._clock = clock
         self._lease = 0.0
         self._beaten = clock.monotonic()
+        self.held_until = self._beaten  # monotonic seconds: when the lease comes into doubt without another beat
 
     def beaten(self, sent: float, lease: Span) -> None:
         """A beat that was sent at `sent` (monotonic seconds) was accepted."""
         self._lease = lease / SECOND
         self._beaten = max(self._beaten, sent)
+        self.held_until = doubt_from(self._beaten, self._lease)
 
     def held(self) -> bool:
         """Whether the lease is beyond doubt."""
         return not self.lost and self._clock.monotonic() < self.held_until
-
-    @property
-    def held_until(self) -> float:
-        """When the lease comes into doubt if no further beat is accepted, in monotonic seconds."""
-        return doubt_from(self._beaten, self._lease)
 
 
 def doubt_from(sent: float, lease: float) -> float:

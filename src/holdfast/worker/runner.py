@@ -39,6 +39,7 @@ class Run:
         "entered",
         "handle",
         "job",
+        "key",
         "over",
         "overdue",
         "pid",
@@ -60,6 +61,7 @@ class Run:
         around: Around | None = None,
     ) -> None:
         self.claim = claim
+        self.key = (claim.id, claim.fence)  # which claim this is, within one worker
         self.task = task
         self.job = job
         self.started = started  # by the monotonic clock, in seconds
@@ -77,11 +79,6 @@ class Run:
         self.over = False  # its code has ended
 
     @property
-    def key(self) -> tuple[Any, int]:
-        """Which claim this is, within one worker."""
-        return self.claim.id, self.claim.fence
-
-    @property
     def asked(self) -> StopReason | None:
         """Why it was asked to end, if it was."""
         return asked(self.job)
@@ -94,7 +91,7 @@ class Run:
     @property
     def in_doubt(self) -> bool:
         """Whether it may not begin any more, because others may soon have its job."""
-        return self.asked is None and not self.job.held
+        return not self.job.held and self.asked is None
 
     def enter(self, *, on_loop: bool) -> None:
         """The attempt's first step. Raises Stop if it was asked to end before it began."""

@@ -19,8 +19,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from holdfast.clock import Span
 from holdfast.store import LEASE
-from holdfast.stores.postgres.unreadable import Told
-from holdfast.stores.postgres.waiters import Waiters
+from holdfast.stores.unreadable import Told
+from holdfast.stores.waiters import Waiters
 
 LONGEST_NAME = 63  # bytes; the server cuts a longer one short
 _OURS = ("schema", "listen_url")
@@ -59,6 +59,7 @@ class Place:
     held_up: set[UUID] = field(default_factory=set[UUID])  # jobs that were `busy` when they were enqueued last
     told: Told = field(default_factory=Told)
     waiters: Waiters = field(default_factory=Waiters)
+    backends: set[int] = field(default_factory=set[int])  # the server's processes that ring for it
 
     @property
     def schema(self) -> str:

@@ -9,7 +9,7 @@ from holdfast.job import Claim
 from holdfast.store import Claims
 from holdfast.stores.postgres.lane import Lane
 from holdfast.stores.postgres.rows import claims_of
-from holdfast.stores.postgres.unreadable import Told
+from holdfast.stores.unreadable import Told
 
 
 async def claim(lane: Lane, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int, told: Told) -> Claims:

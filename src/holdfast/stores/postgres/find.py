@@ -14,8 +14,7 @@ from holdfast.stores.columns import attempt_of, record_of, storable, tags_of
 from holdfast.stores.postgres.lane import Lane
 from holdfast.stores.postgres.session import Row
 from holdfast.stores.postgres.statements import quoted, statement
-from holdfast.stores.postgres.unreadable import Told
-from holdfast.stores.unreadable import decoded
+from holdfast.stores.unreadable import Told, decoded
 
 Condition: TypeAlias = tuple[str, tuple[Any, ...]]
 

@@ -132,7 +132,7 @@ class Lane:
                 self._unreached = (time.monotonic(), away)
                 raise _certainly(away, certain) from (error if error is not away else None)
             self._unreached = None
-            self._place.waiters.backends.add(self._session.backend)
+            self._place.backends.add(self._session.backend)
         return self._session
 
     async def _spared(self) -> Session | None:
@@ -179,7 +179,7 @@ class Lane:
     async def _leave(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            self._place.waiters.backends.discard(session.backend)
+            self._place.backends.discard(session.backend)
             await session.close()
 
     async def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from contextlib import aclosing, suppress
 from uuid import uuid4
@@ -14,7 +13,7 @@ from psycopg.pq import TransactionStatus
 
 from holdfast.clock import SECOND
 from holdfast.errors import StoreError
-from holdfast.observe.logging import stores, tell
+from holdfast.stores.hearing import POLLING, Hearing
 from holdfast.stores.postgres import limits
 from holdfast.stores.postgres.address import Place
 from holdfast.stores.postgres.lane import CUT, Lane
@@ -22,17 +21,13 @@ from holdfast.stores.postgres.session import Connection, connected, shut
 from holdfast.stores.postgres.statements import within
 
 CHECK = 30.0  # seconds between two looks whether the connection is there still
-BACKOFF_FIRST, BACKOFF_MOST = 0.1, 5.0  # between tries to connect
-DEAF = 300.0  # between tries where notifications do not come back
 PROBE_MARK = "?"  # what no queue's name begins with
 ALL = "*"  # is rung where a transaction has jobs for many queues, see functions/wake.sql
 
-_POLLING = "idle workers look for jobs instead, soon after they had some and at least every second"
 _DEAF = (
     "notifications do not arrive: a pooler in transaction mode stands between, it seems, or listen_url leads to "
-    f"another database; {_POLLING}. The address of the server itself, as listen_url=... in the store's URL, ends that"
+    f"another database; {POLLING}. The address of the server itself, as listen_url=... in the store's URL, ends that"
 )
-_NOT_LISTENING = f"the connection that listens for notifications failed twice; {_POLLING}"
 
 
 class _NotHeardError(Exception):
@@ -48,10 +43,7 @@ class Listener:
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         self._connection: Connection | None = None
-        self._failed = 0
-        self._alone = 0  # times in a row that it failed while calls were answered
-        self._told = False  # that it does not listen
-        self.hears = False
+        self.hearing = Hearing(place.waiters, place.url)
 
     def start(self) -> None:
         """At the first wait; not any more after `close`."""
@@ -74,11 +66,11 @@ class Listener:
             try:
                 await self._listen()
             except _NotHeardError:
-                pause = self._deaf()
+                pause = self.hearing.deaf(_DEAF)
             except Exception as error:  # noqa: BLE001  # whatever it is, it must come back
-                pause = await self._cut_off(error)
+                pause = self.hearing.cut_off(_words(error), alone=await self._answers())
             finally:
-                self.hears = False
+                self.hearing.now = False
             await asyncio.sleep(pause * random.uniform(0.5, 1))
 
     async def _listen(self) -> None:
@@ -89,7 +81,7 @@ class Listener:
             async with asyncio.timeout(limits.LISTEN / SECOND):
                 await self._tune_in(connection)
             await self._prove(connection)
-            self._hearing()
+            self.hearing.begins()
             while True:
                 await self._hear(connection, CHECK)
                 async with asyncio.timeout(limits.LISTEN / SECOND):
@@ -122,37 +114,9 @@ class Listener:
                     return True
                 if notification.payload == ALL:
                     self._place.waiters.look()
-                elif notification.pid not in self._place.waiters.backends:
+                elif notification.pid not in self._place.backends:
                     self._place.waiters.hint([notification.payload])
         return False
-
-    # --- what is said of it
-
-    def _hearing(self) -> None:
-        self.hears = True
-        if self._told or self._place.waiters.deaf:
-            self._tell(logging.WARNING, "listening", "notifications arrive again")
-        self._failed, self._alone, self._told = 0, 0, False
-        self._place.waiters.deaf = False
-        self._place.waiters.look()  # for what was rung for meanwhile
-
-    def _deaf(self) -> float:
-        if not self._place.waiters.deaf:
-            self._place.waiters.deaf = True
-            self._tell(logging.WARNING, "deaf", _DEAF)
-        return DEAF
-
-    async def _cut_off(self, error: Exception) -> float:
-        """One lost connection is not worth a line: the next is there at once, as a rule. Nor is an outage of the whole
-        server, of which those tell who ask it for something.
-        """
-        self._failed += 1
-        self._alone = self._alone + 1 if await self._answers() else 0
-        if self._alone == 2 and not self._told:
-            self._told = True
-            self._tell(logging.WARNING, "not-listening", _NOT_LISTENING, error=_words(error))
-        pause: float = min(BACKOFF_FIRST * 2 ** min(self._failed, 16), BACKOFF_MOST)
-        return pause
 
     async def _answers(self) -> bool:
         """Whether other connections of this process work."""
@@ -160,9 +124,6 @@ class Listener:
             await self._lane.rows("SELECT 1")
             return True
         return False
-
-    def _tell(self, level: int, event: str, text: str, error: str | None = None) -> None:
-        tell(stores, level, event, store=self._place.url, error=error, message=text)
 
 
 def _words(error: Exception) -> str:

@@ -9,8 +9,7 @@ from holdfast.job import Claim
 from holdfast.stores.columns import loss_of, storable, terms_of
 from holdfast.stores.postgres.lane import Lane
 from holdfast.stores.postgres.session import Row
-from holdfast.stores.postgres.unreadable import Told
-from holdfast.stores.unreadable import decoded
+from holdfast.stores.unreadable import Told, decoded
 
 
 def claim_of(row: Row, worker: UUID) -> Claim:

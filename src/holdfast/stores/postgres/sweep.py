@@ -9,7 +9,7 @@ from holdfast.job import Claim
 from holdfast.store import Promoted
 from holdfast.stores.postgres.lane import Lane
 from holdfast.stores.postgres.rows import claims_of
-from holdfast.stores.postgres.unreadable import Told
+from holdfast.stores.unreadable import Told
 
 
 async def promote(lane: Lane, limit: int, ring: Callable[[Collection[str]], object]) -> Promoted:

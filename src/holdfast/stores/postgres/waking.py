@@ -15,7 +15,7 @@ from holdfast.stores.postgres.address import Place
 from holdfast.stores.postgres.bell import Bell
 from holdfast.stores.postgres.lane import Lane
 from holdfast.stores.postgres.listener import Listener
-from holdfast.stores.postgres.waiters import Waiter
+from holdfast.stores.waiters import Waiter
 
 SELDOM = 1.0  # seconds between two looks, at most
 SOON, SLOWER = 0.005, 3.0  # where notifications arrive: the first pause, and how the next grow with the idle time
@@ -92,7 +92,7 @@ class Waking:
 
     def _pause(self) -> float:
         idle = asyncio.get_running_loop().time() - self._found_at
-        pause = max(SOON, idle * SLOWER) if self._listener.hears else max(OFTEN, idle * STEADY)
+        pause = max(SOON, idle * SLOWER) if self._listener.hearing.now else max(OFTEN, idle * STEADY)
         return min(max(pause, DEAR * self._took), SELDOM) * random.uniform(0.8, 1)
 
     def end_waits(self) -> None:

@@ -43,13 +43,12 @@ class Waiter:
 
 
 class Waiters:
-    """All of one place: the twins of a store share them."""
+    """All of one place: the twins of a store share them, each on its own loop and thread."""
 
     def __init__(self) -> None:
         self._all: set[Waiter] = set()
         self.latest = object()  # another with every hint
-        self.backends: set[int] = set()  # the server's processes that ring for this place: it need not hear of itself
-        self.deaf = False  # whether it was said that notifications do not arrive
+        self.deaf = False  # whether it was said that others' jobs are not heard of
 
     @contextmanager
     def one(self, queues: Sequence[str] | None) -> Generator[Waiter]:

@@ -1,0 +1,52 @@
+"""Which queues jobs are in, as far as this process knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from threading import Lock
+from uuid import UUID
+
+MOST = 20_000  # jobs that are known, beside those that are held here
+_SLACK = 1_000  # that many more before the oldest are forgotten, all at once
+
+
+class Whereabouts:
+    """By id, the queue. Shared by all twins; keyed by the ids' integers, which hash four times as fast."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._known: dict[int, str] = {}  # the longest known first
+        self._held: dict[int, str] = {}
+        self._lock = Lock()
+
+    def learn(self, queue: str, ids: Iterable[UUID]) -> None:
+        """These are in `queue`, or were."""
+        with self._lock:
+            self._learn({job.int: queue for job in ids})
+
+    def hold(self, queue: str, ids: Iterable[UUID]) -> None:
+        """These are held by a worker of this process: not forgotten before they are let go."""
+        with self._lock:
+            self._held.update({job.int: queue for job in ids})
+
+    def let_go(self, ids: Iterable[UUID]) -> None:
+        with self._lock:
+            self._learn({job.int: queue for job in ids if (queue := self._held.pop(job.int, None)) is not None})
+
+    def forget(self, ids: Iterable[UUID]) -> None:
+        """They are not where they were thought to be."""
+        with self._lock:
+            for job in ids:
+                self._known.pop(job.int, None)
+                self._held.pop(job.int, None)
+
+    def queue_of(self, id: UUID) -> str | None:
+        """As far as this process knows."""
+        return self._held.get(id.int) or self._known.get(id.int)
+
+    def _learn(self, learnt: dict[int, str]) -> None:
+        self._known.update(learnt)
+        if len(self._known) > self._most + _SLACK:
+            for job in list(islice(self._known, len(self._known) - self._most)):
+                del self._known[job]

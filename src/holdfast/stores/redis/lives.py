@@ -1,0 +1,148 @@
+"""Workers' lives: register, beat, retire, and the mailbox. The registry hears first, then the slot of each queue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
+from typing import Any, Literal, NamedTuple, cast
+from uuid import UUID
+
+from holdfast.clock import Instant, Span
+from holdfast.errors import StoreError
+from holdfast.job import Loss
+from holdfast.store import Beat, Line, Registered
+from holdfast.stores.columns import text_of_loss
+from holdfast.stores.redis.lane import Lane, Step
+from holdfast.stores.redis.place import queue_keys
+from holdfast.stores.redis.queues import make_known
+from holdfast.stores.redis.resp import Argument
+from holdfast.stores.redis.slots import Slots, names_of
+from holdfast.stores.redis.whereabouts import located
+
+Joined = Literal["joined", "gone", "expired", "empty"]
+
+
+class Standing(NamedTuple):
+    """A worker by the registry: its state there and its row, the time, and the queues that there are."""
+
+    state: Literal["live", "expired", "gone"]
+    row: bytes
+    lease: Span
+    now: Instant
+    queues: set[str]
+
+
+async def register(lane: Lane, worker: UUID, supervisor: UUID | None, facts: Mapping[str, object]) -> Registered:
+    told = json.dumps([None if supervisor is None else str(supervisor), dict(facts)], default=str)
+    lease, now, names = await lane.script("register", lane.place.registry, str(worker), told)
+    await _beat_in_slots(lane, [worker], lease, names_of(names))
+    return Registered(lease, now)
+
+
+async def beat(lane: Lane, workers: Sequence[UUID]) -> Beat:
+    lease, now, texts, names = await lane.script("renew", lane.place.registry, *map(str, workers))
+    alive = frozenset(UUID(text.decode()) for text in texts)
+    if alive:
+        await _beat_in_slots(lane, alive, lease, names_of(names))
+    return Beat(lease, now, frozenset(workers) - alive)
+
+
+async def _beat_in_slots(lane: Lane, workers: Collection[UUID], lease: Span, names: set[str]) -> None:
+    """Queues that the registry has lost are known to it again if they are there."""
+    place = lane.place
+    place.lease = lease
+    known = names | place.queues
+    beating: list[Argument] = [lease, *map(str, workers)]
+    with Slots(lane) as slots:
+        heard = await slots.scripts("beat", dict.fromkeys(known, beating))
+        place.queues = names
+        await make_known(lane, [queue for queue, there in heard.items() if there and queue not in names])
+
+
+async def standing(lane: Lane, worker: UUID, *, sweeps: bool = False) -> Standing:
+    """How a worker stands by the registry. `sweeps`: if it is steady, leases that lie too far ahead are cut there."""
+    reply = await lane.script("standing", lane.place.registry, str(worker), "1" if sweeps else "")
+    return standing_of(lane, reply)
+
+
+def standing_of(lane: Lane, reply: Sequence[Any]) -> Standing:
+    """What the script `standing` answered."""
+    state, row, lease, now, names = reply
+    lane.place.queues = queues = names_of(names)
+    return Standing(state.decode(), row, lease, now, set(queues))
+
+
+async def join(lane: Lane, worker: UUID, queue: str) -> Joined:
+    """Gives a worker its row in the slot of a queue, which called it a stranger.
+
+    gone, expired: as the registry says, it is not to be served. empty: there is no such queue, and nothing to claim.
+    """
+    stands = await standing(lane, worker)
+    if stands.state != "live":
+        return stands.state
+    return (await joined(lane, worker, [queue], stands))[queue]
+
+
+async def joined(lane: Lane, worker: UUID, queues: Collection[str], stands: Standing) -> dict[str, Joined]:
+    """The same for several queues."""
+    with Slots(lane) as slots:
+        args: list[Argument] = [stands.lease, str(worker), stands.row]
+        replies = await slots.scripts("join", dict.fromkeys(queues, args))
+    return {queue: cast("Joined", reply.decode()) for queue, reply in replies.items()}
+
+
+async def retire(lane: Lane, worker: UUID, loss: Loss | None, jobs: Mapping[tuple[UUID, int], Loss]) -> None:
+    place = lane.place
+    known, names = await lane.script("leave", place.registry, str(worker))
+    queues = await _queues_of(lane, {job for job, _ in jobs})
+    calls = dict[str, list[Argument]]()
+    for queue in names_of(names) | place.queues:
+        mine = [(*claim, of_job) for claim, of_job in jobs.items() if queues.get(claim[0], queue) == queue]
+        calls[queue] = [str(worker), known, text_of_loss(loss) or "", *chain.from_iterable(map(_words_of, mine))]
+    with Slots(lane) as slots:
+        await slots.scripts("retire", calls)
+
+
+def _words_of(named: tuple[UUID, int, Loss]) -> tuple[Argument, ...]:
+    job, fence, loss = named
+    return (str(job), fence, text_of_loss(loss) or "")
+
+
+async def _queues_of(lane: Lane, jobs: Collection[UUID]) -> Mapping[UUID, str]:
+    """As far as it is known: of the others every queue is told, and knows which it holds."""
+    try:
+        return await located(lane, lane.place, list(jobs))
+    except StoreError:
+        return {}
+
+
+async def mail(lane: Lane, workers: Sequence[UUID]) -> list[Line]:
+    """Of queues that are new to this process in a second round trip."""
+    if not workers:
+        return []
+    place = lane.place
+    known = place.queues
+    with Slots(lane) as slots:
+        registry: tuple[str, UUID | None] = ("", None)
+        answers = await slots.ask(
+            {registry: lane.command("SMEMBERS", place.registry[2])} | _boxes(lane, known, workers)
+        )
+        if registry in answers:
+            place.queues = names_of(answers.pop(registry))
+        answers |= await slots.ask(_boxes(lane, place.queues - known, workers))
+    return [_line_of(worker, text) for (_, worker), texts in answers.items() if worker is not None for text in texts]
+
+
+def _boxes(lane: Lane, queues: Collection[str], workers: Sequence[UUID]) -> dict[tuple[str, UUID | None], Step]:
+    place = lane.place
+    return {
+        (queue, worker): lane.command("SMEMBERS", f"{queue_keys(place, queue).base}mail:{worker}")
+        for queue in queues
+        for worker in workers
+    }
+
+
+def _line_of(worker: UUID, text: bytes) -> Line:
+    kind, job, fence = text.decode().split()
+    return Line(worker, cast("Literal['cancel', 'lost']", kind), UUID(job), int(fence))

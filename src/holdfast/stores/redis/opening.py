@@ -1,0 +1,101 @@
+"""Opens a place: is it a server that we can use, are the keys under its prefix ours to serve?"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+from uuid import UUID, uuid4
+
+from holdfast.errors import StoreError
+from holdfast.store import LEASE
+from holdfast.stores.redis.durability import look, refuse_unfit, tell_durability
+from holdfast.stores.redis.lane import Lane
+from holdfast.stores.redis.lanes import Lanes
+from holdfast.stores.redis.permissions import check_permissions
+from holdfast.stores.redis.place import LAYOUT, OLDEST_CODE, Place
+from holdfast.stores.redis.resp import Refusal
+from holdfast.stores.redis.session import Foreign
+from holdfast.stores.redis.trouble import refused
+
+
+class Found(NamedTuple):
+    """The registry's first key."""
+
+    layout: int
+    oldest_code: int
+    lease: int
+    store: UUID
+    made: bool
+
+
+async def opened(place: Place, *, create: bool) -> Lanes:
+    """Lanes of a place whose keys this code can serve. StoreError, StoreAway."""
+    async with _opening(place) as lane:
+        server = await look(lane)
+        refuse_unfit(server, place)
+        await check_permissions(lane)
+        found = await _found(lane, create=create)
+    if found is None:
+        raise StoreError(
+            f"{place.url}: there are no jobs under the prefix {place.prefix!r} yet: run `holdfast migrate`"
+        )
+    if found.layout < LAYOUT:
+        raise StoreError(
+            f"{place.url}: its keys are of layout {found.layout}, this code needs {LAYOUT}: run `holdfast migrate`"
+        )
+    place.lease, place.store = found.lease, found.store
+    if create:  # those who only look need not hear of it
+        tell_durability(server, place)
+    return Lanes(place)
+
+
+async def migrate(place: Place, *, dry_run: bool) -> list[str]:
+    """What was done, or would be, in words: here is no statement to be shown."""
+    async with _opening(place) as lane:
+        refuse_unfit(await look(lane), place)
+        await check_permissions(lane)
+        found = await _found(lane, create=not dry_run)
+    if found is not None and found.layout < LAYOUT:
+        raise StoreError(f"{place.url}: this code knows no way from layout {found.layout} of its keys to {LAYOUT}")
+    return [f"layout {LAYOUT} under prefix {place.prefix}"] if found is None or found.made else []
+
+
+@asynccontextmanager
+async def _opening(place: Place) -> AsyncIterator[Lane]:
+    """A lane for the first look; what no repeat mends is a StoreError here."""
+    lane = Lane("open", place)
+    try:
+        yield lane
+    except StoreError as error:
+        if isinstance(error.__cause__, Refusal):
+            raise refused(error.__cause__, place.url) from error.__cause__
+        if isinstance(error.__cause__, Foreign):
+            raise StoreError(f"{place.url}: there is no Redis or Valkey that can be used: {error.__cause__}") from error
+        raise
+    finally:
+        await lane.close()
+
+
+async def _found(lane: Lane, *, create: bool) -> Found | None:
+    """What there is, or is made. StoreError where it is none of ours, or newer than this code can serve."""
+    place = lane.place
+    reply = await lane.script(
+        "open", place.registry, "1" if create else "0", LAYOUT, OLDEST_CODE, LEASE, str(place.store or uuid4())
+    )
+    if reply is None:
+        return None
+    layout, oldest_code, lease, store, made = reply
+    try:
+        found = Found(int(layout), int(oldest_code), int(lease), UUID(store.decode()), bool(made))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"{place.url}: the key {place.registry[1]} is not as Holdfast writes it: another program's, or damaged; "
+            "choose another ?prefix="
+        ) from error
+    if found.oldest_code > LAYOUT:
+        raise StoreError(
+            f"{place.url}: its keys are of layout {found.layout} and need a newer Holdfast (this one serves up to "
+            f"layout {LAYOUT}): upgrade this installation"
+        )
+    return found

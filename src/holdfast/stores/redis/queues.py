@@ -1,0 +1,72 @@
+"""What is said of queues, how they stand, and which there are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+
+from holdfast.job import QueueTerms, State
+from holdfast.store import Authority, QueueStats, Stats
+from holdfast.stores.redis.lane import Lane
+from holdfast.stores.redis.place import queue_keys
+from holdfast.stores.redis.resp import Reply
+from holdfast.stores.redis.slots import Slots
+
+_COUNTED = (State.QUEUED, State.SCHEDULED, State.RUNNING, State.DEAD)
+_NO_TERMS = QueueTerms()
+
+
+async def make_known(lane: Lane, names: Collection[str]) -> None:
+    """The registry has these names from now on; this process remembers that it did so."""
+    if names:
+        [added] = await lane.commands([("SADD", lane.place.registry[2], *names)])
+        lane.place.queues.update(names)
+        if added:  # who waits for jobs of every queue learns of a new one
+            await lane.each([lane.command("PUBLISH", lane.place.channel, name) for name in names])
+
+
+async def configure(lane: Lane, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:
+    """The names are said before, as the process may end in between, and after, as a sweeper may have taken them out."""
+    words = {
+        name: (by, "" if terms is None else json.dumps(terms))
+        for name, terms in queues.items()
+        if terms is not None or by == "operator"
+    }
+    declared = [name for name, terms in queues.items() if terms is not None]
+    await make_known(lane, declared)
+    with Slots(lane) as slots:
+        await slots.scripts("configure", words)
+        await make_known(lane, declared)
+
+
+async def stats(lane: Lane) -> Stats:
+    """Each queue in one moment, all of them in one round trip."""
+    now, names = await lane.script("queues", lane.place.registry)
+    known = sorted(name.decode() for name in names)
+    replies = await lane.scripts([("stats", queue_keys(lane.place, name), ()) for name in known])
+    queues = [_stats_of(name, reply) for name, reply in zip(known, replies, strict=True)]
+    return Stats(now, [queue for queue in queues if queue is not None])
+
+
+def _stats_of(name: str, reply: Reply) -> QueueStats | None:
+    """None for a queue that is not declared and has nothing to count."""
+    numbers, (due, declared, edited, size, when_full, block_timeout, dropped) = reply[:4], reply[4:]
+    counts = {state: number for state, number in zip(_COUNTED, numbers, strict=True) if number}
+    if not (counts or declared or edited):
+        return None
+    terms = _NO_TERMS
+    if declared or edited:
+        terms = QueueTerms(_number(size), when_full.decode(), _number(block_timeout))
+    return QueueStats(
+        name,
+        terms,
+        bool(edited),
+        counts,
+        None if terms.max_size is None else sum(numbers[:3]),
+        int(dropped or 0),
+        _number(due),
+    )
+
+
+def _number(text: bytes) -> int | None:
+    return int(text) if text else None

@@ -1,0 +1,20 @@
+-- Ends a running job as dead that cannot be read.
+-- KEYS  the queue's 13
+-- ARGV  1 shift  2 id  3 the worker that holds it  4 why
+-- Returns 1 if it is dead now, else 0.
+
+local moment = now(tonumber(ARGV[1]))
+local wrong = unsound()
+if wrong then
+  return wrong
+end
+local job = read_job(ARGV[2])
+if not job or job.state ~= 'running' or job.worker ~= ARGV[3] then
+  return 0
+end
+call('HLEN', HELD .. job.worker)
+call('SCARD', MAIL .. job.worker)
+job.at = tonumber(job.at) or moment
+take_out(job)
+end_job(job, 'dead', ARGV[4], false, moment)
+return 1

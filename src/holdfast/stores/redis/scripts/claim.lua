@@ -1,0 +1,89 @@
+-- Takes queued jobs of one queue for a worker that has joined it.
+-- KEYS  the queue's 13
+-- ARGV  1 shift  2 worker  3 stamp: its ticket * 1000 + which part of the claim this is  4 limit  5 bytes of payloads
+--       after which no further job is taken  6 '1': takes nothing, but uses the stamp up: no late copy of a call that
+--       was given up may take anything under it
+-- Returns 'stranger', 'expired' or 'stamp' (a later one was used here), and then nothing has changed. Else: now, what the
+-- rows are, and the rows of held.lua. 'taken', or 'cut' where bytes were reached: as the jobs were before this claim.
+-- 'again': this stamp was used just here before, and its reply was lost; what is still held under it, as it is.
+
+local moment = now(tonumber(ARGV[1]))
+local worker, stamp, limit, bytes = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local held_key = HELD .. worker
+local wrong = other_layout()
+if wrong then
+  return wrong
+end
+local life = call('HGET', WORKERS, worker)
+if not life then
+  return 'stranger'
+end
+if moment >= tonumber(string.match(life, '^%S+')) then
+  return 'expired'
+end
+local last = tonumber(call('HGET', TICKETS, worker) or 0)
+if last > tonumber(stamp) then
+  return 'stamp'
+end
+local rows = { moment, 'taken' }
+if last == tonumber(stamp) then
+  rows[2] = 'again'
+  local held = call('HGETALL', held_key)
+  for i = 1, #held, 2 do
+    if held[i + 1] == stamp then
+      rows[#rows + 1] = row_of(held[i])
+    end
+  end
+  return rows
+end
+
+if ARGV[6] == '1' then
+  call('HDEL', TICKETS, '') -- allowed on a full server, which what follows then is too
+  call('HSET', TICKETS, worker, stamp)
+  return rows
+end
+
+local ids = limit > 0 and call('ZRANGE', READY, 0, limit - 1) or {}
+if #ids == 0 then
+  return rows
+end
+call('HLEN', held_key)
+call('HLEN', HOLDERS)
+call('HLEN', UNIQUE)
+local taken, fences, attempts, keys, held = 0, {}, {}, {}, {}
+for i = 1, #ids do
+  if bytes < 0 then
+    rows[2] = 'cut'
+    break
+  end
+  local id = ids[i]
+  local row, said, later = row_of(id)
+  taken = i
+  if row then
+    local n = #rows + 1
+    rows[n] = row
+    bytes = bytes - bytes_of(row)
+    fences[n], attempts[n] = said[6] and said[6] + 1 or '1', later[1] and later[1] + 1 or '1'
+    held[2 * n - 5], held[2 * n - 4] = id, stamp
+    if said[9] and call('HGET', JOB .. id, 'until') == 'started' and call('HGET', UNIQUE, said[9]) == id then
+      keys[#keys + 1] = said[9]
+    end
+  end
+end
+
+call('ZREMRANGEBYRANK', READY, 0, taken - 1) -- first: a full server allows it, and then all that follows
+if #keys > 0 then
+  call('HDEL', UNIQUE, unpack(keys))
+end
+if #rows == 2 then
+  return rows -- no such jobs
+end
+call('HSET', TICKETS, worker, stamp)
+local started = string.format('%.0f', moment)
+for n = 3, #rows do
+  call('HSET', JOB .. rows[n][1], 'state', 'running', 'attempt', attempts[n], 'fence', fences[n], 'started', started,
+    'worker', worker, 'ticket', stamp)
+end
+call('HSET', held_key, unpack(held))
+count_held(worker, #rows - 2)
+return rows

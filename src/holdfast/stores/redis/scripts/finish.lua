@@ -1,0 +1,242 @@
+-- Writes outcomes of one queue, each under its claim's word; no job comes twice in a call.
+-- KEYS  the queue's 13
+-- ARGV  1 shift  2 number of groups of plain successes, each: worker, kept ('' for ever), attempt, releases, losses,
+--       crashes, alone ('1' or ''), how many; then per outcome: id, fence, result
+--       then per other outcome: id, fence, worker, number of branches (2: the second where a cancel was asked for), then
+--       per branch: ended, state, attempt, releases, losses, crashes, alone, kept, delay ('' for none), result ('' for
+--       none, else '+' and it), reason, '<bytes of the error's type, or -> <bytes of its message>', its type, message
+--       and traceback in one
+-- Returns how many jobs became queued; then, for each outcome that was not accepted as its first branch says, its number
+-- from 0 on, its answer, and the state that was recorded ('' for none).
+
+local moment = now(tonumber(ARGV[1]))
+local finished = string.format('%.0f', moment)
+local ERRORS_FIRST, ERRORS_LAST = 2, 18
+local BRANCH = 13 -- arguments
+local wrong = other_layout()
+if wrong then
+  return wrong
+end
+for i = 3, 7 do
+  call('ZCARD', KEYS[i])
+end
+call('HLEN', HOLDERS)
+call('HLEN', UNIQUE)
+
+local answers = { 0 }
+local given = {} -- by worker, the ids of the claims that end here
+local jobs = {} -- their jobs: id, then fields and values
+local keys, forgotten, mail, runs = {}, {}, {}, {} -- what goes, and by id what is added to a history
+local indexes = { [FINAL] = {}, [DEAD] = {}, [CANCELLED] = {}, [READY] = {}, [DUE] = {} } -- scores and ids
+
+local function refused(number, id, word, state)
+  local settled = state and call('HGET', JOB .. id, 'settled')
+  local said, recorded = state and 'stale' or 'gone', ''
+  if settled and string.sub(settled, 1, #word + 1) == word .. ' ' then
+    said, recorded = 'replayed', string.sub(settled, #word + 2)
+  elseif state == 'deleted' then
+    said = 'gone'
+  end
+  local n = #answers
+  answers[n + 1], answers[n + 2], answers[n + 3] = number, said, recorded
+end
+
+-- What is known of the job, where the claim is held by just this word: {state, fence, worker, key, noted, reason, cancel,
+-- loss, alone}; nil where it is not, and then it is answered.
+local function judged(number, id, fence, worker)
+  local known = call('HMGET', JOB .. id, 'state', 'fence', 'worker', 'key', 'noted', 'reason', 'cancel', 'loss', 'alone')
+  if known[1] ~= 'running' or known[2] ~= fence or known[3] ~= worker then
+    return refused(number, id, fence .. ' ' .. worker, known[1])
+  end
+  local ids = given[worker]
+  if not ids then
+    call('HLEN', HELD .. worker)
+    ids = {}
+    given[worker] = ids
+  end
+  ids[#ids + 1] = id
+  if known[7] and known[7] ~= '' then
+    local lines = MAIL .. worker
+    call('SCARD', lines)
+    mail[#mail + 1] = { lines, 'cancel ' .. id .. ' ' .. fence }
+  end
+  return known
+end
+
+-- How long a job that is over keeps its unique key; with no hold the key goes.
+local function hold_of(id, key)
+  if call('HGET', UNIQUE, key) ~= id then
+    return 0
+  end
+  local hold = tonumber(call('HGET', JOB .. id, 'hold') or 0)
+  if hold == 0 then
+    keys[#keys + 1] = key
+  end
+  return hold
+end
+
+local function index(key, score, id)
+  local entries = indexes[key]
+  entries[#entries + 1], entries[#entries + 2] = score, id
+end
+
+-- What was saved goes with a success: no attempt follows.
+local function forget_saved(id, noted)
+  if noted then
+    call('HLEN', NOTE .. id)
+    forgotten[#forgotten + 1] = id
+  end
+end
+
+local function group(number, at)
+  local worker, kept, attempt, releases, losses, crashes, alone = unpack(ARGV, at, at + 6)
+  local fresh = attempt == '1' and releases == '0' and losses == '0' and crashes == '0'
+  local same = kept ~= '' and string.format('%.0f', moment + kept)
+  at = at + 8
+  for _ = 1, tonumber(ARGV[at - 1]) do
+    local id, fence = ARGV[at], ARGV[at + 1]
+    local known = judged(number, id, fence, worker)
+    if known then
+      local job = { id, 'state', 'succeeded', 'finished', finished, 'settled', fence .. ' ' .. worker .. ' succeeded',
+        'result', ARGV[at + 2], 'worker', '' }
+      local hold = known[4] and hold_of(id, known[4]) or 0
+      if same then
+        local prunable = hold > tonumber(kept) and string.format('%.0f', moment + hold) or same
+        job[12], job[13] = 'prunable', prunable
+        index(FINAL, prunable, id)
+      end
+      forget_saved(id, known[5])
+      for i = 6, 8 do
+        if known[i] and known[i] ~= '' then
+          job[#job + 1], job[#job + 2] = i == 6 and 'reason' or i == 7 and 'cancel' or 'loss', ''
+        end
+      end
+      if not fresh or fence ~= '1' or (known[9] or '') ~= alone then -- else they are what they were
+        local counts = { 'attempt', attempt, 'releases', releases, 'losses', losses, 'crashes', crashes, 'alone', alone }
+        for i = 1, #counts do
+          job[#job + 1] = counts[i]
+        end
+      end
+      jobs[#jobs + 1] = job
+    end
+    number, at = number + 1, at + 3
+  end
+  return number, at
+end
+
+-- An attempt of the history: see rows.py.
+local function run_of(attempt, fence, worker, started, ended, reason, sizes, error)
+  return table.concat({ attempt, fence, worker, started, finished, ended, #reason, sizes, reason .. error }, ' ')
+end
+
+local function other(number, at)
+  local id, fence, worker, branches = unpack(ARGV, at, at + 3)
+  local known = judged(number, id, fence, worker)
+  local branch = at + 4
+  local following = branch + BRANCH * tonumber(branches)
+  if not known then
+    return following
+  end
+  local cancelled = known[7] and known[7] ~= '' and ARGV[branch] ~= 'succeeded'
+  local asked = ARGV[branch + 1]
+  if cancelled and branches == '2' then
+    branch = branch + BRANCH
+  end
+  local ended, state, attempt, releases, losses, crashes, alone, kept, delay, result, reason, sizes, error =
+    unpack(ARGV, branch, branch + BRANCH - 1)
+  if cancelled and known[6] and known[6] ~= '' then
+    reason = known[6]
+  end
+  if state ~= asked then
+    local n = #answers
+    answers[n + 1], answers[n + 2], answers[n + 3] = number, 'accepted', state
+  end
+  local more = call('HMGET', JOB .. id, 'at', 'due', 'priority', 'started', 'attempt', 'omitted')
+  local job = { id, 'state', state, 'settled', fence .. ' ' .. worker .. ' ' .. state, 'worker', '', 'attempt', attempt,
+    'releases', releases, 'losses', losses, 'crashes', crashes, 'alone', alone, 'reason', reason, 'cancel', '', 'loss', '' }
+  local function set(field, value)
+    job[#job + 1], job[#job + 2] = field, value
+  end
+  if result ~= '' then
+    set('result', string.sub(result, 2))
+  end
+  if ended == 'succeeded' then
+    forget_saved(id, known[5])
+  elseif more[4] then
+    local length = call('LLEN', HISTORY .. id)
+    runs[#runs + 1] = { id, run_of(more[5] or '0', fence, worker, more[4], ended, reason, sizes, error) }
+    if length >= ERRORS_FIRST + ERRORS_LAST then
+      set('omitted', (more[6] or 0) + 1)
+    end
+  end
+  if state == 'queued' or state == 'scheduled' then
+    local due = more[2]
+    if delay ~= '' then
+      due = string.format('%.0f', moment + delay)
+      set('due', due)
+    end
+    if state == 'queued' then
+      answers[1] = answers[1] + 1
+      index(READY, rank(more[3], due), id)
+    else
+      index(DUE, due, id)
+    end
+  else
+    local hold = known[4] and hold_of(id, known[4]) or 0
+    set('finished', finished)
+    if kept ~= '' then
+      local prunable = string.format('%.0f', moment + math.max(tonumber(kept), hold))
+      set('prunable', prunable)
+      index(FINAL, prunable, id)
+    end
+    if state == 'dead' then
+      index(DEAD, more[1], id)
+    elseif state == 'cancelled' then
+      index(CANCELLED, more[1], id)
+    end
+  end
+  jobs[#jobs + 1] = job
+  return following
+end
+
+local number, at = 0, 3
+for _ = 1, tonumber(ARGV[2]) do
+  number, at = group(number, at)
+end
+while at <= #ARGV do
+  at = other(number, at)
+  number = number + 1
+end
+
+for worker, ids in pairs(given) do
+  call('HDEL', HELD .. worker, unpack(ids)) -- first: a full server allows it, and then all that follows
+  count_held(worker, -#ids)
+end
+for i = 1, #mail do
+  call('SREM', mail[i][1], mail[i][2])
+end
+if #keys > 0 then
+  call('HDEL', UNIQUE, unpack(keys))
+end
+for i = 1, #forgotten do
+  call('HDEL', NOTE .. forgotten[i], 'saved')
+end
+for i = 1, #jobs do
+  local job = jobs[i]
+  call('HSET', JOB .. job[1], unpack(job, 2))
+end
+for key, entries in pairs(indexes) do
+  if #entries > 0 then
+    call('ZADD', key, unpack(entries))
+  end
+end
+for i = 1, #runs do
+  local history = HISTORY .. runs[i][1]
+  if call('RPUSH', history, runs[i][2]) > ERRORS_FIRST + ERRORS_LAST then
+    call('LREM', history, 1, call('LINDEX', history, ERRORS_FIRST))
+  end
+end
+if answers[1] > 0 then
+  ring()
+end
+return answers

@@ -1,0 +1,159 @@
+-- Part: a queue's jobs between its indexes.
+-- Numbers of milliseconds are passed to commands as numbers, never joined to a text by `..`, which keeps 14 digits.
+
+local JOB, HELD, MAIL = BASE .. 'job:', BASE .. 'held:', BASE .. 'mail:'
+local HISTORY, NOTE, LOG = BASE .. 'history:', BASE .. 'note:', BASE .. 'log:'
+local TOMBSTONE = 60000
+local FAR = 17592186044415 -- 2^44 - 1: the last due time that `ready` tells apart
+local call = redis.call
+
+-- All fields of a job but the bulky ones: payload, kind, result, loss. An absent or empty value is false.
+local STANDING = {
+  'state', 'task', 'priority', 'at', 'due', 'keep', 'born', 'key', 'until', 'hold', 'clash', 'life', 'attempt',
+  'releases', 'losses', 'crashes', 'alone', 'fence', 'started', 'finished', 'prunable', 'worker', 'ticket', 'cancel',
+  'reason', 'settled', 'first', 'over', 'omitted', 'noted',
+}
+
+-- The job's standing by field, with its `id`; nil where there is none. A tombstone's state is `deleted`.
+local function read_job(id)
+  local values = call('HMGET', JOB .. id, unpack(STANDING))
+  if not values[1] then
+    return nil
+  end
+  local job = { id = id }
+  for i = 1, #STANDING do
+    job[STANDING[i]] = values[i] ~= '' and values[i]
+  end
+  if job.state ~= 'running' then
+    job.worker, job.ticket = false, false -- they may be of the last run
+  end
+  return job
+end
+
+-- Sets fields of a job, here and in the store: name, value, name, value …; false takes a field away.
+local function write_job(job, ...)
+  local said, set, gone = { ... }, {}, {}
+  for i = 1, #said, 2 do
+    local field, value = said[i], said[i + 1]
+    job[field] = value
+    if value == false then
+      gone[#gone + 1] = field
+    else
+      set[#set + 1] = field
+      set[#set + 1] = value
+    end
+  end
+  if #gone > 0 then
+    call('HDEL', JOB .. job.id, unpack(gone))
+  end
+  if #set > 0 then
+    call('HSET', JOB .. job.id, unpack(set))
+  end
+end
+
+-- The score of a job in `ready`: priority descending, then due.
+local function rank(priority, due)
+  due = tonumber(due)
+  due = due < 0 and 0 or due > FAR and FAR or due
+  return (100 - (tonumber(priority) or 0)) * 17592186044416 + due
+end
+
+local function count_held(worker, change)
+  if call('HINCRBY', HOLDERS, worker, change) <= 0 then
+    call('HDEL', HOLDERS, worker)
+  end
+  call('HINCRBY', META, 'running', change)
+end
+
+-- Puts a job into the indexes of its state. It reads state, at, due, priority, worker, ticket, prunable.
+local function put_in(job)
+  local state = job.state
+  if state == 'queued' then
+    call('ZADD', READY, rank(job.priority, job.due), job.id)
+    ring()
+  elseif state == 'scheduled' then
+    call('ZADD', DUE, job.due, job.id)
+  elseif state == 'running' then
+    call('HSET', HELD .. job.worker, job.id, job.ticket or '')
+    count_held(job.worker, 1)
+  else
+    if state == 'dead' then
+      call('ZADD', DEAD, job.at, job.id)
+    elseif state == 'cancelled' then
+      call('ZADD', CANCELLED, job.at, job.id)
+    end
+    if job.prunable then
+      call('ZADD', FINAL, job.prunable, job.id)
+    end
+  end
+end
+
+-- Takes a job out of the indexes of its state; that of a running one ends its claim, and what was to be said about it.
+local function take_out(job)
+  local state = job.state
+  if state == 'queued' then
+    call('ZREM', READY, job.id)
+  elseif state == 'scheduled' then
+    call('ZREM', DUE, job.id)
+  elseif state == 'running' then
+    call('HDEL', HELD .. job.worker, job.id)
+    count_held(job.worker, -1)
+    if job.cancel then
+      call('SREM', MAIL .. job.worker, 'cancel ' .. job.id .. ' ' .. job.fence)
+    end
+  else
+    if state == 'dead' then
+      call('ZREM', DEAD, job.id)
+    elseif state == 'cancelled' then
+      call('ZREM', CANCELLED, job.id)
+    end
+    if job.prunable then
+      call('ZREM', FINAL, job.id)
+    end
+  end
+end
+
+-- Whether a job has its unique key, or had it last.
+local function has_key(job)
+  return job.key and call('HGET', UNIQUE, job.key) == job.id
+end
+
+-- How long a final job is kept that was enqueued with this `keep`.
+local function kept_for(keep)
+  return math.max(tonumber(keep) or 0, TOMBSTONE)
+end
+
+-- Ends a job that take_out has taken out: its place and, unless it has a hold, its key are free. `kept`: kept_for(…),
+-- or false for ever.
+local function end_job(job, state, reason, kept, moment)
+  local hold = 0
+  if has_key(job) then
+    hold = tonumber(job.hold) or 0
+    if hold == 0 then
+      call('HDEL', UNIQUE, job.key)
+    end
+  end
+  write_job(job, 'state', state, 'finished', moment, 'prunable', kept and moment + math.max(kept, hold),
+    'reason', reason ~= '' and reason, 'worker', false, 'ticket', false, 'loss', false, 'cancel', false)
+  put_in(job)
+end
+
+-- An error reply where the queue's keys are not of this layout.
+local function other_layout()
+  local layout = call('HGET', META, 'layout')
+  if layout and layout ~= LAYOUT then
+    return redis.error_reply('HF the keys ' .. BASE .. '* have layout ' .. layout .. '; this is for layout ' .. LAYOUT)
+  end
+end
+
+-- Before the first write: other_layout, and raises where a key is of another type.
+local function unsound()
+  local wrong = other_layout()
+  for i = 2, 7 do
+    call('ZCARD', KEYS[i])
+  end
+  for i = 8, 12 do
+    call('HLEN', KEYS[i])
+  end
+  return wrong
+end

@@ -1,0 +1,18 @@
+-- Part: what stands before every script, behind clock.lua. ARGV[1] is always the shift: `now(tonumber(ARGV[1]))`.
+
+local LAYOUT = '1' -- of the keys, as these scripts write them
+
+-- The keys of a queue. Scripts of the registry name theirs themselves.
+local META, JOBS, READY, DUE, DEAD, CANCELLED, FINAL, WORKERS, LOSSES, TICKETS, HOLDERS, UNIQUE, IDLE = unpack(KEYS)
+local BASE = string.sub(KEYS[1], 1, -5) -- without `meta`: '{prefix:queue}:'
+
+-- Wakes whoever waits for jobs of this queue, once for all that a script makes ready. A hint: it comes in the middle of
+-- writes, so whatever the server says to it (the user may not publish, say) must not end the script.
+local rung = false
+local function ring()
+  if not rung and redis.pcall('DEL', IDLE) == 1 then
+    local prefix, queue = string.match(BASE, '^{([^:]*):(.*)}:$')
+    redis.pcall('PUBLISH', '{' .. prefix .. '}:wake', queue)
+  end
+  rung = true
+end

@@ -1,0 +1,52 @@
+-- Takes the rows of workers out of a queue's slot that are over and hold nothing, some at a time; and the queue itself
+-- where nothing is left of it.
+-- KEYS  the queue's 13
+-- ARGV  1 shift  2 cursor in `workers`, 3 in `losses`: 0 at first, '' once that was all  4 how many rows, about
+-- Returns {how many jobs can be pruned, the next cursors ('': that was all), whether the queue is no more (1 or 0)}.
+local moment = now(tonumber(ARGV[1]))
+local wrong = unsound()
+if wrong then
+  return wrong
+end
+
+local over = {}
+
+-- Those on one page of rows whose life is over and who hold nothing; returns the next cursor.
+local function look(key, cursor, life_in)
+  if cursor == '' then
+    return ''
+  end
+  local page = call('HSCAN', key, cursor, 'COUNT', ARGV[4])
+  for i = 1, #page[2], 2 do
+    local worker, life = page[2][i], life_in(page[2][i + 1])
+    if (not life or is_over(life, moment)) and call('HEXISTS', HOLDERS, worker) == 0 then
+      call('EXISTS', MAIL .. worker, HELD .. worker)
+      over[#over + 1] = worker
+    end
+  end
+  return page[1] == '0' and '' or page[1]
+end
+
+local function left(loss)
+  local at = tonumber(string.match(loss, '^%d+'))
+  return at and { retired = at }
+end
+
+local function is_empty()
+  local said = call('HMGET', META, 'layout', 'declared', 'edited')
+  return said[1] and not said[2] and not said[3] and call('EXISTS', unpack(KEYS, 2, 11)) == 0
+end
+
+local working, losses = look(WORKERS, ARGV[2], life_of), look(LOSSES, ARGV[3], left)
+
+for i = 1, #over do
+  call('HDEL', WORKERS, over[i])
+  call('HDEL', LOSSES, over[i])
+  call('HDEL', TICKETS, over[i])
+  call('DEL', MAIL .. over[i], HELD .. over[i])
+end
+local gone = is_empty()
+if gone then
+  call('DEL', META, UNIQUE)
+end
+return { call('ZCOUNT', FINAL, '-inf', moment), working, losses, gone and 1 or 0 }

@@ -1,0 +1,147 @@
+"""Every key of a server, as it was before a script was called: what the script does to it, and what it leaves alone.
+
+with recorded(bench) as (port, calls): ...  # a store at the port is used, and each of its scripts is taken down
+bench.play(text, call, broken=...)  # and is played again, with one thing broken
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import redis
+
+from tests.flows.proxy import Proxy
+from tests.flows.resp import tapped
+from tools.servers import Valkey
+
+Snapshot = Mapping[bytes, tuple[bytes, bool]]  # by key: what is in it, and whether it has an expiry
+BY_ID = ("job", "history", "note", "log", "held", "mail")
+ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_KEY = re.compile(r"\{[^{}\"]+\}:")
+_READ = """
+local all = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+    all[#all + 1] = {key, redis.call('DUMP', key), redis.call('PTTL', key)}
+end
+return all
+"""
+_WRITE = """
+redis.call('FLUSHDB')
+for i = 1, #ARGV, 2 do
+    redis.call('RESTORE', ARGV[i], 0, ARGV[i + 1])
+end
+"""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One script as the store called it."""
+
+    sha: str
+    keys: tuple[bytes, ...]
+    args: tuple[bytes, ...]
+    before: Snapshot
+
+    @property
+    def named(self) -> Sequence[bytes]:
+        """The keys that it may name by an id, whether they are there or not."""
+        base = self.keys[0].removesuffix(b"meta")
+        there = [key for key in self.before if key.startswith(base) and key not in self.keys]
+        ids = sorted({found for arg in self.args for found in ID.findall(arg)})
+        asked = [b"%b%b:%b" % (base, kind.encode(), each) for each in ids for kind in BY_ID]
+        return list(dict.fromkeys([*asked, *there]))
+
+
+class Played(NamedTuple):
+    """What became of one call: the error, if there was one, and the keys that are not as they were."""
+
+    error: str
+    changed: Mapping[bytes, str]  # created, changed, deleted
+
+    @property
+    def kinds(self) -> frozenset[tuple[str, str]]:
+        return frozenset((kind(key), what) for key, what in self.changed.items())
+
+
+def kind(key: bytes) -> str:
+    """What a key is for, without the queue and the id."""
+    return key.rpartition(b"}:")[2].partition(b":")[0].decode()
+
+
+class Bench:
+    """A server of the test's own, on which calls are played."""
+
+    def __init__(self, server: Valkey) -> None:
+        self.server = server
+        self.redis = redis.Redis(port=server.port, protocol=2)
+
+    def close(self) -> None:
+        self.redis.close()
+
+    def read(self) -> Snapshot:
+        return {key: (value, ttl > 0) for key, value, ttl in self.redis.eval(_READ, 0)}
+
+    def write(self, snapshot: Snapshot) -> None:
+        self.redis.eval(_WRITE, 0, *(word for key, (value, _) in snapshot.items() for word in (key, value)))
+
+    def trace(self, text: bytes, call: Call) -> list[tuple[str, list[bytes]]]:
+        """The commands that the script gives, in order: each with the keys that it names."""
+        self.write(call.before)
+        given = []
+        with self.redis.monitor() as monitor:
+            self.redis.eval(text, len(call.keys), *call.keys, *call.args)
+            self.redis.echo("over")
+            while (said := monitor.next_command())["command"] != "ECHO over":
+                if said["client_type"] == "lua":
+                    command, *words = said["command"].split(" ")
+                    given.append((command.upper(), [word.encode() for word in words if _KEY.match(word)]))
+        return given
+
+    def play(
+        self,
+        text: bytes,
+        call: Call,
+        *,
+        broken: Callable[[Bench], contextlib.AbstractContextManager[None]] | None = None,
+        keys: Sequence[bytes] | None = None,
+        args: Sequence[bytes] | None = None,
+        by: redis.Redis | None = None,
+    ) -> Played:
+        """Runs the script in the keyspace that it met, once it is `broken`; with other keys or arguments."""
+        self.write(call.before)
+        keys, args = call.keys if keys is None else keys, call.args if args is None else args
+        with broken(self) if broken else contextlib.nullcontext():
+            before, error = self.read(), ""
+            try:
+                (by or self.redis).eval(text, len(keys), *keys, *args)
+            except redis.ResponseError as refusal:
+                error = str(refusal) or "an error"
+        return Played(error, difference(before, self.read()))
+
+
+def difference(before: Snapshot, after: Snapshot) -> Mapping[bytes, str]:
+    changed = dict.fromkeys(after.keys() - before.keys(), "created")
+    changed |= dict.fromkeys(before.keys() - after.keys(), "deleted")
+    return changed | {key: "changed" for key in before.keys() & after.keys() if before[key] != after[key]}
+
+
+@contextlib.contextmanager
+def recorded(bench: Bench) -> Iterator[tuple[int, list[Call]]]:
+    """A port at which the server is reached, and the calls of scripts that are made there, each taken down once."""
+    calls: list[Call] = []
+
+    def tap(words: list[bytes]) -> None:
+        if words[0].upper() != b"EVALSHA":
+            return
+        number = int(words[2])
+        keys, args = tuple(words[3 : 3 + number]), tuple(words[3 + number :])
+        call = Call(words[1].decode(), keys, args, bench.read())
+        if not calls or calls[-1] != call:
+            calls.append(call)
+
+    with Proxy("127.0.0.1", bench.server.port, tapped(tap)) as proxy:
+        yield proxy.port, calls

@@ -1,0 +1,397 @@
+"""Every script of the Redis store, with each thing that it relies on broken singly: an error leaves no trace.
+
+Redis rolls nothing back. So a day of a store is taken down, script by script with the keyspace that each met, and every
+script is played again: with a key of another type, another layout, a full server, bad arguments and so on. A script
+that no call of the day reaches fails here by its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from holdfast.clock import HOUR, MINUTE, SECOND
+from holdfast.job import Loss, Note, QueueTerms, Released, Snoozed, State, Succeeded, new_id
+from holdfast.store import LEASE, RESERVED, Store, Where
+from holdfast.stores import open_store
+from holdfast.stores.redis import scripts
+from tests.store.acts import (
+    BOOM,
+    FINAL_BOOM,
+    LOSS,
+    Hand,
+    draft,
+    finish,
+    hand,
+    keep_beating,
+    keyed,
+    stored,
+)
+from tests.store.backends import STANDS_STILL
+from tests.stores.keyspace import Bench, Call, Played, recorded
+from tools.servers import Valkey
+
+pytestmark = pytest.mark.timeout(240)
+
+SCRIPTS = scripts.names()
+FOLDER = Path(str(resources.files("holdfast.stores.redis") / "scripts"))
+FILES = sorted(path for path in FOLDER.iterdir() if path.suffix == ".lua")
+PREFIX = "day"
+# What these write must be written on a full server too, or it would never be less full.
+GO_ON = {"beat", "claim", "finish", "mail", "promote", "prune", "reclaim", "retire"}
+
+
+# --- a day of a store
+
+
+async def _day(store: Store) -> None:
+    """Calls every script, and most in several ways."""
+    await store.migrate()
+    await store.open()
+    try:
+        await _queues(store)
+        await _producers(store)
+        worker = await _worker(store)
+        await _operators(store, worker)
+        await _sweepers(store)
+        await _end(store)
+    finally:
+        await store.close()
+
+
+async def _queues(store: Store) -> None:
+    bounded = QueueTerms(3, "drop_oldest")
+    await store.configure({"small": bounded, "strict": QueueTerms(2)}, by="producer")
+    await store.configure({"small": bounded, "mail": QueueTerms(200, "block", MINUTE)}, by="worker")
+    await store.configure({"mail": QueueTerms(100)}, by="operator")
+    await store.configure({"strict": QueueTerms(1)}, by="operator")
+    await store.configure({"strict": None}, by="operator")
+    await store.stats()
+
+
+async def _producers(store: Store) -> None:
+    first = draft(queue="small", unique=keyed().unique)
+    await store.reserve([first])
+    await store.enqueue([first])
+    await store.enqueue([first, replace(first, payload=b"other")])  # again, and a conflict
+    for change in ({"on_clash": "return"}, {"on_clash": "raise"}, {"on_clash": "replace", "payload": b"new"}):
+        await store.enqueue([keyed(queue="small", **change)])
+    await store.enqueue([keyed(queue="small", on_clash="replace", delay=MINUTE)])  # now it is scheduled
+    for _ in range(4):  # one of them is dropped for another
+        await store.enqueue([draft(queue="small", delay=_ % 2 * SECOND)])
+    await store.enqueue([draft(queue="strict") for _ in range(3)])  # one finds it full
+    await store.enqueue([keyed(text="short", until="started", hold=0, headers='{"tenant":"7"}', tags=("a",))])
+    await store.enqueue([keyed(text="long", hold=HOUR, alone=True)])
+    await stored(store, *(draft(delay=n % 3 * SECOND, priority=n % 2) for n in range(12)))
+    await store.stats()
+
+
+async def _worker(store: Store) -> Hand:
+    worker = await hand(store)
+    await store.wait(["mail"], 0)
+    await store.wait(["nothing here"], 0.01)
+    await store.promote(10)
+    store.shift += 5 * SECOND
+    await store.promote(3)
+    await store.promote(100)
+    jobs = await worker.claim(8)
+    again = await store.claim(worker.id, worker.ticket - 1, None, 8)
+    assert {job.id for job in again.jobs} == {job.id for job in jobs}
+    jobs += await worker.claim(4, ["mail", "small", "strict"])
+    await store.note(
+        [Note(job.id, job.fence, job.worker, 0.5, "half", ((SECOND, "a line"),), b"saved") for job in jobs[:3]]
+    )
+    await store.note([Note(jobs[0].id, 7, jobs[0].worker, 0.7)])  # not its word
+    await store.log(jobs[0].id)
+    await store.cancel([jobs[2].id, jobs[3].id], "why")
+    await store.mail([worker.id])
+    verdicts = [Succeeded(b"1"), BOOM, BOOM, Succeeded(b"2"), FINAL_BOOM, Snoozed(SECOND), Released(), Snoozed(0)]
+    for job, verdict in zip(jobs, verdicts, strict=False):
+        await finish(store, job, verdict)
+    await finish(store, jobs[0], Succeeded(b"1"))  # again
+    await finish(store, jobs[5]._replace(fence=9), Succeeded(b"1"))  # stale
+    await finish(store, jobs[5]._replace(id=new_id()), Succeeded(b"1"))  # gone
+    await worker.beat()
+    return worker
+
+
+async def _operators(store: Store, worker: Hand) -> None:
+    every = [row.id for row in await store.find(Where(), None, 1000)]
+    await store.find(Where(queue="mail", states=[State.QUEUED, State.SCHEDULED], task="shop.send", tag="a"))
+    await store.find(Where(states=[State.DEAD], error="KeyError"))
+    await store.find(Where(states=[State.RUNNING], worker=worker.id))
+    await store.find(Where(starts=str(every[0])[:8], since=0, before=2**42))
+    await store.find(Where(ids=[*every[:3], new_id()]))
+    dead = [row.id for row in await store.find(Where(states=[State.DEAD]))]
+    await store.retry([*dead, every[0], new_id()])
+    queued = [row.id for row in await store.find(Where(states=[State.QUEUED, State.SCHEDULED]))]
+    await store.cancel([*queued[:3], new_id()])
+    await store.retry(queued[:1])
+    await store.delete([*queued[:2], queued[-1], new_id()])
+    await store.delete([row.id for row in await store.find(Where(states=[State.SUCCEEDED]))][:1])
+    await store.locker(every[0])
+    await store.stats()
+
+
+async def _sweepers(store: Store) -> None:
+    dying, silent, sweeper = await hand(store), await hand(store), await hand(store)
+    await stored(store, *(draft(queue="swept", unique=keyed(text=str(n)).unique) for n in range(6)))
+    held = await dying.claim(3, ["swept"])
+    await silent.claim(2, ["swept"])
+    await store.cancel([held[0].id])
+    await dying.retire(LOSS, {(held[1].id, held[1].fence): Loss("its own fault", culprit=True)})
+    await sweeper.reclaim()
+    await sweeper.sweep()
+    await keep_beating([sweeper], LEASE + SECOND)
+    await sweeper.reclaim(1)
+    await sweeper.sweep()
+    await store.mail([silent.id, dying.id])
+    await sweeper.claim(1, ["swept"])
+    assert await silent.refusal() == "expired"
+    await sweeper.retire()
+    assert await sweeper.refusal() == "gone"
+
+
+async def _end(store: Store) -> None:
+    await store.prune(1)
+    store.shift += 2 * HOUR + RESERVED
+    last = await hand(store)
+    await store.reclaim(last.id, 10)
+    await store.prune(2)
+    await store.promote(100)
+    store.shift += 48 * HOUR
+    await store.prune(1000)
+    await store.prune(1000)
+    await store.configure({"gone": QueueTerms(1)}, by="operator")
+    await store.configure({"gone": None}, by="operator")
+    await store.stats()
+
+
+# --- what was taken down
+
+
+class Taken(NamedTuple):
+    """A call, and what becomes of it when nothing is broken."""
+
+    call: Call
+    plain: Played
+
+
+class Book:
+    """The calls of a day, by script: one for each set of keys that it changes in its own way."""
+
+    def __init__(self, bench: Bench, calls: Sequence[Call]) -> None:
+        self.bench = bench
+        self.taken: dict[str, list[Taken]] = defaultdict(list)
+        named = {scripts.script(name, STANDS_STILL).sha.decode(): name for name in SCRIPTS}
+        seen = set()
+        for call in calls:
+            name = named[call.sha]
+            plain = bench.play(text(name), call)
+            assert not plain.error, f"{name} played again fails: {plain.error}"
+            if (shape := (name, plain.kinds)) not in seen:
+                seen.add(shape)
+                self.taken[name].append(Taken(call, plain))
+
+    def of(self, name: str) -> list[Taken]:
+        found = self.taken[name]
+        assert found, f"no call of {name}.lua in the day that is taken down: nothing of it is tested"
+        return found
+
+    def play(self, name: str, call: Call, **how: Any) -> Played:
+        """Plays it; an error must have left no trace."""
+        played = self.bench.play(text(name), call, **how)
+        assert not (played.error and played.changed), (
+            f"{name}.lua left something half-written: {dict(played.changed)} and {played.error!r}"
+        )
+        return played
+
+
+def text(name: str) -> bytes:
+    return scripts.script(name, STANDS_STILL).text
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    with Valkey() as server, contextlib.closing(Bench(server)) as bench:
+        yield bench
+
+
+@pytest.fixture(scope="module")
+def book(bench: Bench) -> Book:
+    with recorded(bench) as (port, calls):
+        store = open_store(f"redis://127.0.0.1:{port}/0?prefix={PREFIX}")
+        store._place.clock = STANDS_STILL  # type: ignore[attr-defined]  # noqa: SLF001
+        asyncio.run(_day(store))
+    return Book(bench, calls)
+
+
+@pytest.fixture(params=SCRIPTS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+# --- each thing broken
+
+
+def _of_another_type(key: bytes) -> Callable[[Bench], AbstractContextManager[None]]:
+    @contextlib.contextmanager
+    def broken(bench: Bench) -> Iterator[None]:
+        bench.redis.delete(key)
+        bench.redis.xadd(key, {"a": "stranger's"})
+        yield
+
+    return broken
+
+
+def test_a_key_of_another_type(name: str, book: Book) -> None:
+    """What a script would have written to is refused; only what it deletes may be whatever it is."""
+    for call, plain in book.of(name):
+        for key in dict.fromkeys([*call.keys, *call.named]):
+            played = book.play(name, call, broken=_of_another_type(key))
+            if plain.changed.get(key, "deleted") != "deleted":
+                assert played.error, f"{name}.lua overwrites {key.decode()}, whatever it is"
+
+
+def _layout(key: bytes, value: str) -> Callable[[Bench], AbstractContextManager[None]]:
+    @contextlib.contextmanager
+    def broken(bench: Bench) -> Iterator[None]:
+        bench.redis.hset(key, "layout", value)
+        yield
+
+    return broken
+
+
+@pytest.mark.parametrize("layout", ["0", "99", "nonsense", ""])
+def test_another_layout(name: str, layout: str, book: Book) -> None:
+    for call, plain in book.of(name):
+        meta = call.keys[0]
+        if not call.before.get(meta):
+            continue
+        played = book.play(name, call, broken=_layout(meta, layout))
+        if any(key.startswith(meta.removesuffix(b"meta")) and key != meta for key in plain.changed):
+            assert played.error, f"{name}.lua writes to a queue whose layout is {layout!r}"
+
+
+def _configured(**settings: object) -> Callable[[Bench], AbstractContextManager[None]]:
+    @contextlib.contextmanager
+    def broken(bench: Bench) -> Iterator[None]:
+        before = {name: bench.redis.config_get(name)[name] for name in settings}
+        for name, value in settings.items():
+            bench.redis.config_set(name, value)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                bench.redis.config_set(name, value)
+
+    return broken
+
+
+def test_a_full_server(name: str, book: Book) -> None:
+    for call, plain in book.of(name):
+        played = book.play(name, call, broken=_configured(maxmemory=1))
+        assert played.error or played.changed == plain.changed
+        assert "maxmemory" in played.error or not played.error, played.error
+        if name in GO_ON:
+            assert not played.error, f"{name}.lua must go on where there is no memory left: {played.error}"
+        if name == "enqueue" and "created" in plain.changed.values():
+            assert played.error, "a full server takes no more jobs"
+
+
+def test_a_server_that_takes_no_writes_now(name: str, book: Book) -> None:
+    for call, plain in book.of(name):
+        played = book.play(name, call, broken=_configured(**{"min-replicas-to-write": 1}))
+        assert played.error or not plain.changed, "it writes, and is not refused"
+
+
+def test_arguments_that_are_none(name: str, book: Book) -> None:
+    for call, _ in book.of(name):
+        for number in range(len(call.args)):
+            book.play(name, call, args=call.args[:number])
+            for wrong in (b"", b"x", b"-1", b"1e300"):
+                book.play(name, call, args=[*call.args[:number], wrong, *call.args[number + 1 :]])
+        for number in range(len(call.keys)):
+            book.play(name, call, keys=call.keys[:number])
+
+
+# --- what is to be seen in the texts
+
+
+@pytest.fixture(scope="module")
+def commands(bench: Bench) -> Mapping[str, Mapping[str, Any]]:
+    """What the server says of its commands."""
+    return {name.upper(): said for name, said in bench.redis.command().items()}
+
+
+def test_what_is_written_was_read_before_the_first_write(
+    name: str, book: Book, commands: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """So a key that is elsewhere (a slot on its way to another server), or no key of ours, is met before any write."""
+    for call, _ in book.of(name):
+        given = book.bench.trace(text(name), call)
+        writes = [number for number, (command, _) in enumerate(given) if "write" in commands[command]["flags"]]
+        if not writes:
+            continue
+        known = {key for _, keys in given[: writes[0]] for key in keys} | set(call.keys)
+        for number in writes:
+            command, keys = given[number]
+            unread = [key.decode() for key in keys if key not in known]
+            assert not unread, (
+                f"{name}.lua writes {unread} ({command}), which it has not read before {given[writes[0]]}"
+            )
+
+
+def test_a_script_gives_no_command_that_is_slow_or_younger_than_the_oldest_server(
+    name: str, book: Book, commands: Mapping[str, Mapping[str, Any]]
+) -> None:
+    given = {command for call, _ in book.of(name) for command, _ in book.bench.trace(text(name), call)}
+    assert given, f"{name}.lua gives no command"
+    assert not given & YOUNG, "not in Redis 6.2"
+    slow = {command for command in given if "@dangerous" in commands[command]["acl_categories"]}
+    assert not slow, f"{slow}: it holds up everybody"
+
+
+YOUNG = {
+    "LMPOP",
+    "ZMPOP",
+    "BLMPOP",
+    "BZMPOP",
+    "SINTERCARD",
+    "ZINTERCARD",
+    "HEXPIRE",
+    "HPEXPIRE",
+    "HSETEX",
+    "EXPIRETIME",
+}
+FORBIDDEN = re.compile(
+    r"'(KEYS|SCAN|FLUSHDB|FLUSHALL|SORT|SUNION|RANDOMKEY)'|setresp|replicate_commands|math\.random|os\.|loadstring"
+)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_script_says_first_what_it_does_takes_and_returns(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    head = []
+    for line in lines:
+        if not line.startswith("-- "):
+            break
+        head.append(line)
+    assert head, "the first line says its role"
+    if path.stem in SCRIPTS:
+        said = " ".join(head)
+        missing = [word for word in ("KEYS ", "ARGV ", "Returns ") if word not in said]
+        assert not missing, f"its head says nothing of {missing}"
+    assert not FORBIDDEN.search(path.read_text()), FORBIDDEN.search(path.read_text())
+    asks_the_time = "'TIME'" in path.read_text()
+    assert asks_the_time == (path.stem == "clock"), "only clock.lua looks at a clock"
