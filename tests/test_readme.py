@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from tests import servers
 from tests.servers.places import Database
 
 README = Path(__file__).parent.parent / "README.md"
 PAGES = sorted(path for path in (README.parent / "docs").glob("*.md") if "```python" in path.read_text("utf-8"))
+PAGES.remove(README.parent / "docs" / "redis.md")  # it needs a server: tests/test_redis_page.py
 LIMIT = 40
 
 
@@ -92,7 +94,7 @@ def test_the_web_application_greets(tmp_path: Path) -> None:
 def test_every_command_works(folder: Path) -> None:
     code = "from shop import send_invoice; print(send_invoice.enqueue(1, 'no address').id)"
     bad = run(folder, "python", "-c", code).stdout.strip()
-    own = [command for command in commands() if "postgresql:" not in command]
+    own = [command for command in commands() if not re.search(r"(postgresql|redis):", command)]
     assert len(own) == 8
     for command in own:
         if command.startswith("holdfast worker"):
@@ -115,6 +117,18 @@ def test_the_same_works_on_postgresql(tmp_path: Path, bare_postgres: Database) -
     assert run(tmp_path, "python", "shop.py").returncode == 0
     listed = run(tmp_path, "holdfast", "jobs", "--url", bare_postgres.url)
     assert listed.stdout.count("shop.send_invoice") == 2, listed.stdout + listed.stderr
+
+
+@pytest.mark.timeout(120)
+def test_the_same_works_on_redis(tmp_path: Path) -> None:
+    [queues] = [command for command in commands() if "redis:" in command]
+    shop = next(block for block in blocks("python") if block.startswith("# shop.py"))
+    with servers.valkey().bare() as place:
+        (tmp_path / "shop.py").write_text(shop.replace('"sqlite:///shop.db"', repr(place.url)))
+        done = run(tmp_path, "python", "shop.py")
+        assert done.returncode == 0, done.stderr
+        listed = run(tmp_path, *(place.url if "redis:" in word else word for word in queues.split()))
+    assert re.search(r"^default\b", listed.stdout, re.MULTILINE), listed.stdout + listed.stderr
 
 
 def commands() -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+import redis
 
 from holdfast.job import Record
 from holdfast.store import Where
@@ -31,6 +32,14 @@ def own(**settings: object) -> Valkey:
 def place(server: Valkey, options: str = "") -> str:
     """The URL of the store of that server."""
     return f"redis://127.0.0.1:{server.port}/0{options and '?'}{options}"
+
+
+def short_leases(url: str, length: int) -> None:
+    """Makes the store, with leases of so many ms, before anybody uses it."""
+    asyncio.run(open_store(url).migrate())
+    server, _, prefix = url.partition("?prefix=")
+    with redis.Redis.from_url(server) as connection:
+        assert connection.hset(f"{{{prefix or 'holdfast'}}}:meta", "lease", length) == 0
 
 
 def records(url: str, jobs: Sequence[UUID]) -> Mapping[UUID, Record]:

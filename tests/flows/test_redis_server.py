@@ -114,9 +114,9 @@ def _again(ledger: Ledger) -> set[str]:
 def test_a_server_that_is_gone_for_longer_than_the_lease_has_nobody_robbed(
     app: Holdfast, ledger: Ledger, serve: Serve, server: Valkey, url: str
 ) -> None:
+    outage.short_leases(url, SHORT_LEASE)
+    services = [started(serve), started(serve)]
     jobs = [job.id for job in app.enqueue_many(held.bind("back") for _ in range(12))]
-    server.say("HSET", "{holdfast}:meta", "lease", SHORT_LEASE)
-    services = [started(serve) for _ in range(2)]
     until(lambda: ledger.count("begin") >= len(jobs), f"{len(jobs)} jobs that run")
     with Producer(app) as producer:
         server.stop()
@@ -166,8 +166,8 @@ def test_a_server_that_loads_is_waited_for(
 def test_a_full_server_refuses_producers_while_workers_go_on_and_make_room(
     app: Holdfast, ledger: Ledger, serve: Serve, server: Valkey, url: str
 ) -> None:
-    jobs = [job.id for job in app.enqueue_many(held.bind("room") for _ in range(20))]  # more than run at once
     service = started(serve)
+    jobs = [job.id for job in app.enqueue_many(held.bind("room") for _ in range(20))]  # more than run at once
     until(lambda: ledger.count("begin") == 8, "eight jobs that run")
     with Producer(app) as producer:
         until(lambda: producer.jobs, "a job more")

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
-import redis
 
 from holdfast import Holdfast, NewJob, StoreError
 from holdfast.clock import SECOND
@@ -22,7 +21,7 @@ from tests import servers
 from tests.flows.conftest import SHORT_LEASE, Ledger, Service, until
 from tests.flows.outage import told
 from tests.flows.proxy import Proxy, behind
-from tests.flows.redis_outage import ran_once
+from tests.flows.redis_outage import ran_once, short_leases
 from tests.flows.resp import RespSession
 from tests.flows.shop import work
 
@@ -153,12 +152,9 @@ def test_an_idle_worker_leaves_in_time_though_the_server_is_silent(serve: Serve,
 def test_a_wire_that_is_dead_for_longer_than_the_lease_robs_nobody(
     app: Holdfast, ledger: Ledger, serve: Serve, wire: Proxy, direct: str
 ) -> None:
-    first = _stored(app, work.bind(0, seconds=0.01))
-    server, _, prefix = direct.partition("?prefix=")
-    with contextlib.closing(redis.Redis.from_url(server)) as connection:
-        assert connection.hset(f"{{{prefix}}}:meta", "lease", SHORT_LEASE) == 0
+    short_leases(direct, SHORT_LEASE)
     service = _started(serve, 2)
-    jobs = [first, *(work.enqueue(n, seconds=0.05).id for n in range(1, JOBS))]
+    jobs = [work.enqueue(n, seconds=0.05).id for n in range(JOBS)]
     until(lambda: ledger.count("effect") >= 10, "10 effects before the wire is dead")
     wire.deaf = True
     over = time.monotonic() + 2 * SHORT_LEASE / SECOND

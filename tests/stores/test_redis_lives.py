@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from holdfast.clock import DAY, HOUR, MINUTE, SECOND
 from holdfast.errors import StoreError
-from holdfast.job import TOMBSTONE, Loss, Note, QueueTerms, Succeeded, Terms
+from holdfast.job import TOMBSTONE, Loss, Note, QueueTerms, State, Succeeded, Terms
 from holdfast.policy import decide
 from holdfast.store import LEASE, LEASE_RAN_OUT, Line, Promoted, Store, Where
 from holdfast.stores import open_store
@@ -278,7 +278,7 @@ async def test_the_earliest_of_all_queues_are_promoted_first(store: Store) -> No
         await stored(store, *(draft(queue=queue, delay=delay) for delay in some))
     store.shift += 20
     assert await store.promote(4) == Promoted(4, 0)
-    promoted = Counter(row.queue for row in await listing(store, Where(states=["queued"])))  # type: ignore[list-item]
+    promoted = Counter(row.queue for row in await listing(store, Where(states=[State.QUEUED])))
     assert promoted == {"a": 2, "b": 2}
     assert await store.promote(100) == Promoted(5, None)
 
@@ -307,25 +307,25 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     return asked
 
 
-async def test_no_script_moves_or_deletes_more_than_200_jobs(store: Store, scripts: list[tuple[str, Any]]) -> None:
+async def test_no_script_moves_or_deletes_more_than_100_jobs(store: Store, scripts: list[tuple[str, Any]]) -> None:
     worker, sweeper = await hand(store), await hand(store)
-    ids = await stored(store, *(draft(delay=1, terms=Terms(keep=0)) for _ in range(450)))
+    ids = await stored(store, *(draft(delay=1, terms=Terms(keep=0)) for _ in range(250)))
     store.shift += 1
-    assert await store.promote(450) == Promoted(450, None)
-    assert len(await worker.claim(450)) == 450
+    assert await store.promote(250) == Promoted(250, None)
+    assert len(await worker.claim(250)) == 250
     await worker.retire(LOSS)
-    taken = await sweeper.reclaim(450)
+    taken = await sweeper.reclaim(250)
     assert set(taken) == set(ids)
-    assert await sweeper.reclaim(450) == taken
+    assert await sweeper.reclaim(250) == taken
     await store.finish([decide(job, Succeeded(b"1")) for job in taken.values()])
     store.shift += TOMBSTONE
-    assert await store.prune(450) == 450
+    assert await store.prune(250) == 250
     sizes = {
         "promote": [args[0] for name, args in scripts if name == "promote" and args[0]],
         "reclaim": [args[2] for name, args in scripts if name == "reclaim" and args[2]],
         "prune": [args[0] for name, args in scripts if name == "prune"],
     }
-    assert sizes == {"promote": [200, 200, 50], "reclaim": [200, 200, 50] * 2, "prune": [200, 200, 50]}
+    assert sizes == {"promote": [100, 100, 50], "reclaim": [100, 100, 50] * 2, "prune": [100, 100, 50]}
 
 
 async def test_a_limit_is_kept_over_all_queues(store: Store) -> None:
@@ -405,26 +405,34 @@ async def test_four_million_finished_jobs_pass_and_no_prune_holds_up_the_server(
 async def _pass_four_million(store: Store, redis: Redis) -> None:
     worker = await hand(store)
     memory: list[int] = []
-    slow: list[int] = []
+    slow: list[
+        int
+    ] = []  # microseconds of scripts that took longer than 5 ms; a busy machine may have halted the server
+    scripts, spent = 0, 0
+    await redis.config_set("slowlog-max-len", 10_000)
     try:
         for n in range(200):
             for _ in range(10):
                 await _pass_through(store, worker, 2_000)
-            store.shift += TOMBSTONE  # what came before the last round goes: some 20,000 are kept at any time
+            store.shift += TOMBSTONE
             await worker.beat()
             await redis.config_resetstat()
             await redis.config_set("slowlog-log-slower-than", 5_000)
             await redis.slowlog_reset()
             assert await _prune_all(store) == 20_000
-            slow += [entry["duration"] for entry in await redis.slowlog_get(100)]
+            slow += [entry["duration"] for entry in await redis.slowlog_get(10_000)]
             await redis.config_set("slowlog-log-slower-than", -1)
+            asked = (await redis.info("commandstats"))["cmdstat_evalsha"]
+            scripts, spent = scripts + asked["calls"], spent + asked["usec"]
             memory.append(int((await redis.info("memory"))["used_memory"]))
             if n % 20 == 0:
-                print(f"{(n + 1) * 20_000:>9,} jobs, {memory[-1]:,} bytes, scripts above 5 ms: {slow}")
+                mean = spent / scripts
+                print(f"{(n + 1) * 20_000:,} jobs, {memory[-1]:,} bytes, {mean:.0f} us a script; above 5 ms: {slow}")
     finally:
         await redis.aclose()
     assert max(memory[1:]) < 1.2 * memory[0] + 1_000_000
-    assert len(slow) <= 20, f"of 20,000 scripts of prune these took longer than 5 ms: {slow}"
+    assert spent / scripts < 2_500, "a script of prune takes long"
+    assert len(slow) < scripts / 50, f"of {scripts} scripts these took longer than 5 ms: {slow}"
 
 
 # --- names of queues
@@ -442,13 +450,14 @@ async def _until_empty(store: Store) -> None:
     await _work_off(store, worker, "gone")
     await worker.retire()
     store.shift += HOUR
+    assert await store.prune(10) == 1
 
 
 async def test_a_queue_that_nobody_uses_any_more_is_forgotten_without_a_trace(store: Store, keys: Keys) -> None:
     await _until_empty(store)
     await stored(store, draft(queue="stays"))
     assert await keys.names() == {"gone", "stays"}
-    assert await store.prune(10) == 1
+    assert await store.prune(10) == 0
     assert await keys.names() == {"stays"}
     assert await keys.all("gone") == []
     assert not await keys.redis.exists(keys.registry("leaving"))
@@ -465,7 +474,7 @@ async def test_a_queue_that_is_declared_is_not_forgotten(store: Store, keys: Key
     assert stats.terms.max_size == 5
 
 
-STEPS = ["SMOVE", "EXISTS", "SREM"]
+STEPS = ["SADD", "EXISTS", "SREM"]  # put aside, looked at once more, forgotten
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -477,10 +486,12 @@ async def test_a_queue_that_comes_back_while_its_name_is_taken_out_is_known(
     """Another process uses it again between any two steps of the prune."""
     async with process(prefix) as producer, process(prefix) as reader:
         await _until_empty(store)
-        await producer.enqueue([first := draft(queue="gone", terms=Terms(keep=0))])  # it has said the name
-        await producer.cancel([first.id])
-        for each in (producer, reader):
-            each.shift = store.shift = store.shift + HOUR
+        producer.shift = reader.shift = store.shift
+        await stored(producer, once := draft(queue="gone", terms=Terms(keep=0)))  # it has said the name
+        await producer.cancel([once.id])
+        for each in (producer, reader, store):
+            each.shift += TOMBSTONE
+        assert await store.prune(10) == 1
         back: list[UUID] = []
         commands = Lane.commands
 
@@ -501,7 +512,7 @@ async def test_a_queue_that_comes_back_while_its_name_is_taken_out_is_known(
             return replies
 
         monkeypatch.setattr(Lane, "commands", watched)
-        assert await store.prune(10) == 2
+        assert await store.prune(10) == 0
         assert back, f"{step} was never asked for"
         monkeypatch.undo()
         await store.prune(10)

@@ -365,7 +365,7 @@ async def test_a_deleted_job_leaves_nothing_but_what_recognises_it_and_that_goes
     assert list(await store.delete([job.id])) == ["deleted"]
     keys = [key for key in server.scan_iter(f"{{{prefix.name}:*", count=1000) if str(job.id) in key]
     assert keys == [_key(prefix, f"job:{job.id}", job.queue)]
-    assert sorted(server.hkeys(keys[0])) == ["finished", "first", "prunable", "settled", "state", "task"]
+    assert sorted(server.hkeys(keys[0])) == ["finished", "first", "settled", "state", "task"]
     assert server.zscore(_key(prefix, "jobs", job.queue), str(job.id)) is None
     assert server.hlen(_key(prefix, "unique", job.queue)) == 0
     store.shift += TOMBSTONE

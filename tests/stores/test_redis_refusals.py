@@ -235,6 +235,7 @@ async def _reclaim(store: Store) -> Asked:
     await running(store, await hand(store))
     store.shift += 2 * LEASE
     sweeper = await hand(store)
+    assert not await sweeper.reclaim()  # by which it joined the queue's slot
 
     async def ask() -> int:
         return len(await store.reclaim(sweeper.id, 5)) + len(await store.reclaim(uuid4(), 5))

@@ -25,6 +25,10 @@ class Waiter:
 
     def wake(self, *, hint: bool = False, end: bool = False) -> None:
         """On any thread. Without a hint it shall look by itself, or end."""
+        with suppress(RuntimeError):  # no loop runs here
+            if asyncio.get_running_loop() is self._loop:  # as a rule; another thread has to be woken
+                self._woken(hint, end)
+                return
         with suppress(RuntimeError):  # its loop may be closed by now
             self._loop.call_soon_threadsafe(self._woken, hint, end)
 

@@ -7,26 +7,17 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, quote, unquote
 
 from holdfast.clock import SECOND, Span
 from holdfast.stores.redis.limits import CONNECT, WAIT
+from holdfast.stores.redis.tls import OPTIONS as TLS_OPTIONS
+from holdfast.stores.redis.tls import context_of
 
 SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
 _OURS = ("prefix", "wait", "wait_timeout", "allow_eviction", "protocol", "connect_timeout", "db")
-_TLS = (
-    "ssl_ca_certs",
-    "ssl_ca_path",
-    "ssl_certfile",
-    "ssl_keyfile",
-    "ssl_password",
-    "ssl_cert_reqs",
-    "ssl_check_hostname",
-)
 _PREFIX = re.compile(r"[A-Za-z0-9_. -]{1,64}")  # no { } :, which part the names of keys
 _ENCODED = "in a password, signs such as @ / : ? # are written %40 %2F %3A %3F %23"
 
@@ -42,31 +33,13 @@ class Address:
     db: int = 0
     user: str = ""
     password: str | None = field(default=None, repr=False)
-    secure: bool = False
     prefix: str = "holdfast"
     wait: int = 0  # replicas
     wait_timeout: Span = WAIT
     allow_eviction: str = ""
     protocol: Literal[2, 3] = 3
     connect_timeout: Span = CONNECT
-    options: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)  # of TLS
-
-    def tls(self) -> ssl.SSLContext | None:
-        """For the connection; None without TLS."""
-        return self._context if self.secure else None
-
-    @cached_property
-    def _context(self) -> ssl.SSLContext:
-        options = self.options
-        context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"), capath=options.get("ssl_ca_path"))
-        if "ssl_certfile" in options:
-            context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"), options.get("ssl_password"))
-        reqs = options.get("ssl_cert_reqs", "required")
-        if options.get("ssl_check_hostname") == "false" or reqs == "none":
-            context.check_hostname = False
-        if reqs != "required":
-            context.verify_mode = ssl.CERT_OPTIONAL if reqs == "optional" else ssl.CERT_NONE
-        return context
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
 
 
 def address_of(parts: SplitResult) -> Address:
@@ -78,7 +51,7 @@ def address_of(parts: SplitResult) -> Address:
     host, port, path = _end(parts)
     db = _number("the database", options.pop("db", "") or ("" if path else parts.path.strip("/")), 0, 1 << 30)
     secure = parts.scheme in ("rediss", "valkeys")
-    tls = {name: options.pop(name) for name in _TLS if name in options}
+    tls = {name: options.pop(name) for name in TLS_OPTIONS if name in options}
     if tls and not secure:
         raise ValueError(f"{', '.join(tls)}: TLS is spoken with rediss:// or valkeys://")
     prefix = options.get("prefix", "holdfast")
@@ -95,7 +68,6 @@ def address_of(parts: SplitResult) -> Address:
         db=db,
         user=user,
         password=password,
-        secure=secure,
         prefix=prefix,
         wait=_number("wait", options.get("wait", ""), 0, 100),
         wait_timeout=_number("wait_timeout", options.get("wait_timeout", ""), WAIT, 60 * SECOND, least=1),
@@ -103,15 +75,15 @@ def address_of(parts: SplitResult) -> Address:
         protocol=2 if protocol == "2" else 3,
         connect_timeout=_number("connect_timeout", options.get("connect_timeout", ""), CONNECT // SECOND, 3600, least=1)
         * SECOND,
-        options=tls,
+        tls=context_of(tls) if secure else None,
     )
 
 
 def _options(parts: SplitResult) -> dict[str, str]:
     options = dict[str, str]()
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in _OURS and name not in _TLS:
-            raise ValueError(f"there is no option {name}=; there are {', '.join((*_OURS, *_TLS))}")
+        if name not in _OURS and name not in TLS_OPTIONS:
+            raise ValueError(f"there is no option {name}=; there are {', '.join((*_OURS, *TLS_OPTIONS))}")
         if name in options:
             raise ValueError(f"{name}= is given twice")
         options[name] = value

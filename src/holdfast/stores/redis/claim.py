@@ -49,7 +49,7 @@ async def _taken_in_turn(lane: Lane, worker: UUID, ticket: int, queues: Sequence
     if queues is None:
         filled |= stands.queues.difference(looked)
     jobs: list[Claim] = []
-    for queue in sorted(filled, key=lambda queue: place.served.get(queue, 0)):
+    for queue in sorted(filled, key=lambda queue: (place.served.get(queue, 0), queue)):
         if len(jobs) >= limit:
             break
         taken = await _taken(lane, worker, ticket, queue, limit - len(jobs))
@@ -112,7 +112,7 @@ async def _asked(lane: Lane, worker: UUID, queue: str, ticket: int, part: int, l
 
 def _step(lane: Lane, worker: UUID, queue: str, stamp: int, limit: int, *, spent: bool = False) -> Step:
     keys = queue_keys(lane.place, queue)
-    return lane.step("claim", keys, (str(worker), stamp, limit, _BYTES, "1" if spent else ""))
+    return lane.step("claim", keys, (str(worker), f"{stamp:070}", limit, _BYTES, "1" if spent else ""))
 
 
 # --- calls whose end is not known

@@ -90,7 +90,7 @@ async def look(lane: Lane) -> Server:
 
 def _pairs(reply: Reply) -> list[tuple[str, str]]:
     """RESP3 has a map, RESP2 a list."""
-    if isinstance(reply, Refusal):
+    if not isinstance(reply, list | dict):
         return []
     pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=False)
     return [(name.decode(), value.decode("utf-8", "replace")) for name, value in pairs]
@@ -145,7 +145,7 @@ def tell_durability(server: Server, place: Place) -> None:
 
 async def confirm_enqueued(lane: Lane) -> None:
     """StoreAway where fewer replicas than the URL asks for have what was enqueued."""
-    if (reached := await _reached(lane)) is not None:
+    if (reached := await _missed(lane)) is not None:
         wanted = lane.place.address.wait
         raise StoreAway(
             f"{lane.place.url}: the jobs are stored on the primary, but only {reached} of {wanted} replicas confirmed "
@@ -157,7 +157,7 @@ async def confirm_enqueued(lane: Lane) -> None:
 async def confirm_finished(lane: Lane) -> None:
     """Says once that outcomes may be lost by a failover, until replicas confirm them again: a job then runs again."""
     place = lane.place
-    reached = await _reached(lane)
+    reached = await _missed(lane)
     if reached is not None and not place.unreplicated:
         text = "outcomes stand, but a failover may lose them: these jobs would run again"
         tell(
@@ -174,10 +174,16 @@ async def confirm_finished(lane: Lane) -> None:
     place.unreplicated = reached is not None
 
 
-async def _reached(lane: Lane) -> int | None:
-    """How many replicas have all that was written up to now; None: enough."""
+async def _missed(lane: Lane) -> int | None:
+    """How many replicas have all that was written up to now, where that is too few; None: enough have."""
     address = lane.place.address
-    if not address.wait:
-        return None
-    [reached] = await lane.commands([("WAIT", address.wait, address.wait_timeout)])
-    return None if reached >= address.wait else reached
+    written, reached = await lane.each(
+        [
+            # WAIT looks no further than to the last write of its own connection, which may be a new one.
+            lane.command("SET", f"{lane.place.registry.base}waited", 1),
+            lane.command("WAIT", address.wait, address.wait_timeout),
+        ]
+    )
+    if isinstance(written, StoreError) or isinstance(reached, StoreError):
+        return 0  # nobody knows
+    return None if reached >= address.wait else int(reached)

@@ -22,8 +22,8 @@ from holdfast.stores.redis.resp import Argument, Reply
 from holdfast.stores.redis.whereabouts import by_queue, known_queues, located
 
 FEW = 5_000  # unfinished jobs of a queue that are asked for by their ids
-LOOKED_AT = 500  # jobs, in one script
-LOOKED_INTO = 100  # where that is for their errors, which are longer
+LOOKED_AT = 250  # jobs, in one script
+LOOKED_INTO = 50  # where that is for their errors, which are longer
 _JOBS, _DEAD, _CANCELLED = 2, 5, 6  # of a queue's KEYS: those in the order of a listing
 _IN_ORDER = {State.DEAD: _DEAD, State.CANCELLED: _CANCELLED}
 _UNFINISHED = {State.QUEUED, State.RUNNING, State.SCHEDULED}  # nothing ever waits yet

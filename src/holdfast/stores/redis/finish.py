@@ -108,7 +108,7 @@ def _said(outcomes: Sequence[Outcome]) -> list[Argument]:
             continue
         groups += 1
         worker, keep, attempt, releases, losses, crashes, alone = same
-        words = [word for one in group for word in (str(one.id), one.fence, one.result)]
+        words = [word for one in group for word in (str(one.id), one.fence, one.result or b"")]
         said += (str(worker), _kept(keep), attempt, releases, losses, crashes, _flag(alone), len(words) // 3, *words)
     for other in others:
         said += _said_of(other)
@@ -150,7 +150,7 @@ def _error(error: Failure | None) -> tuple[str, bytes]:
     return f"{len(kind)} {len(message)}", kind + message + traceback
 
 
-def _flag(flag: bool) -> str:  # noqa: FBT001  # a value
+def _flag(flag: bool) -> str:
     return "1" if flag else ""
 
 

@@ -48,7 +48,10 @@ class Lane:
         return self._checked(reply)
 
     async def scripts(self, calls: Sequence[Call]) -> list[Reply]:
-        """The same for several, in one round trip; one that is refused is raised, after all were asked."""
+        """The same for several, in one round trip; one that is refused is raised, after all were asked.
+
+        In their order, but for those that the server did not know yet: they come last.
+        """
         return await self.ask([self.step(*call) for call in calls])
 
     async def commands(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
@@ -77,17 +80,16 @@ class Lane:
         return await self._replies([Step(command(*parts)) for parts in commands])
 
     async def within_nothing(self, commands: Sequence[Sequence[Argument]]) -> list[Reply | Refusal]:
-        """What the server says to commands in a transaction that is thrown away: it looks at them, and does nothing.
-
-        None for each where no transaction may be begun.
+        """What the server says to MULTI, and then to commands in this transaction that is thrown away: it looks at them,
+        and does nothing. Where it refuses MULTI they are not asked.
         """
         session = await self._usable(certain=True)  # and never another one in the middle of it
         data = [command(*parts) for parts in commands]
         try:
             [begun] = await session.ask(command("MULTI"), 1)
             if isinstance(begun, Refusal):
-                return [None] * len(commands)
-            return await session.ask(b"".join(data), len(data))
+                return [begun]
+            return [begun, *await session.ask(b"".join(data), len(data))]
         except Lost as error:
             raise lost(error, self.place.url, certain=True) from error
         finally:

@@ -122,7 +122,7 @@ async def mail(lane: Lane, workers: Sequence[UUID]) -> list[Line]:
     if not workers:
         return []
     place = lane.place
-    known = place.queues
+    known = frozenset(place.queues)
     with Slots(lane) as slots:
         registry: tuple[str, UUID | None] = ("", None)
         answers = await slots.ask(

@@ -34,7 +34,7 @@ async def check_permissions(lane: Lane) -> None:
     replies = await lane.within_nothing(asked)
     lacks = list[str]()
     words = ""
-    for parts, reply in zip(asked, replies, strict=True):
+    for parts, reply in zip([("MULTI",), *asked], replies, strict=False):
         if isinstance(reply, Refusal) and (lack := _lacks(parts, str(reply), place)) and lack not in lacks:
             lacks.append(lack)
             words = words or unwrapped(str(reply))
@@ -53,13 +53,14 @@ def _needed(place: Place) -> list[tuple[Argument, ...]]:
         for name in commands()
         if name not in _OPTIONAL
     ]
-    return [*named, *_BY_OURSELVES, ("EXISTS", f"{place.registry.base}x")]
+    waiting: list[tuple[Argument, ...]] = [("SET", key, 1), ("WAIT", 0, 0)] if place.address.wait else []
+    return [*named, *_BY_OURSELVES, *waiting, ("EXISTS", f"{place.registry.base}x")]
 
 
 def _lacks(parts: tuple[Argument, ...], words: str, place: Place) -> str:
     """What the user of an ACL is to be given, "" for none: other refusals are met where they count."""
     command = str(parts[0])
-    if words.startswith("ERR unknown command"):
+    if words.startswith("ERR unknown command") and command != "MULTI":  # some proxies do without
         raise StoreError(f"{place.url}: the server has no command {command}, which the store needs ({words})")
     if not words.startswith("NOPERM"):
         return ""

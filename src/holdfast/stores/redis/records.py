@@ -15,7 +15,7 @@ from holdfast.stores.redis.resp import Reply
 from holdfast.stores.redis.whereabouts import answers
 from holdfast.stores.unreadable import decoded
 
-_AT_ONCE = 2**22  # bytes, after which a script reads no further job
+_AT_ONCE = 2**20  # bytes, after which a script reads no further job
 
 
 async def read(lane: Lane, jobs: Mapping[UUID, str]) -> list[Record]:

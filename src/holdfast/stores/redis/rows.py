@@ -51,7 +51,8 @@ async def claims_of(lane: Lane, queue: str, worker: UUID, taken_at: Instant | No
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
         claims, unreadable = decoded(rows, lambda row: _all_of(queue, worker, taken_at, [row])[0])
     keys = queue_keys(lane.place, queue)
-    for (job, *_), why in unreadable:
+    for row, why in unreadable:
+        job = row[5 if len(row) == 6 else 0]
         buried = await lane.script("bury", keys, job, str(worker), storable(f"row cannot be read: {why}"))
         if buried:
             lane.place.told.buried([(_id_for_people(job), why)])
@@ -59,44 +60,49 @@ async def claims_of(lane: Lane, queue: str, worker: UUID, taken_at: Instant | No
 
 
 def _all_of(queue: str, worker: UUID, taken_at: Instant | None, rows: Sequence[Any]) -> list[Claim]:
-    claims: list[Claim] = []
-    for row in rows:
-        id, task, kind, payload, at, due, *more = row
-        terms, _, headers, _ = kind_of(kind)
-        enqueued_at = int(at)
-        due_at = enqueued_at if due == at else int(due)
-        job = uuid_of(id)
-        if not more and taken_at is not None:  # most are on their first run
-            claim = Claim(
-                job, 1, worker, text_of(task), queue, payload, terms, 0, 1, 0, 0, 0, False, enqueued_at, due_at, taken_at,
-                None, headers, None,
-            )  # fmt: skip
-        else:
-            fence, priority, alone, attempt, releases, losses, crashes, started, loss, saved = more
-            fresh = taken_at is not None
-            claim = Claim(
-                job,
-                int(fence) + fresh,
-                worker,
-                text_of(task),
-                queue,
-                payload,
-                terms,
-                int(priority),
-                int(attempt) + fresh,
-                int(releases),
-                int(losses),
-                int(crashes),
-                alone == b"1",
-                enqueued_at,
-                due_at,
-                int(started) if taken_at is None else taken_at,
-                loss_of(loss.decode()) if loss else None,
-                headers,
-                saved,
-            )
-        claims.append(claim)
-    return claims
+    return [
+        _first_of(queue, worker, taken_at, row) if len(row) == 6 else _of(queue, worker, taken_at, row) for row in rows
+    ]
+
+
+def _first_of(queue: str, worker: UUID, taken_at: Instant | None, row: Sequence[Any]) -> Claim:
+    """A claim of a job that runs for the first time and has nothing odd: so are most."""
+    task, kind, payload, at, due, job = row
+    terms, _, headers, _ = kind_of(kind)
+    if taken_at is None:
+        raise ValueError("started_at is not there")
+    return Claim(
+        uuid_of(job), 1, worker, text_of(task), queue, payload, terms, 0, 1, 0, 0, 0, False,
+        int(at), int(due), taken_at, None, headers, None,
+    )  # fmt: skip
+
+
+def _of(queue: str, worker: UUID, taken_at: Instant | None, row: Sequence[Any]) -> Claim:
+    job, task, kind, payload, at, due, fence, priority, alone, attempt, *counts, started, loss, saved = row
+    releases, losses, crashes = counts
+    terms, _, headers, _ = kind_of(kind)
+    more = 0 if taken_at is None else 1
+    return Claim(
+        uuid_of(job),
+        int(fence) + more,
+        worker,
+        text_of(task),
+        queue,
+        payload,
+        terms,
+        int(priority),
+        int(attempt) + more,
+        int(releases),
+        int(losses),
+        int(crashes),
+        alone == b"1",
+        int(at),
+        int(due),
+        int(started) if taken_at is None else taken_at,
+        loss_of(loss.decode()) if loss else None,
+        headers,
+        saved,
+    )
 
 
 def _id_for_people(text: bytes) -> UUID:

@@ -75,7 +75,8 @@ class Session(asyncio.Protocol):
                     session.cut()
                     raise
         except TimeoutError:
-            raise Lost(f"no answer within {address.connect_timeout / SECOND:g} s") from None
+            tls = "; does it speak TLS?" if address.tls else ""
+            raise Lost(f"no answer within {address.connect_timeout / SECOND:g} s{tls}") from None
         except ssl.SSLCertVerificationError as error:
             raise Foreign(f"its certificate is not trusted: {error.verify_message or error}") from error
         except ssl.SSLError as error:
@@ -91,7 +92,7 @@ class Session(asyncio.Protocol):
             _, session = await loop.create_unix_connection(lambda: cls(limit, heard), address.path)
         else:
             made, session = await loop.create_connection(
-                lambda: cls(limit, heard), address.host, address.port, ssl=address.tls()
+                lambda: cls(limit, heard), address.host, address.port, ssl=address.tls
             )
             made.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return session
@@ -106,10 +107,12 @@ class Session(asyncio.Protocol):
         if address.db:
             steps.append(command("SELECT", address.db))
         steps.append(command("CLIENT", "SETNAME", f"holdfast-{name}"))
-        *replies, _ = await self.ask(b"".join(steps), len(steps))  # a name is for people: it may be forbidden
+        *replies, named = await self.ask(b"".join(steps), len(steps))
         for reply in replies:
             if isinstance(reply, Refusal):
                 raise reply
+        if isinstance(named, Refusal) and named.code == "NOAUTH":  # else a name is for people, and may be forbidden
+            raise named
 
     # --- calls
 

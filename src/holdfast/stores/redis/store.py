@@ -27,16 +27,18 @@ from holdfast.store import (
     Store,
     Where,
 )
-from holdfast.stores.redis import operate
+from holdfast.stores.redis import lives, operate, sweep
 from holdfast.stores.redis.address import Address
+from holdfast.stores.redis.durability import confirm_enqueued, confirm_finished
 from holdfast.stores.redis.find import find
 from holdfast.stores.redis.lanes import Lanes
+from holdfast.stores.redis.notes import log, note
 from holdfast.stores.redis.opening import migrate, opened
 from holdfast.stores.redis.place import Place
 
 _NO_TRANSACTION = (
-    "connection={!r}: jobs in Redis cannot be part of a transaction of a database; keep an outbox in that database "
-    "(docs/redis.md shows it)"
+    "connection={}: jobs in Redis cannot be part of a transaction of a database: keep an outbox in that database "
+    "(docs/redis.md shows one)"
 )
 
 
@@ -79,7 +81,7 @@ class RedisStore:
     # --- open and close
 
     async def open(self, *, create: bool = True) -> None:
-        """Raises StoreError or StoreAway."""
+        """Makes the layout under a free prefix, unless `create` is False. Raises StoreError or StoreAway."""
         async with self._opening:
             if self._lanes is None:
                 self._lanes = await opened(self._place, create=create)
@@ -117,6 +119,8 @@ class RedisStore:
         _refuse_connection(connection)
         with self._flight() as lanes:
             receipts = await enqueue(lanes.enqueue, jobs)
+            if self._place.address.wait:
+                await confirm_enqueued(lanes.enqueue)
         if self._place.waiters.deaf:
             self._place.waiters.hint({job.queue for job in jobs})
         return receipts
@@ -143,33 +147,28 @@ class RedisStore:
 
         _refuse_connection(connection)
         with self._flight() as lanes:
-            return await finish(lanes.finish, outcomes)
+            settled = await finish(lanes.finish, outcomes)
+            if self._place.address.wait:
+                await confirm_finished(lanes.finish)
+            return settled
 
     async def register(self, worker: UUID, supervisor: UUID | None, facts: Mapping[str, object]) -> Registered:
         """As the seam says."""
-        from holdfast.stores.redis import lives
-
         with self._flight() as lanes:
             return await lives.register(lanes.beat, worker, supervisor, facts)
 
     async def beat(self, workers: Sequence[UUID]) -> Beat:
         """As the seam says."""
-        from holdfast.stores.redis import lives
-
         with self._flight() as lanes:
             return await lives.beat(lanes.beat, workers)
 
     async def mail(self, workers: Sequence[UUID]) -> Sequence[Line]:
         """As the seam says."""
-        from holdfast.stores.redis import lives
-
         with self._flight() as lanes:
             return await lives.mail(lanes.beat, workers)
 
     async def retire(self, worker: UUID, loss: Loss | None = None, jobs: Mapping[tuple[UUID, int], Loss] = {}) -> None:
         """As the seam says."""
-        from holdfast.stores.redis import lives
-
         with self._flight() as lanes:
             await lives.retire(lanes.beat, worker, loss, jobs)
 
@@ -181,22 +180,16 @@ class RedisStore:
 
     async def promote(self, limit: int) -> Promoted:
         """As the seam says."""
-        from holdfast.stores.redis import sweep
-
         with self._flight() as lanes:
             return await sweep.promote(lanes.work, limit)
 
     async def reclaim(self, sweeper: UUID, limit: int) -> Sequence[Claim]:
         """As the seam says."""
-        from holdfast.stores.redis import sweep
-
         with self._flight() as lanes:
             return await sweep.reclaim(lanes.work, sweeper, limit)
 
     async def prune(self, limit: int) -> int:
         """As the seam says."""
-        from holdfast.stores.redis import sweep
-
         with self._flight() as lanes:
             return await sweep.prune(lanes.work, limit)
 
@@ -244,19 +237,15 @@ class RedisStore:
 
     async def note(self, notes: Sequence[Note]) -> Sequence[bool]:
         """As the seam says."""
-        from holdfast.stores.redis.notes import note
-
         with self._flight() as lanes:
             return await note(lanes.work, notes)
 
     async def log(self, id: UUID) -> Sequence[LogLine]:
         """The kept lines of a job's own log."""
-        from holdfast.stores.redis.notes import log
-
         with self._flight() as lanes:
             return await log(lanes.work, id)
 
 
 def _refuse_connection(connection: object) -> None:
     if connection is not None:
-        raise ConfigError(_NO_TRANSACTION.format(connection))
+        raise ConfigError(_NO_TRANSACTION.format(type(connection).__qualname__))

@@ -20,7 +20,7 @@ from holdfast.stores.redis.rows import claims_of
 from holdfast.stores.redis.slots import Slots, names_of
 from holdfast.stores.redis.whereabouts import known_queues
 
-_AT_ONCE = 200  # jobs that one script moves or deletes: a millisecond or two
+_AT_ONCE = 100  # jobs that one script moves or deletes: a millisecond or two
 _BYTES = 4_000_000  # of payloads that one script returns
 _ROWS = 200  # of workers that one script looks at, about
 
@@ -105,7 +105,7 @@ class _Sweep:
         self._left = limit
         self._there: dict[str, dict[str, int]] = {}  # jobs by queue, then by whose they are
 
-    def _args(self, which: str, most: int, after: bytes = b"") -> tuple[Argument, ...]:
+    def _args(self, which: str, most: int, after: str = "") -> tuple[Argument, ...]:
         return (self._stands.lease, str(self._sweeper), most, which, _BYTES, text_of_loss(LEASE_RAN_OUT) or "", after)
 
     async def look(self) -> None:
@@ -128,21 +128,18 @@ class _Sweep:
     async def take(self, which: str) -> None:
         """The jobs of one kind, from queue to queue until there are enough."""
         for queue, counts in self._there.items():
-            after = b""
+            after = ""
             while self._left > 0 and counts[which] > 0:
                 args = self._args(which, min(self._left, _AT_ONCE), after)
                 rows = (await self.slots.scripts("reclaim", {queue: args})).get(queue)
-                if not rows:
+                claims = await claims_of(self._lane, queue, self._sweeper, None, rows or [])
+                if not claims:
                     break
-                after = rows[-1][0]
-                counts[which] -= len(rows)
-                self._left -= len(rows)
-                await self._keep(queue, rows)
-
-    async def _keep(self, queue: str, rows: Sequence[Any]) -> None:
-        claims = await claims_of(self._lane, queue, self._sweeper, None, rows)
-        self._lane.place.whereabouts.hold(queue, [claim.id for claim in claims])
-        self.claims += claims
+                self._lane.place.whereabouts.hold(queue, [claim.id for claim in claims])
+                self.claims += claims
+                after = str(claims[-1].id)
+                counts[which] -= len(claims)
+                self._left -= len(claims)
 
 
 # --- prune
@@ -198,7 +195,8 @@ def _name_keys(place: Place) -> tuple[str, str]:
 async def _take_out(lane: Lane, names: Collection[str]) -> None:
     """Names of queues that are gone. Who makes one anew says its name after it; who made one before this is seen."""
     if names:
-        await lane.commands([("SMOVE", *_name_keys(lane.place), name) for name in names])
+        known, aside = _name_keys(lane.place)
+        await lane.commands([("SADD", aside, *names), ("SREM", known, *names)])
         await _settle(lane, names)
 
 
@@ -206,7 +204,7 @@ async def _settle(lane: Lane, leaving: Collection[str]) -> None:
     """Out with them, or back where there is something again. Who dies before this leaves them to the next prune."""
     place = lane.place
     known, aside = _name_keys(place)
-    there = await lane.commands([("EXISTS", *queue_keys(place, name).names) for name in leaving])
+    there = await lane.commands([("EXISTS", *queue_keys(place, name).names[:2]) for name in leaving])
     back = [name for name, keys in zip(leaving, there, strict=True) if keys]
     if back:
         await lane.commands([("SADD", known, *back)])

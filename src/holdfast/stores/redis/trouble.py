@@ -31,6 +31,7 @@ _AWAY = {
     "TRYAGAIN": "the keys move to another server of the cluster; the queue goes on when they have arrived",
     "ERR max number of clients": "the server has no connection left: raise maxclients, or run fewer processes (each "
     "uses up to 7 connections)",
+    "NOSCRIPT": "the server forgets scripts as soon as they are loaded (SCRIPT FLUSH, again and again)",
     "WRONGPASS": "the server does not let this user in any more; check the user and the password",
     "NOAUTH": "the server wants a password by now, and the URL has none",
     "NOPERM": _ACL,
@@ -54,12 +55,19 @@ _NEVER = {
     "nothing of this was done",
     "CROSSSLOT": "a script of ours reached for keys of two slots; please report it",
 }
-_ENDS_SESSION = ("READONLY", "MASTERDOWN", "NOAUTH")
+# What our scripts say themselves.
+_OURS = {
+    "HFLAYOUT": "keys are of layout {}, which this Holdfast does not serve: upgrade this installation",
+    "HFGONE": "the key {} is gone, while the connection stood: did somebody empty the database?",
+    "HFARGS": "a script of ours was called with other arguments than it takes ({}); please report it",
+}
+# Another connection, to whoever has the name by now, may be better off; and what was emptied is begun anew with it.
+_ENDS_SESSION = ("READONLY", "MASTERDOWN", "NOAUTH", "HFGONE")
 _DONE_IN_PART = ("NOPERM", "ERR ACL", "ERR The user")  # perhaps
 
 
 def ends_session(refusal: Refusal) -> bool:
-    """Whether another connection, to whoever has the name by now, may be better off."""
+    """Whether the connection is of no use any more, and the call may be asked again on another."""
     return refusal.code in _ENDS_SESSION
 
 
@@ -74,7 +82,8 @@ def stated(refusal: Refusal, url: str) -> StoreError:
     """The error that callers get: the place, what it means and what to do, then the server's own words."""
     words = unwrapped(str(refusal))
     if words.startswith("HF"):
-        return StoreError(f"{url}: {words.partition(' ')[2]}")
+        code, _, said = words.partition(" ")
+        return StoreError(f"{url}: {_OURS.get(code, '{}').format(said)}")
     if meaning := _meaning(_AWAY, words):
         away = StoreAway(f"{url}: {meaning} ({words})")
         away.full = words.startswith("OOM")

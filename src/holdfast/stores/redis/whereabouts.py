@@ -14,7 +14,7 @@ from holdfast.stores.redis.lane import Lane
 from holdfast.stores.redis.place import Place, job_key, queue_keys
 from holdfast.stores.redis.resp import Argument, Reply
 
-AT_ONCE = 200  # jobs that one script is asked about
+AT_ONCE = 50  # jobs that one script is asked about
 _ASKED_AT_ONCE = 1_000  # keys in one pipeline
 
 

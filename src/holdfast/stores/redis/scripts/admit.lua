@@ -301,15 +301,18 @@ end
 local function write(job)
   local kind, key = job.kind, JOB .. job.id
   call('HSET', key, 'state', job.state, 'task', job.task, 'kind', kind.text, 'payload',
-    job.later and job.later.payload or job.payload, 'priority', job.priority, 'at', moment, 'due', job.due, 'keep', job.keep)
+    job.later and job.later.payload or job.payload, 'at', moment, 'due', job.due, 'keep', job.keep)
   if kind.born ~= '' then
-    call('HSET', key, 'born', '1', 'alone', '1')
+    call('HSET', key, 'born', '1', 'alone', '1', 'odd', '1')
+  end
+  if job.priority ~= 0 then
+    call('HSET', key, 'priority', job.priority, 'odd', '1')
   end
   if job.later then
     call('HSET', key, 'first', redis.sha1hex(job.payload))
   end
   if job.key then
-    call('HSET', key, 'key', job.key, 'until', kind.till, 'hold', job.hold, 'clash', kind.clash)
+    call('HSET', key, 'key', job.key, 'until', kind.till, 'hold', job.hold, 'clash', kind.clash, 'odd', '1')
   end
 end
 
@@ -343,9 +346,9 @@ if drops > 0 then
 end
 
 -- Where the next search begins.
-if not page then
-  local at, id = oldest()
-  reached = at and { id = id, at = at }
+local said_at, said_id = oldest()
+if said_at and not reached then
+  reached = { at = said_at, id = said_id }
 end
 if reached and (#made > 0 or decided < drafts) then
   for n = 1, #made do
@@ -353,6 +356,8 @@ if reached and (#made > 0 or decided < drafts) then
       reached = made[n]
     end
   end
-  call('HSET', META, 'oldest', string.format('%.0f %s', reached.at, reached.id))
+  if reached.id ~= said_id then
+    call('HSET', META, 'oldest', string.format('%.0f %s', reached.at, reached.id))
+  end
 end
 return { before, decided, room and 1 or 0, unpack(answers) }

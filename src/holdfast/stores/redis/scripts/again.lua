@@ -23,10 +23,10 @@ for i = 1, #ids do
     rows[1] = 'cut'
     break
   end
-  local row = row_of(ids[i])
+  local row, more = row_of(ids[i])
   if row then
     rows[#rows + 1] = row
-    bytes = bytes - bytes_of(row)
+    bytes = bytes - bytes_of(row, more)
   end
 end
 return rows

@@ -1,6 +1,7 @@
 -- Takes queued jobs of one queue for a worker that has joined it.
 -- KEYS  the queue's 13
--- ARGV  1 shift  2 worker  3 stamp: its ticket * 1000 + which part of the claim this is  4 limit  5 bytes of payloads
+-- ARGV  1 shift  2 worker  3 stamp: its ticket * 1000 + which part of the claim this is, of 70 digits: a hash
+--       of short values would be searched from end to end  4 limit  5 bytes of payloads
 --       after which no further job is taken  6 '1': takes nothing, but uses the stamp up: no late copy of a call that
 --       was given up may take anything under it
 -- Returns 'stranger', 'expired' or 'stamp' (a later one was used here), and then nothing has changed. Else: now, what the
@@ -50,23 +51,26 @@ end
 call('HLEN', held_key)
 call('HLEN', HOLDERS)
 call('HLEN', UNIQUE)
-local taken, fences, attempts, keys, held = 0, {}, {}, {}, {}
+local FIRST_RUN = { '1', '1' } -- fence and attempt
+local taken, again, keys, held = 0, {}, {}, {}
 for i = 1, #ids do
   if bytes < 0 then
     rows[2] = 'cut'
     break
   end
   local id = ids[i]
-  local row, said, later = row_of(id)
+  local row, more = row_of(id)
   taken = i
   if row then
     local n = #rows + 1
     rows[n] = row
-    bytes = bytes - bytes_of(row)
-    fences[n], attempts[n] = said[6] and said[6] + 1 or '1', later[1] and later[1] + 1 or '1'
+    bytes = bytes - bytes_of(row, more)
     held[2 * n - 5], held[2 * n - 4] = id, stamp
-    if said[9] and call('HGET', JOB .. id, 'until') == 'started' and call('HGET', UNIQUE, said[9]) == id then
-      keys[#keys + 1] = said[9]
+    if more then
+      again[n] = { row[7] + 1, row[10] + 1 }
+      if more[11] == 'started' and call('HGET', UNIQUE, more[10]) == id then
+        keys[#keys + 1] = more[10]
+      end
     end
   end
 end
@@ -81,8 +85,9 @@ end
 call('HSET', TICKETS, worker, stamp)
 local started = string.format('%.0f', moment)
 for n = 3, #rows do
-  call('HSET', JOB .. rows[n][1], 'state', 'running', 'attempt', attempts[n], 'fence', fences[n], 'started', started,
-    'worker', worker, 'ticket', stamp)
+  local count = again[n] or FIRST_RUN
+  call('HSET', JOB .. held[2 * n - 5], 'state', 'running', 'fence', count[1], 'attempt', count[2], 'started', started,
+    'worker', worker)
 end
 call('HSET', held_key, unpack(held))
 count_held(worker, #rows - 2)

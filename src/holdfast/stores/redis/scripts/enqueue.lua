@@ -80,10 +80,13 @@ if #all > 0 then
     local i = places[id]
     local kind = kinds[tonumber(ARGV[i + 2])]
     local key = JOB .. id
-    call('HSET', key, 'state', kind.state, 'task', kind.task, 'kind', kind.text, 'payload', ARGV[i + 1], 'priority',
-      kind.priority, 'at', at, 'due', kind.due, 'keep', kind.keep)
+    call('HSET', key, 'state', kind.state, 'task', kind.task, 'kind', kind.text, 'payload', ARGV[i + 1],
+      'at', at, 'due', kind.due, 'keep', kind.keep)
     if kind.born then
-      call('HSET', key, 'born', '1', 'alone', '1')
+      call('HSET', key, 'born', '1', 'alone', '1', 'odd', '1')
+    end
+    if kind.priority ~= '0' then
+      call('HSET', key, 'priority', kind.priority, 'odd', '1')
     end
   end
   call('ZADD', JOBS, unpack(all))

@@ -29,6 +29,8 @@ local jobs = {} -- their jobs: id, then fields and values
 local keys, forgotten, mail, runs = {}, {}, {}, {} -- what goes, and by id what is added to a history
 local indexes = { [FINAL] = {}, [DEAD] = {}, [CANCELLED] = {}, [READY] = {}, [DUE] = {} } -- scores and ids
 
+local PLAIN_JOB = {}
+
 local function refused(number, id, word, state)
   local settled = state and call('HGET', JOB .. id, 'settled')
   local said, recorded = state and 'stale' or 'gone', ''
@@ -41,12 +43,12 @@ local function refused(number, id, word, state)
   answers[n + 1], answers[n + 2], answers[n + 3] = number, said, recorded
 end
 
--- What is known of the job, where the claim is held by just this word: {state, fence, worker, key, noted, reason, cancel,
--- loss, alone}; nil where it is not, and then it is answered.
+-- What is known of the job where the claim is held by just this word: {key, noted, reason, cancel, loss, alone}; nil where
+-- it is not, and then it is answered.
 local function judged(number, id, fence, worker)
-  local known = call('HMGET', JOB .. id, 'state', 'fence', 'worker', 'key', 'noted', 'reason', 'cancel', 'loss', 'alone')
-  if known[1] ~= 'running' or known[2] ~= fence or known[3] ~= worker then
-    return refused(number, id, fence .. ' ' .. worker, known[1])
+  local word = call('HMGET', JOB .. id, 'state', 'fence', 'worker', 'odd')
+  if word[1] ~= 'running' or word[2] ~= fence or word[3] ~= worker then
+    return refused(number, id, fence .. ' ' .. worker, word[1])
   end
   local ids = given[worker]
   if not ids then
@@ -55,7 +57,14 @@ local function judged(number, id, fence, worker)
     given[worker] = ids
   end
   ids[#ids + 1] = id
-  if known[7] and known[7] ~= '' then
+  if not word[4] then
+    return PLAIN_JOB
+  end
+  local known = call('HMGET', JOB .. id, 'key', 'noted', 'reason', 'cancel', 'loss', 'alone')
+  for i = 1, 6 do
+    known[i] = known[i] ~= '' and known[i]
+  end
+  if known[4] then
     local lines = MAIL .. worker
     call('SCARD', lines)
     mail[#mail + 1] = { lines, 'cancel ' .. id .. ' ' .. fence }
@@ -88,34 +97,34 @@ local function forget_saved(id, noted)
   end
 end
 
+local function set(job, ...)
+  local said = { ... }
+  for i = 1, #said do
+    job[#job + 1] = said[i]
+  end
+end
+
 local function group(number, at)
   local worker, kept, attempt, releases, losses, crashes, alone = unpack(ARGV, at, at + 6)
-  local fresh = attempt == '1' and releases == '0' and losses == '0' and crashes == '0'
-  local same = kept ~= '' and string.format('%.0f', moment + kept)
+  local first = attempt == '1' and releases == '0' and losses == '0' and crashes == '0'
+  local over = kept ~= '' and string.format('%.0f', moment + kept)
+  local settled = ' ' .. worker .. ' succeeded'
   at = at + 8
   for _ = 1, tonumber(ARGV[at - 1]) do
     local id, fence = ARGV[at], ARGV[at + 1]
     local known = judged(number, id, fence, worker)
     if known then
-      local job = { id, 'state', 'succeeded', 'finished', finished, 'settled', fence .. ' ' .. worker .. ' succeeded',
-        'result', ARGV[at + 2], 'worker', '' }
-      local hold = known[4] and hold_of(id, known[4]) or 0
-      if same then
-        local prunable = hold > tonumber(kept) and string.format('%.0f', moment + hold) or same
-        job[12], job[13] = 'prunable', prunable
-        index(FINAL, prunable, id)
+      local job = { id, 'state', 'succeeded', 'finished', finished, 'settled', fence .. settled, 'result', ARGV[at + 2] }
+      local hold = known[1] and hold_of(id, known[1]) or 0
+      if over then
+        index(FINAL, hold > tonumber(kept) and string.format('%.0f', moment + hold) or over, id)
       end
-      forget_saved(id, known[5])
-      for i = 6, 8 do
-        if known[i] and known[i] ~= '' then
-          job[#job + 1], job[#job + 2] = i == 6 and 'reason' or i == 7 and 'cancel' or 'loss', ''
-        end
+      if known ~= PLAIN_JOB then
+        forget_saved(id, known[2])
+        set(job, 'reason', '', 'cancel', '', 'loss', '')
       end
-      if not fresh or fence ~= '1' or (known[9] or '') ~= alone then -- else they are what they were
-        local counts = { 'attempt', attempt, 'releases', releases, 'losses', losses, 'crashes', crashes, 'alone', alone }
-        for i = 1, #counts do
-          job[#job + 1] = counts[i]
-        end
+      if not first or fence ~= '1' or (known[6] or '') ~= alone then -- else they are what they were
+        set(job, 'attempt', attempt, 'releases', releases, 'losses', losses, 'crashes', crashes, 'alone', alone)
       end
       jobs[#jobs + 1] = job
     end
@@ -137,43 +146,43 @@ local function other(number, at)
   if not known then
     return following
   end
-  local cancelled = known[7] and known[7] ~= '' and ARGV[branch] ~= 'succeeded'
+  local cancelled = known[4] and ARGV[branch] ~= 'succeeded'
   local asked = ARGV[branch + 1]
   if cancelled and branches == '2' then
     branch = branch + BRANCH
   end
   local ended, state, attempt, releases, losses, crashes, alone, kept, delay, result, reason, sizes, error =
     unpack(ARGV, branch, branch + BRANCH - 1)
-  if cancelled and known[6] and known[6] ~= '' then
-    reason = known[6]
+  if cancelled and known[3] then
+    reason = known[3]
   end
   if state ~= asked then
     local n = #answers
     answers[n + 1], answers[n + 2], answers[n + 3] = number, 'accepted', state
   end
   local more = call('HMGET', JOB .. id, 'at', 'due', 'priority', 'started', 'attempt', 'omitted')
-  local job = { id, 'state', state, 'settled', fence .. ' ' .. worker .. ' ' .. state, 'worker', '', 'attempt', attempt,
-    'releases', releases, 'losses', losses, 'crashes', crashes, 'alone', alone, 'reason', reason, 'cancel', '', 'loss', '' }
-  local function set(field, value)
-    job[#job + 1], job[#job + 2] = field, value
+  local job = { id, 'state', state, 'settled', fence .. ' ' .. worker .. ' ' .. state, 'attempt', attempt, 'releases', releases,
+    'losses', losses, 'crashes', crashes, 'alone', alone }
+  if reason ~= '' or known ~= PLAIN_JOB then
+    set(job, 'reason', reason, 'cancel', '', 'loss', '', 'odd', '1')
   end
   if result ~= '' then
-    set('result', string.sub(result, 2))
+    set(job, 'result', string.sub(result, 2))
   end
   if ended == 'succeeded' then
-    forget_saved(id, known[5])
+    forget_saved(id, known[2])
   elseif more[4] then
     local length = call('LLEN', HISTORY .. id)
     runs[#runs + 1] = { id, run_of(more[5] or '0', fence, worker, more[4], ended, reason, sizes, error) }
     if length >= ERRORS_FIRST + ERRORS_LAST then
-      set('omitted', (more[6] or 0) + 1)
+      set(job, 'omitted', (more[6] or 0) + 1)
     end
   end
   if state == 'queued' or state == 'scheduled' then
     local due = more[2]
     if delay ~= '' then
       due = string.format('%.0f', moment + delay)
-      set('due', due)
+      set(job, 'due', due)
     end
     if state == 'queued' then
       answers[1] = answers[1] + 1
@@ -182,12 +191,10 @@ local function other(number, at)
       index(DUE, due, id)
     end
   else
-    local hold = known[4] and hold_of(id, known[4]) or 0
-    set('finished', finished)
+    local hold = known[1] and hold_of(id, known[1]) or 0
+    set(job, 'finished', finished)
     if kept ~= '' then
-      local prunable = string.format('%.0f', moment + math.max(tonumber(kept), hold))
-      set('prunable', prunable)
-      index(FINAL, prunable, id)
+      index(FINAL, string.format('%.0f', moment + math.max(tonumber(kept), hold)), id)
     end
     if state == 'dead' then
       index(DEAD, more[1], id)

@@ -1,26 +1,32 @@
 -- Part: jobs as they stand in claims.
 
-local EARLY = { 'task', 'kind', 'payload', 'at', 'due', 'fence', 'priority', 'alone', 'key' }
-local LATE = { 'attempt', 'releases', 'losses', 'crashes', 'loss', 'noted', 'started' }
+local PLAIN = { 'task', 'kind', 'payload', 'at', 'due', 'fence', 'odd' }
+local MORE = { 'priority', 'alone', 'attempt', 'releases', 'losses', 'crashes', 'started', 'loss', 'noted', 'key', 'until' }
 
--- A job's row: id, task, kind, payload, enqueued_at, due; of one that is not simply on its first run (`plain`) also
--- fence, priority, alone, attempt, releases, losses, crashes, started_at, loss, saved. nil where there is no such job.
--- Second what was read of EARLY, third of LATE, which nobody has who was never claimed.
+-- The row of a job that is claimed for the first time, and has nothing odd: task, kind, payload, enqueued_at, due, id. Of
+-- any other: id, task, kind, payload, enqueued_at, due, fence, priority, alone, attempt, releases, losses, crashes,
+-- started_at, loss, saved; and second what was read of MORE. nil where there is no such job.
 local function row_of(id)
-  local said = call('HMGET', JOB .. id, unpack(EARLY))
-  if not said[1] then
+  local plain = call('HMGET', JOB .. id, unpack(PLAIN))
+  local fence = plain[6]
+  if not plain[1] then
     return nil
+  elseif not fence and not plain[7] then
+    plain[6], plain[7] = id, nil
+    return plain
   end
-  local later = said[6] and call('HMGET', JOB .. id, unpack(LATE)) or {}
-  local row = { id, said[1], said[2] or '', said[3] or '', said[4] or '', said[5] or '' }
-  if said[6] or said[8] or said[7] and said[7] ~= '0' then
-    local saved = later[6] and call('HGET', NOTE .. id, 'saved') or false
-    row[7], row[8], row[9], row[10], row[11] = said[6] or '0', said[7] or '0', said[8] or '', later[1] or '0', later[2] or '0'
-    row[12], row[13], row[14], row[15], row[16] = later[3] or '0', later[4] or '0', later[7] or '', later[5] or '', saved
+  local more = call('HMGET', JOB .. id, unpack(MORE))
+  local row = { id, plain[1], plain[2] or '', plain[3] or '', plain[4] or '', plain[5] or '', fence or '0' }
+  for i = 1, 8 do
+    row[7 + i] = more[i] or (i == 2 or i > 6) and '' or '0'
   end
-  return row, said, later
+  row[16] = more[9] and call('HGET', NOTE .. id, 'saved') or false
+  return row, more
 end
 
-local function bytes_of(row)
-  return #row[4] + (row[15] and #row[15] or 0) + (row[16] and #row[16] or 0)
+local function bytes_of(row, more)
+  if not more then
+    return #row[3]
+  end
+  return #row[4] + #row[15] + (row[16] and #row[16] or 0)
 end

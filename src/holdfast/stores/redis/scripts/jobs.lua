@@ -10,7 +10,7 @@ local call = redis.call
 -- All fields of a job but the bulky ones: payload, kind, result, loss. An absent or empty value is false.
 local STANDING = {
   'state', 'task', 'priority', 'at', 'due', 'keep', 'born', 'key', 'until', 'hold', 'clash', 'life', 'attempt',
-  'releases', 'losses', 'crashes', 'alone', 'fence', 'started', 'finished', 'prunable', 'worker', 'ticket', 'cancel',
+  'releases', 'losses', 'crashes', 'alone', 'fence', 'started', 'finished', 'worker', 'cancel',
   'reason', 'settled', 'first', 'over', 'omitted', 'noted',
 }
 
@@ -25,23 +25,34 @@ local function read_job(id)
     job[STANDING[i]] = values[i] ~= '' and values[i]
   end
   if job.state ~= 'running' then
-    job.worker, job.ticket = false, false -- they may be of the last run
+    job.worker = false -- it may be of the last run
   end
   return job
 end
 
+-- These are where the indexes have them: scores of `final`, and values of `held`.
+local NOT_STORED = { prunable = true, ticket = true }
+
+-- A job with one of these, or with a priority, has `odd` too: without it, claim and finish do not look at them.
+local ODD = { alone = true, key = true, cancel = true, reason = true, loss = true, noted = true }
+
 -- Sets fields of a job, here and in the store: name, value, name, value …; false takes a field away.
 local function write_job(job, ...)
-  local said, set, gone = { ... }, {}, {}
+  local said, set, gone, odd = { ... }, {}, {}, false
   for i = 1, #said, 2 do
     local field, value = said[i], said[i + 1]
     job[field] = value
     if value == false then
       gone[#gone + 1] = field
-    else
+    elseif not NOT_STORED[field] then
+      odd = odd or ODD[field]
       set[#set + 1] = field
       set[#set + 1] = value
     end
+  end
+  if odd then
+    set[#set + 1] = 'odd'
+    set[#set + 1] = '1'
   end
   if #gone > 0 then
     call('HDEL', JOB .. job.id, unpack(gone))
@@ -107,9 +118,7 @@ local function take_out(job)
     elseif state == 'cancelled' then
       call('ZREM', CANCELLED, job.id)
     end
-    if job.prunable then
-      call('ZREM', FINAL, job.id)
-    end
+    call('ZREM', FINAL, job.id)
   end
 end
 

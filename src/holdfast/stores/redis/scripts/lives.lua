@@ -48,12 +48,16 @@ end
 
 -- The length of a lease, by the registry; raises where one of its keys is of another type, before the first write.
 local function lease_of_registry()
-  local said = redis.call('HMGET', KEYS[1], 'layout', 'lease')
+  local said = redis.call('HMGET', KEYS[1], 'layout', 'oldest_code', 'lease')
   redis.call('SCARD', KEYS[2])
   redis.call('HLEN', KEYS[3])
   redis.call('HLEN', KEYS[4])
-  if said[1] ~= LAYOUT then
-    return nil, redis.error_reply('HFLAYOUT ' .. (said[1] or 'none'))
+  if not said[1] then
+    return nil, redis.error_reply('HFGONE ' .. KEYS[1])
   end
-  return tonumber(said[2])
+  local layout, oldest_code = tonumber(said[1]), tonumber(said[2])
+  if not layout or layout < tonumber(LAYOUT) or not oldest_code or oldest_code > tonumber(LAYOUT) then
+    return nil, redis.error_reply('HFLAYOUT ' .. said[1])
+  end
+  return tonumber(said[3])
 end

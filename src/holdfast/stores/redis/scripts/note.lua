@@ -3,7 +3,7 @@
 -- ARGV  1 shift  2 lines of a job's log that are kept  3… per note: id, fence, worker, progress ('': nothing new), text and
 --       what is saved ('-': nothing new, else '+' and it), how many lines, then per line its age in ms and its text
 -- Returns per note whether its word holds: the job runs under it (1 or 0).
-local moment, first_kept = now(tonumber(ARGV[1])), -tonumber(ARGV[2])
+local moment, most = now(tonumber(ARGV[1])), tonumber(ARGV[2])
 local wrong = unsound()
 if wrong then
   return wrong
@@ -20,6 +20,9 @@ local function hears(job, fence, worker)
   return false, string.sub(job.settled or '', 1, #word) == word
 end
 
+if not most or most < 1 or most > 10000 then
+  return redis.error_reply('HFARGS keeps ' .. tostring(ARGV[2]) .. ' lines')
+end
 local jobs, fences = {}, {}
 
 local function read(id)
@@ -81,7 +84,7 @@ local function keep(note)
   end
   if #note.lines > 0 then
     call('RPUSH', LOG .. note.id, unpack(note.lines))
-    call('LTRIM', LOG .. note.id, first_kept, -1)
+    call('LTRIM', LOG .. note.id, -most, -1)
   end
 end
 

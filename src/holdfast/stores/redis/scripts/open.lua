@@ -10,12 +10,9 @@ redis.call('SCARD', KEYS[2])
 redis.call('HLEN', KEYS[3])
 redis.call('HLEN', KEYS[4])
 
-redis.call('HDEL', meta, '') -- a server that takes no writes says so
-if fields > 0 then
-  return { found[1] or '', found[2] or '', found[3] or '', found[4] or '', 0 }
-end
-if ARGV[2] ~= '1' then
-  return false
+if fields > 0 or ARGV[2] ~= '1' then
+  redis.call('HDEL', meta, '') -- a server that takes no writes says so
+  return fields > 0 and { found[1] or '', found[2] or '', found[3] or '', found[4] or '', 0 }
 end
 redis.call('HSET', meta, 'layout', ARGV[3], 'oldest_code', ARGV[4], 'lease', ARGV[5], 'store', ARGV[6])
 return { ARGV[3], ARGV[4], ARGV[5], ARGV[6], 1 }

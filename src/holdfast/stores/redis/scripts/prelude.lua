@@ -1,6 +1,8 @@
 -- Part: what stands before every script, behind clock.lua. ARGV[1] is always the shift: `now(tonumber(ARGV[1]))`.
 
-local LAYOUT = '1' -- of the keys, as these scripts write them
+-- Of the keys, as these scripts write them. A queue's `layout` is the oldest whose code can serve it: a later code that
+-- writes more, which this one need not know, leaves it.
+local LAYOUT = '1'
 
 -- The keys of a queue. Scripts of the registry name theirs themselves.
 local META, JOBS, READY, DUE, DEAD, CANCELLED, FINAL, WORKERS, LOSSES, TICKETS, HOLDERS, UNIQUE, IDLE = unpack(KEYS)

@@ -11,11 +11,11 @@ local over = call('ZRANGEBYSCORE', FINAL, '-inf', moment, 'LIMIT', 0, ARGV[2])
 if #over == 0 then
   return 0
 end
-local is_over, dead, cancelled, keys, lines = {}, {}, {}, {}, {}
+local is_over, dead, cancelled, keys, lines, spoke = {}, {}, {}, {}, {}, {}
 for i = 1, #over do
   local id = over[i]
   local said = call('HMGET', JOB .. id, 'state', 'key')
-  call('EXISTS', HISTORY .. id, NOTE .. id, LOG .. id)
+  spoke[i] = call('EXISTS', HISTORY .. id, NOTE .. id, LOG .. id) > 0
   is_over[id] = true
   if said[1] == 'dead' then
     dead[#dead + 1] = id
@@ -50,6 +50,10 @@ for i = 1, #lines do
 end
 for i = 1, #over do
   local id = over[i]
-  call('DEL', JOB .. id, HISTORY .. id, NOTE .. id, LOG .. id)
+  if spoke[i] then
+    call('DEL', JOB .. id, HISTORY .. id, NOTE .. id, LOG .. id)
+  else
+    call('DEL', JOB .. id)
+  end
 end
 return #over

@@ -12,6 +12,9 @@ local wrong = unsound()
 if wrong then
   return wrong
 end
+if #ARGV ~= 8 then
+  return redis.error_reply('HFARGS ' .. #ARGV .. ' arguments')
+end
 local me = life_of(call('HGET', WORKERS, sweeper))
 local steady = me and is_live(me, moment) and is_steady(me, moment, lease)
 
@@ -135,8 +138,9 @@ local rows = {}
 if which == 'mine' then
   for _, id in ipairs(swept()) do
     if id > ARGV[8] and #rows < most and bytes >= 0 then
-      rows[#rows + 1] = row_of(id)
-      bytes = bytes - bytes_of(rows[#rows])
+      local row, more = row_of(id)
+      rows[#rows + 1] = row
+      bytes = bytes - (row and bytes_of(row, more) or 0)
     end
   end
   return rows
@@ -156,6 +160,6 @@ for i = 1, #unreal do
 end
 for i = 1, #jobs do
   take_over(jobs[i])
-  rows[i] = row_of(jobs[i].id)
+  rows[#rows + 1] = row_of(jobs[i].id)
 end
 return rows

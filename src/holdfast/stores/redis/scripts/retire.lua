@@ -37,6 +37,6 @@ for i = 1, #lost do
   call('SREM', MAIL .. worker, lost[i])
 end
 for id, loss in pairs(named) do
-  call('HSET', JOB .. id, 'loss', loss)
+  call('HSET', JOB .. id, 'loss', loss, 'odd', '1')
 end
 return 1

@@ -34,7 +34,7 @@ end
 
 local function is_empty()
   local said = call('HMGET', META, 'layout', 'declared', 'edited')
-  return said[1] and not said[2] and not said[3] and call('EXISTS', unpack(KEYS, 2, 11)) == 0
+  return said[1] and not said[2] and not said[3] and call('EXISTS', HOLDERS, unpack(KEYS, 2, 9)) == 0
 end
 
 local working, losses = look(WORKERS, ARGV[2], life_of), look(LOSSES, ARGV[3], left)
@@ -47,6 +47,6 @@ for i = 1, #over do
 end
 local gone = is_empty()
 if gone then
-  call('DEL', META, UNIQUE)
+  call('DEL', META, UNIQUE, TICKETS)
 end
 return { call('ZCOUNT', FINAL, '-inf', moment), working, losses, gone and 1 or 0 }
