@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 from uuid import UUID
 
 import pytest
@@ -39,7 +40,7 @@ def short_leases(url: str, length: int) -> None:
     asyncio.run(open_store(url).migrate())
     server, _, prefix = url.partition("?prefix=")
     with redis.Redis.from_url(server) as connection:
-        assert connection.hset(f"{{{prefix or 'holdfast'}}}:meta", "lease", length) == 0
+        assert connection.hset(f"{{{unquote(prefix) or 'holdfast'}}}:meta", "lease", length) == 0
 
 
 def records(url: str, jobs: Sequence[UUID]) -> Mapping[UUID, Record]:
@@ -92,3 +93,15 @@ def _appended(server: Valkey) -> Path:
     """Since Redis 7 the file has parts, the last of which grows."""
     [*_, last] = sorted([*server.folder.glob("appendonly.aof"), *server.folder.glob("appendonlydir/*.incr.aof")])
     return last
+
+
+def loads_slowly(server: Valkey, seconds: int) -> None:
+    """Stops the server; when it starts again it is so long in reading its data."""
+    keys = seconds * 500
+    server.say("EVAL", f"for n = 1, {keys} do redis.call('SET', 'filler:' .. n, string.rep('x', 200)) end", 0)
+    server.say("BGREWRITEAOF")
+    until(lambda: "aof_rewrite_in_progress:0\r" in server.say("INFO", "persistence"), "the end of a rewrite")
+    server.stop()
+    server.settings |= {"key_load_delay": 2000, "loading_process_events_interval_bytes": 1024}  # microseconds for a key
+    server.start(loaded=False)
+    del server.settings["key_load_delay"], server.settings["loading_process_events_interval_bytes"]

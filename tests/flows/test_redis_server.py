@@ -142,16 +142,12 @@ def test_a_server_that_loads_is_waited_for(
     service = started(serve)
     with Producer(app) as producer:
         effects(ledger, 10)
-        server.stop()
-        server.settings["key_load_delay"] = 20_000  # microseconds for each key
-        server.start(loaded=False)
+        outage.loads_slowly(server, 18)
         away(service)
         late = serve("--processes", "1")
         assert late.process.wait(40) == 3
         assert "loading" in late.text()
         until(lambda: "loading" in str(producer.errors), "an enqueue that met it")
-        del server.settings["key_load_delay"]
-        server.say("CONFIG", "SET", "key-load-delay", 0)
         effects(ledger, ledger.count("effect") + 20)
         jobs = producer.stop()
     ran_once(url, jobs, ledger)

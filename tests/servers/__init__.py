@@ -70,7 +70,8 @@ def pooled() -> Places:
 @cache
 def valkey() -> Prefixes:
     """Places in the server that all tests use."""
-    url = os.environ.get("TEST_REDIS_URL") or lasting(Valkey()).url
+    # A server that keeps nothing at all would make every program warn of that, on its standard error.
+    url = os.environ.get("TEST_REDIS_URL") or lasting(Valkey(save="86400 1")).url
     return _ending.enter_context(Prefixes(url))
 
 

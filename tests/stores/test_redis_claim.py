@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from redis import Redis
 
-from holdfast.errors import StoreAway
+from holdfast.errors import StoreAway, StoreError
 from holdfast.job import TOMBSTONE, Cancelled, Claim, Failed, Failure, Note, Released, State, Succeeded, Terms
 from holdfast.policy import decide
 from holdfast.store import Answer, Settled, Store
@@ -264,6 +264,27 @@ async def test_a_worker_that_speaks_through_another_process_goes_on_with_its_tic
         assert [job.queue for job in await there.claim(9)] == ["a", "b"]
 
 
+async def test_a_queue_that_refuses_does_not_hold_up_the_others(prefix: Prefix, store: Store) -> None:
+    """As one whose keys are on their way to another server, or were written by somebody else."""
+    ids = await stored(store, *(draft(queue="whole") for _ in range(4)), draft(queue="broken"))
+    worker = await hand(store)
+    broken = f"{{{prefix.name}:broken}}:ready"
+    with Redis.from_url(prefix.server) as redis:
+        redis.rename(broken, f"{broken}-aside")
+        redis.set(broken, "nothing of ours")
+        taken: list[Claim] = []
+        refused = 0
+        for _ in range(9):
+            try:
+                taken += await worker.claim(1)
+            except StoreError:
+                refused += 1
+        assert [job.id for job in taken] == ids[:4]
+        assert refused, "the broken queue was never asked: nothing was tried"
+        redis.rename(f"{broken}-aside", broken)
+    assert [job.id for job in await worker.claim()] == ids[4:]
+
+
 # --- batches
 
 
@@ -324,7 +345,7 @@ async def test_a_row_that_cannot_be_read_dies_and_holds_up_no_other(
     assert str(broken) in caplog.text
 
 
-async def test_whatever_is_odd_about_a_job_is_heeded_by_its_end(store: Store) -> None:
+async def test_whatever_is_odd_about_a_job_is_heeded_by_its_end(store: Store, prefix: Prefix) -> None:
     """Each alone: claim and finish look at these fields only where the job is marked."""
     worker = await hand(store)
     one = await running(store, worker, unique=keyed(until="finished", text="a").unique)
@@ -347,6 +368,8 @@ async def test_whatever_is_odd_about_a_job_is_heeded_by_its_end(store: Store) ->
     await store.finish([decide(job, Succeeded(b"1")) for job in again.values()])
     assert not (await record(store, one.id)).holds
     assert list(await store.mail([worker.id])) == []
+    with Redis.from_url(prefix.server) as redis:
+        assert redis.hget(f"{{{prefix.name}:{two.queue}}}:note:{two.id}", "saved") is None, "no attempt follows"
 
 
 async def test_the_loss_of_a_worker_that_answers_after_all_is_cleared(store: Store) -> None:

@@ -49,9 +49,9 @@ def prefix() -> Iterator[Prefix]:
 
 
 @asynccontextmanager
-async def process(prefix: Prefix) -> AsyncIterator[Store]:
+async def process(prefix: Prefix, options: str = "") -> AsyncIterator[Store]:
     """The store as one more process has it: it shares no memory with the others. Its time stands still."""
-    store = open_store(prefix.url)
+    store = open_store(prefix.url + options)
     store._place.clock = STANDS_STILL  # type: ignore[attr-defined]  # noqa: SLF001
     await store.open()
     try:
@@ -135,6 +135,17 @@ async def test_the_mail_of_a_queue_is_read_by_a_process_that_did_not_know_it(sto
         job = await running(child, worker)
         await child.cancel([job.id])
         assert list(await store.mail([worker.id])) == [Line(worker.id, "cancel", job.id, job.fence)]
+
+
+async def test_a_cancel_is_told_to_a_retired_worker_until_its_job_is_taken_over(store: Store) -> None:
+    """It may still run, and settle the job: only who took it over ends its word."""
+    worker, sweeper = await hand(store), await hand(store)
+    job = await running(store, worker)
+    await worker.retire(LOSS)
+    await store.cancel([job.id])
+    assert list(await store.mail([worker.id])) == [Line(worker.id, "cancel", job.id, job.fence)]
+    assert list(await sweeper.reclaim()) == [job.id]
+    assert list(await store.mail([worker.id])) == []
 
 
 async def test_a_worker_that_is_retired_cannot_join_a_queue_late(store: Store, keys: Keys) -> None:
@@ -272,15 +283,17 @@ async def test_a_registry_that_forgot_its_queues_learns_them_from_who_works_ther
 # --- promote
 
 
-async def test_the_earliest_of_all_queues_are_promoted_first(store: Store) -> None:
+@pytest.mark.parametrize("protocol", [2, 3])
+async def test_the_earliest_of_all_queues_are_promoted_first(prefix: Prefix, protocol: int) -> None:
     delays = {"a": [1, 4, 5], "b": [2, 3, 9], "c": [6, 7, 8]}
-    for queue, some in delays.items():
-        await stored(store, *(draft(queue=queue, delay=delay) for delay in some))
-    store.shift += 20
-    assert await store.promote(4) == Promoted(4, 0)
-    promoted = Counter(row.queue for row in await listing(store, Where(states=[State.QUEUED])))
-    assert promoted == {"a": 2, "b": 2}
-    assert await store.promote(100) == Promoted(5, None)
+    async with process(prefix, f"&protocol={protocol}") as store:
+        for queue, some in delays.items():
+            await stored(store, *(draft(queue=queue, delay=delay) for delay in some))
+        store.shift += 20
+        assert await store.promote(4) == Promoted(4, 0)
+        promoted = Counter(row.queue for row in await listing(store, Where(states=[State.QUEUED])))
+        assert promoted == {"a": 2, "b": 2}
+        assert await store.promote(100) == Promoted(5, None)
 
 
 async def test_the_next_due_of_all_queues_is_told(store: Store) -> None:
@@ -405,34 +418,32 @@ async def test_four_million_finished_jobs_pass_and_no_prune_holds_up_the_server(
 async def _pass_four_million(store: Store, redis: Redis) -> None:
     worker = await hand(store)
     memory: list[int] = []
-    slow: list[
-        int
-    ] = []  # microseconds of scripts that took longer than 5 ms; a busy machine may have halted the server
-    scripts, spent = 0, 0
-    await redis.config_set("slowlog-max-len", 10_000)
+    spent: list[float] = []  # ms of the server's own time for each step of a janitor: one script that deletes, or two
     try:
         for n in range(200):
             for _ in range(10):
                 await _pass_through(store, worker, 2_000)
             store.shift += TOMBSTONE
             await worker.beat()
-            await redis.config_resetstat()
-            await redis.config_set("slowlog-log-slower-than", 5_000)
-            await redis.slowlog_reset()
-            assert await _prune_all(store) == 20_000
-            slow += [entry["duration"] for entry in await redis.slowlog_get(10_000)]
-            await redis.config_set("slowlog-log-slower-than", -1)
-            asked = (await redis.info("commandstats"))["cmdstat_evalsha"]
-            scripts, spent = scripts + asked["calls"], spent + asked["usec"]
+            for _ in range(200):
+                before = await _busy(redis)
+                assert await store.prune(100) == 100
+                spent.append(await _busy(redis) - before)
+            assert await store.prune(100) == 0
             memory.append(int((await redis.info("memory"))["used_memory"]))
             if n % 20 == 0:
-                mean = spent / scripts
-                print(f"{(n + 1) * 20_000:,} jobs, {memory[-1]:,} bytes, {mean:.0f} us a script; above 5 ms: {slow}")
+                print(f"{(n + 1) * 20_000:,} jobs, {memory[-1]:,} bytes, at most {max(spent):.1f} ms at a time")
     finally:
         await redis.aclose()
+    spent.sort()
+    assert spent[-len(spent) // 1000] < 5, f"prune holds up the server for too long: {spent[-40:]}"
     assert max(memory[1:]) < 1.2 * memory[0] + 1_000_000
-    assert spent / scripts < 2_500, "a script of prune takes long"
-    assert len(slow) < scripts / 50, f"of {scripts} scripts these took longer than 5 ms: {slow}"
+
+
+async def _busy(redis: Redis) -> float:
+    """The server's time on the processor so far, in ms: what else the machine does is not in it."""
+    cpu = await redis.info("cpu")
+    return 1000 * (float(cpu["used_cpu_user_main_thread"]) + float(cpu["used_cpu_sys_main_thread"]))
 
 
 # --- names of queues

@@ -226,10 +226,25 @@ async def test_few_jobs_in_a_state_are_found_without_looking_at_all_the_others(
         assert asked.count("find") <= 2, "more than one step for each queue"
 
 
-async def test_a_large_record_is_read_with_few_others(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_many_jobs_in_a_state_no_more_are_looked_at_than_are_listed(
+    store: RedisStore, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find, "LOOKED_AT", 10)
+    monkeypatch.setattr(find, "FEW", 20)
+    ids = await stored(store, *(draft() for _ in range(300)))
+    asked.clear()
+    assert [row.id for row in await store.find(Where(states=[State.QUEUED]), None, 5)] == ids[:-6:-1]
+    assert asked.count("find") == 1
+
+
+async def test_a_large_record_is_read_with_few_others(
+    store: RedisStore, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("holdfast.stores.redis.records._AT_ONCE", 2500)
     ids = await stored(store, *(draft(payload=b"[%b]" % (b"1," * 1000 + b"1")) for _ in range(7)))
+    asked.clear()
     assert [row.id for row in await store.find(Where())] == sorted(ids, reverse=True)
+    assert asked.count("records") == 4
 
 
 async def test_a_job_that_changes_between_two_steps_is_left_out(
@@ -331,6 +346,19 @@ async def test_jobs_that_are_retried_in_one_call_share_the_places_that_are_left(
     assert tuple(answer.room) == (3, 3, "drop_oldest", None)
 
 
+@pytest.mark.parametrize("size", [3, 700])
+async def test_the_oldest_job_of_a_full_queue_may_be_one_that_was_retried(store: RedisStore, size: int) -> None:
+    """Behind it, the search for the oldest, which is along the queue where that is long, had gone on already."""
+    await bound(store, size, "drop_oldest")
+    jobs = sorted((draft() for _ in range(size)), key=lambda job: job.id)
+    await stored(store, *jobs)
+    store.shift += 1
+    assert [receipt.dropped for receipt in await store.enqueue([draft(), draft()])] == [jobs[0].id, jobs[1].id]
+    await store.delete([jobs[2].id])
+    assert await retried(store, jobs[0].id) == ["retried"]
+    assert [receipt.dropped for receipt in await store.enqueue([draft()])] == [jobs[0].id]
+
+
 async def test_a_key_whose_holder_is_gone_holds_up_no_retry(
     store: RedisStore, prefix: Prefix, server: redis.Redis
 ) -> None:
@@ -368,8 +396,12 @@ async def test_a_deleted_job_leaves_nothing_but_what_recognises_it_and_that_goes
     assert sorted(server.hkeys(keys[0])) == ["finished", "first", "settled", "state", "task"]
     assert server.zscore(_key(prefix, "jobs", job.queue), str(job.id)) is None
     assert server.hlen(_key(prefix, "unique", job.queue)) == 0
+    waiting = keyed(queue=job.queue)
+    await stored(store, waiting)
+    assert list(await store.delete([waiting.id])) == ["deleted"]
+    assert server.hlen(_key(prefix, "unique", job.queue)) == 0
     store.shift += TOMBSTONE
-    assert await store.prune(10) == 1
+    assert await store.prune(10) == 2
     assert not server.exists(keys[0])
     assert not await exists(store, job.id)
 
@@ -384,7 +416,7 @@ async def test_a_full_server_lets_operators_make_room() -> None:
             server.say("CONFIG", "SET", "maxmemory", "1")
             with pytest.raises(StoreAway, match="memory"):
                 await store.enqueue([draft()])
-            assert list(await store.cancel([held.id, ids[0]])) == ["requested", "cancelled"]
+            assert list(await store.cancel([held.id, ids[0]], "no room")) == ["requested", "cancelled"]
             assert list(await store.delete(ids[:3])) == ["deleted"] * 3
             assert [row.id for row in await listing(store)] == [ids[3], held.id]
         finally:

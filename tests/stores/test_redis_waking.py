@@ -71,7 +71,7 @@ async def until(condition: Callable[[], object], what: str) -> None:
 
 async def listening(store: RedisStore, *queues: str) -> asyncio.Task[bool]:
     """A wait that can be woken by a message: it is heard, and those who queue jobs are asked to send it."""
-    waiting = asyncio.create_task(store.wait(queues or None, PATIENCE))
+    waiting = asyncio.create_task(store.wait(queues or None, 10 * PATIENCE))
     await until(lambda: hears(store) or waiting.done(), "the listener does not hear")
     async with raw(store) as server:
         await all_idle(store, server, *queues)
@@ -262,14 +262,15 @@ def _speaks() -> Any:
     return resp.RespSession
 
 
-async def test_who_may_not_publish_is_told_once_and_jobs_are_found_by_looking(
-    opened: Opened, prefix: Prefix, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("without", ["resetchannels", "-publish", "-subscribe"])
+async def test_who_may_not_hear_is_told_once_and_jobs_are_found_by_looking(
+    without: str, opened: Opened, prefix: Prefix, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(hearing, "DEAF", 0.01)
     admin = await opened(prefix.url)
     name = f"quiet-{prefix.name.replace(' ', '-')}"
     async with raw(admin) as server:
-        await server.execute_command("ACL", "SETUSER", name, "on", ">secret", "~*", "+@all", "resetchannels")
+        await server.execute_command("ACL", "SETUSER", name, "on", ">secret", "~*", "&*", "+@all", without)
         try:
             parts = urlsplit(prefix.url)
             url = parts._replace(netloc=f"{quote(name)}:secret@{parts.netloc}").geturl()
@@ -320,6 +321,7 @@ async def test_a_wait_on_a_full_server_still_finds_jobs(opened: Opened) -> None:
         assert await worker.wait(["mail"], 0) is False
 
 
+@pytest.mark.usefixtures("no_looks")
 async def test_a_store_that_is_closed_ends_its_waits_and_leaves_nothing_behind(opened: Opened, prefix: Prefix) -> None:
     observer = await opened(prefix.url)
     before = asyncio.all_tasks()

@@ -85,9 +85,13 @@ def _postgres(url: str, parts: SplitResult) -> Store:
 
 
 def _redis(url: str, parts: SplitResult) -> Store:
-    from holdfast.stores.redis import RedisStore
-    from holdfast.stores.redis.address import address_of
-
+    try:
+        from holdfast.stores.redis import RedisStore
+        from holdfast.stores.redis.address import address_of
+    except ImportError as error:
+        if error.name and error.name.partition(".")[0] == "holdfast":
+            raise
+        raise _refusal(url, f"it needs redis-py, and: {error}: pip install 'holdfast[redis]'") from error
     if not url.lstrip()[len(parts.scheme) :].startswith("://"):
         raise _refusal(url, f"two slashes follow: {parts.scheme}://user@host/0")
     try:

@@ -30,7 +30,7 @@ class Hearing:
         """From now on it hears, and what was rung for before is looked for."""
         self.now = True
         if self._told or self._waiters.deaf:
-            self._tell("listening", _AGAIN)
+            self._tell(logging.WARNING, "listening", _AGAIN)
         self._failed, self._alone, self._told = 0, 0, False
         self._waiters.deaf = False
         self._waiters.look()
@@ -39,7 +39,7 @@ class Hearing:
         """It cannot hear, and that will not change soon: says `text`; returns the seconds until the next try."""
         if not self._waiters.deaf:
             self._waiters.deaf = True
-            self._tell("deaf", text)
+            self._tell(logging.WARNING, "deaf", text)
         return DEAF
 
     def cut_off(self, error: str, *, alone: bool) -> float:
@@ -52,9 +52,9 @@ class Hearing:
         self._alone = self._alone + 1 if alone else 0
         if self._alone == 2 and not self._told:
             self._told = True
-            self._tell("not-listening", _NOT_LISTENING, error)
+            self._tell(logging.WARNING, "not-listening", _NOT_LISTENING, error)
         pause: float = min(BACKOFF_FIRST * 2 ** min(self._failed, 16), BACKOFF_MOST)
         return pause
 
-    def _tell(self, event: str, text: str, error: str | None = None) -> None:
-        tell(stores, logging.WARNING, event, store=self._url, error=error, message=text)
+    def _tell(self, level: int, event: str, text: str, error: str | None = None) -> None:
+        tell(stores, level, event, store=self._url, error=error, message=text)

@@ -12,7 +12,7 @@ from holdfast.observe.logging import stores, tell
 T = TypeVar("T")
 R = TypeVar("R")
 
-_UNREADABLE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)  # what decoding raises
+UNREADABLE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)  # what decoding raises
 
 
 def decoded(rows: Iterable[T], decode: Callable[[T], R]) -> tuple[list[R], list[tuple[T, str]]]:
@@ -22,7 +22,7 @@ def decoded(rows: Iterable[T], decode: Callable[[T], R]) -> tuple[list[R], list[
     for row in rows:
         try:
             values.append(decode(row))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             others.append((row, f"{type(error).__name__}: {error}"))
     return values, others
 

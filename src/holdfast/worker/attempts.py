@@ -132,7 +132,7 @@ class Attempts:
             self._finisher.add(outcome)
         self.finished += 1
         self._freed(run)  # before anything is told: no line of the log shall keep a slot
-        if not within:
+        if not within and not _unheard(run, verdict):
             self._tell_end(run, verdict, outcome, self._ran(run))
 
     def _question(self, run: Run, verdict: Verdict | None) -> Question:
@@ -192,6 +192,11 @@ class Attempts:
                 tell_lost(run.claim, outcome, "crashed", cause=loss.cause, ran=ran)
             case _:
                 tell_of(run.claim, logging.INFO, outcome.ended, ran=ran, reason=outcome.reason)
+
+
+def _unheard(run: Run, verdict: Verdict | None) -> bool:
+    """Whether this end is told to nobody, as most are where the log leaves successes out."""
+    return isinstance(verdict, Succeeded) and run.asked is None and not jobs.isEnabledFor(logging.INFO)
 
 
 def _if_undone(run: Run, verdict: Verdict | None) -> tuple[Verdict, Verdict]:

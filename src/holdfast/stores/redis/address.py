@@ -6,15 +6,15 @@ What cannot be right is refused here, before anything is opened: so nobody waits
 from __future__ import annotations
 
 import re
-import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, quote, unquote
 
 from holdfast.clock import SECOND, Span
 from holdfast.stores.redis.limits import CONNECT, WAIT
 from holdfast.stores.redis.tls import OPTIONS as TLS_OPTIONS
-from holdfast.stores.redis.tls import context_of
+from holdfast.stores.redis.tls import tls_of
 
 SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
 _OURS = ("prefix", "wait", "wait_timeout", "allow_eviction", "protocol", "connect_timeout", "db")
@@ -39,7 +39,7 @@ class Address:
     allow_eviction: str = ""
     protocol: Literal[2, 3] = 3
     connect_timeout: Span = CONNECT
-    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    tls: Mapping[str, Any] | None = field(default=None, repr=False)  # what an SSLConnection takes; None: no TLS
 
 
 def address_of(parts: SplitResult) -> Address:
@@ -75,7 +75,7 @@ def address_of(parts: SplitResult) -> Address:
         protocol=2 if protocol == "2" else 3,
         connect_timeout=_number("connect_timeout", options.get("connect_timeout", ""), CONNECT // SECOND, 3600, least=1)
         * SECOND,
-        tls=context_of(tls) if secure else None,
+        tls=tls_of(tls) if secure else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 from uuid import UUID
@@ -11,15 +11,16 @@ from holdfast.errors import StoreAway, StoreError
 from holdfast.job import Claim
 from holdfast.store import Claims
 from holdfast.stores.redis.lane import Lane, Step
-from holdfast.stores.redis.lives import Standing, join, standing, standing_of
-from holdfast.stores.redis.place import queue_keys
+from holdfast.stores.redis.lives import join, standing
+from holdfast.stores.redis.place import Place, queue_keys
 from holdfast.stores.redis.resp import Reply
 from holdfast.stores.redis.rows import claims_of
+from holdfast.stores.redis.slots import names_of
 from holdfast.stores.redis.whereabouts import known_queues
 
 _Refusal: TypeAlias = Literal["gone", "expired", "ticket", "used"]
 
-_AT_ONCE, _BYTES = 500, 4_000_000  # jobs, and bytes of their payloads, of one script: a few milliseconds
+_AT_ONCE, _BYTES = 250, 4_000_000  # jobs, and bytes of what they carry, of one script: a few milliseconds
 _PARTS = 1000  # of one claim in one queue, see claim.lua
 
 
@@ -39,56 +40,97 @@ async def claim(lane: Lane, worker: UUID, ticket: int, queues: Sequence[str] | N
 
 
 async def _taken_in_turn(lane: Lane, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int) -> Claims:
-    """From the queues that have jobs, the one that was served longest ago first."""
+    """From the queues that have jobs, the one that was served longest ago first. Which that is this process knows from
+    the last time: it is asked at once, while the others are only looked at, and mostly fills the claim.
+    """
     place = lane.place
-    looked = list(dict.fromkeys(queues if queues is not None else place.queues))
-    stands, there = await _look(lane, worker, looked)
-    if stands.state != "live":
-        return Claims([], stands.state)
-    filled = {queue for queue, exists in zip(looked, there, strict=True) if exists}
-    if queues is None:
-        filled |= stands.queues.difference(looked)
+    wanted = list(place.queues) if queues is None else list(dict.fromkeys(queues))
+    if not wanted:
+        stands = await standing(lane, worker)
+        if stands.state != "live":
+            return Claims([], stands.state)
+        wanted = list(stands.queues) if queues is None else []
+    turns = sorted(wanted, key=lambda queue: _turn(place, queue))[:1]
+    first = await _first_asked(lane, worker, ticket, turns[0], wanted, limit) if turns else None
+    filled = place.filled.intersection(place.queues if queues is None else wanted)
+    turns += sorted(filled.difference(turns), key=lambda queue: _turn(place, queue))
     jobs: list[Claim] = []
-    for queue in sorted(filled, key=lambda queue: (place.served.get(queue, 0), queue)):
-        if len(jobs) >= limit:
-            break
-        taken = await _taken(lane, worker, ticket, queue, limit - len(jobs))
+    for queue in turns:
+        try:
+            taken = await _taken(lane, worker, ticket, queue, limit - len(jobs), first)
+        except StoreError:
+            _to_the_end(place, queue)
+            if not jobs or worker in place.unclear:
+                raise
+            break  # those that were taken are not to wait for this queue
+        first = None
         if not isinstance(taken, str):
             jobs += taken
         elif not jobs:
             return Claims([], taken)
+        if len(jobs) >= limit:
+            break
     return Claims(jobs)
 
 
-async def _look(lane: Lane, worker: UUID, queues: Iterable[str]) -> tuple[Standing, Sequence[Reply]]:
-    """How the worker stands, and of each queue whether it has queued jobs."""
-    standing_step = lane.step("standing", lane.place.registry, (str(worker), ""))
-    ready = [lane.command("EXISTS", queue_keys(lane.place, queue)[3]) for queue in queues]
-    stands, *there = await lane.ask([standing_step, *ready])
-    return standing_of(lane, stands), there
+def _turn(place: Place, queue: str) -> tuple[object, ...]:
+    return (queue not in place.filled, queue not in place.queues, place.served.get(queue, 0), queue)
 
 
-async def _taken(lane: Lane, worker: UUID, ticket: int, queue: str, limit: int) -> list[Claim] | _Refusal:
-    """From one queue, in as many scripts as it takes."""
+def _to_the_end(place: Place, queue: str) -> None:
+    """Its next turn is after that of all others."""
+    place.served[queue] = place.turn = place.turn + 1
+
+
+async def _first_asked(lane: Lane, worker: UUID, ticket: int, first: str, queues: Collection[str], limit: int) -> Reply:
+    """What the script says of one queue. In the same moment it is noted which others have queued jobs."""
+    place = lane.place
+    others = [queue for queue in queues if queue != first]
+    ready = [lane.command("EXISTS", queue_keys(place, queue)[3]) for queue in others]
+    look = [lane.command("SMEMBERS", place.registry[2]), *ready]
+    with _unclear(lane, worker, ticket, first):
+        reply, names, *there = await lane.each(
+            [_step(lane, worker, first, ticket * _PARTS, min(limit, _AT_ONCE)), *look]
+        )
+        if isinstance(reply, StoreError):
+            raise reply
+    if not isinstance(names, StoreError):  # what is not seen now is seen the next time
+        place.filled |= names_of(names) - place.queues  # they are new
+        place.queues = place.queues | names_of(names)
+    for queue, exists in zip(others, there, strict=True):
+        _note(place, queue, filled=exists == 1)
+    return reply
+
+
+def _note(place: Place, queue: str, *, filled: bool) -> None:
+    (place.filled.add if filled else place.filled.discard)(queue)
+
+
+async def _taken(
+    lane: Lane, worker: UUID, ticket: int, queue: str, limit: int, reply: Reply = None
+) -> list[Claim] | _Refusal:
+    """From one queue, in as many scripts as it takes; `reply`: of the first of them, if it was asked already."""
     place = lane.place
     jobs: list[Claim] = []
     for part in range(_PARTS - 1):
         some = min(limit - len(jobs), _AT_ONCE)
-        reply = await _asked(lane, worker, queue, ticket, part, some)
+        if reply is None or part:
+            reply = await _asked(lane, worker, queue, ticket, part, some)
         if reply == b"stranger" and not jobs:
             if (joined := await join(lane, worker, queue)) != "joined":
+                _note(place, queue, filled=False)
                 return [] if joined == "empty" else joined
             reply = await _asked(lane, worker, queue, ticket, part, some)
         if isinstance(reply, bytes):
             return jobs or _refused(lane, worker, reply)
         now, how, *rows = reply
-        claims = await claims_of(lane, queue, worker, None if how == b"again" else now, rows)
+        jobs += await claims_of(lane, queue, worker, None if how == b"again" else now, rows)
         if rows:
             place.tickets[worker] = ticket
-            place.served[queue] = place.turn = place.turn + 1
-            place.whereabouts.hold(queue, [job.id for job in claims])
-        jobs += claims
-        if len(jobs) >= limit or (len(rows) < some and how != b"cut"):
+            _to_the_end(place, queue)
+        more = len(rows) == some or how != b"taken"
+        _note(place, queue, filled=more)
+        if not more or len(jobs) >= limit:
             break
     return jobs
 
@@ -120,14 +162,16 @@ def _step(lane: Lane, worker: UUID, queue: str, stamp: int, limit: int, *, spent
 
 @contextmanager
 def _unclear(lane: Lane, worker: UUID, ticket: int, queue: str) -> Generator[None]:
-    """Notes down a call that may be done, or be done later."""
+    """Notes down a call that may be done, or be done later. A queue that refuses is asked again after all others."""
+    place = lane.place
     try:
         yield
     except BaseException as error:
+        _to_the_end(place, queue)
         certain = error.certain if isinstance(error, StoreAway) else isinstance(error, StoreError)
         if not certain:
-            lane.place.tickets.pop(worker, None)
-            lane.place.unclear.setdefault(worker, {})[queue] = ticket
+            place.tickets.pop(worker, None)
+            place.unclear.setdefault(worker, {})[queue] = ticket
         raise
 
 
@@ -172,7 +216,6 @@ async def _held(lane: Lane, worker: UUID, ticket: int, queue: str) -> list[Claim
     while how == b"cut":
         how, *rows = await lane.script("again", keys, str(worker), ticket, after, _AT_ONCE, _BYTES)
         claims = await claims_of(lane, queue, worker, None, rows)
-        lane.place.whereabouts.hold(queue, [job.id for job in claims])
         jobs += claims
         after = rows[-1][0] if rows else after
     return jobs

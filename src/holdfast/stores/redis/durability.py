@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from holdfast.errors import StoreAway, StoreError
 from holdfast.observe.logging import stores, tell
@@ -90,10 +91,15 @@ async def look(lane: Lane) -> Server:
 
 def _pairs(reply: Reply) -> list[tuple[str, str]]:
     """RESP3 has a map, RESP2 a list."""
-    if not isinstance(reply, list | dict):
-        return []
-    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=False)
-    return [(name.decode(), value.decode("utf-8", "replace")) for name, value in pairs]
+    match reply:
+        case {**pairs}:
+            said: list[Any] = [word for pair in pairs.items() for word in pair]
+        case [*words]:
+            said = list(words)
+        case _:
+            return []
+    texts = [word.decode("utf-8", "replace") for word in said]
+    return list(zip(texts[::2], texts[1::2], strict=False))
 
 
 def refuse_unfit(server: Server, place: Place) -> None:

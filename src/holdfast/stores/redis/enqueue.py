@@ -147,13 +147,13 @@ class _Queue:
         if reply == _BOUNDED:
             self._place.bounded.add(self.name)
             return start
-        before, decided, bounded, *answers = reply
+        before, decided, bounded = reply[:3]
         if before < len(self._nths) + _FEW:
             self.was_few = True
         if not bounded:
             self._place.bounded.discard(self.name)
-        for answer in answers:
-            nth = self._nths[start + answer[0] - 1]
+        for place, *answer in reply[3:]:
+            nth = self._nths[start + int(place) - 1]
             self._receipts[nth] = _receipt_of(self._jobs[nth].id, answer)
         end = start + int(decided)
         receipts = [self._receipts[nth] for nth in self._nths[start:end]]
@@ -177,7 +177,7 @@ def _text_of(terms: Terms, tags: tuple[str, ...], headers: str, line: str) -> st
 
 
 def _receipt_of(job: UUID, answer: Sequence[Any]) -> Receipt:
-    _, says, created, *more = answer
+    says, created, *more = answer
     holder, dropped, *room = more or (b"", b"") if len(more) != 1 else (*more, b"")
     return Receipt(job, says.decode(), created == 1, _id_of(holder), _id_of(dropped), _room_of(room))
 

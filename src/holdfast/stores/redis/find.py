@@ -50,16 +50,27 @@ async def find(lane: Lane, where: Where, after: Cursor | None, limit: int) -> li
     found: list[Record] = []
     if limit <= 0:
         return found
+    if where.ids is not None and len(where.ids) <= limit and where == Where(ids=where.ids):
+        return await _named(lane, where.ids, after)
     walks = await _walks(lane, where, _newest(where, after))
-    listed = set[str]()  # a job may change from one index to another
     while wanted := limit - len(found):
         page = await _page(lane, where, walks, wanted)
         if not page:
             break
-        records = await read(lane, {UUID(job): queue for job, queue in page.items() if job not in listed})
+        records = await read(lane, {UUID(job): queue for job, queue in page.items()})
         found.extend(record for record in records if _fits_still(record, where))
-        listed.update(page)
     return found
+
+
+async def _named(lane: Lane, ids: Sequence[UUID], after: Cursor | None) -> list[Record]:
+    """Those of these jobs that are there: nothing else is to be looked at, as where somebody waits for one."""
+    records = await read(lane, await located(lane, lane.place, ids))
+    newest_first = sorted(records, key=_cursor_of, reverse=True)
+    return [record for record in newest_first if after is None or _cursor_of(record) < after]
+
+
+def _cursor_of(record: Record) -> Cursor:
+    return record.enqueued_at, record.id
 
 
 def _newest(where: Where, after: Cursor | None) -> Entry | None:
@@ -85,11 +96,12 @@ def _fits_still(record: Record, where: Where) -> bool:
 async def _walks(lane: Lane, where: Where, newest: Entry | None) -> list[_Walk]:
     if (ids := _ids(where)) is not None:
         found = by_queue(await located(lane, lane.place, ids))
-        return await _sifted(lane, where, newest, {queue: found[queue] for queue in _of(where, found)})
+        return await _sifted(lane, where, newest, {queue: list(map(str, found[queue])) for queue in _of(where, found)})
     queues = sorted(_of(where, await known_queues(lane, lane.place)))
     states = _states(where)
     if states is None or not states <= _UNFINISHED | _IN_ORDER.keys():
         return [_Walk(queue, _JOBS, newest or _FROM_THE_NEWEST) for queue in queues]
+    # First, since jobs become final: one that does so meanwhile is found below, or fits as it is.
     few = await _few(lane, queues, states & _UNFINISHED, where.worker)
     walks = await _sifted(lane, where, newest, few)
     for queue in queues:
@@ -119,25 +131,23 @@ def _states(where: Where) -> set[State] | None:
     return {State.RUNNING} if states is None else states & {State.RUNNING}
 
 
-async def _few(lane: Lane, queues: Sequence[str], states: set[State], worker: UUID | None) -> dict[str, Sequence[UUID]]:
+async def _few(lane: Lane, queues: Sequence[str], states: set[State], worker: UUID | None) -> dict[str, list[str]]:
     """The jobs in these states of the queues that have few of them."""
     if not states:
         return {queue: [] for queue in queues}
-    args = [FEW, " ".join(state.value for state in states), "" if worker is None else str(worker)]
+    args: list[Argument] = [FEW, " ".join(state.value for state in states), "" if worker is None else str(worker)]
     replies = await lane.scripts([("few", queue_keys(lane.place, queue), args) for queue in queues])
     return {
-        queue: [UUID(job.decode()) for job in jobs]
-        for queue, jobs in zip(queues, replies, strict=True)
-        if jobs is not None
+        queue: [job.decode() for job in jobs] for queue, jobs in zip(queues, replies, strict=True) if jobs is not None
     }
 
 
-async def _sifted(lane: Lane, where: Where, newest: Entry | None, jobs: Mapping[str, Sequence[UUID]]) -> list[_Walk]:
+async def _sifted(lane: Lane, where: Where, newest: Entry | None, jobs: Mapping[str, Sequence[str]]) -> list[_Walk]:
     """What fits of these jobs, per queue."""
     walks = {queue: _Walk(queue, ended=True) for queue in jobs}
     some = _at_once(where)
     steps = [
-        (queue, [*_step(where, _JOBS, _FROM_THE_NEWEST, 0), *map(str, ids[start : start + some])])
+        (queue, [*_step(where, _JOBS, _FROM_THE_NEWEST, 0), *ids[start : start + some]])
         for queue, ids in jobs.items()
         for start in range(0, len(ids), some)
     ]

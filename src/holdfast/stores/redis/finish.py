@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import groupby
-from operator import itemgetter
+from functools import lru_cache
 from uuid import UUID
 
 from holdfast.clock import Span
@@ -19,6 +17,7 @@ from holdfast.stores.redis.whereabouts import located
 
 _AT_ONCE, _BYTES = 200, 1_000_000  # outcomes, and bytes of their results, of one script
 _ACCEPTED = {state: Settled(Answer.ACCEPTED, state) for state in State}
+_HEAD = 8  # what stands before the outcomes of a group
 _GONE = Settled(Answer.GONE)
 
 
@@ -44,80 +43,99 @@ def _rounds(outcomes: Sequence[Outcome]) -> Iterator[Sequence[int]]:
 
 async def _finish(lane: Lane, outcomes: Sequence[Outcome], places: Sequence[int], answers: list[Settled]) -> None:
     """Writes the outcomes of some places, of different jobs, and what is not just accepted into `answers`."""
-    queues = await located(lane, lane.place, [outcomes[place].id for place in places])
-    by_queue: defaultdict[str, list[int]] = defaultdict(list)
-    for place in places:
-        if (queue := queues.get(outcomes[place].id)) is None:
+    texts = await _texts(lane, [outcomes[place].id for place in places])
+    scripts: dict[str, list[_Script]] = {}
+    for place, text in zip(places, texts, strict=True):
+        if text is None:
             answers[place] = _GONE
         else:
-            by_queue[queue].append(place)
-    parts = [(queue, part) for queue, in_queue in by_queue.items() for part in _parts(outcomes, in_queue)]
-    steps = [
-        lane.step("finish", queue_keys(lane.place, queue), _said([outcomes[one] for one in part]))
-        for queue, part in parts
-    ]
-    for (_, part), (_, *said) in zip(parts, await lane.ask(steps), strict=True):
+            _add(scripts.setdefault(text[0], [_Script()]), place, text[1], outcomes[place])
+    asked = [(queue, script) for queue, several in scripts.items() for script in several]
+    steps = [lane.step("finish", queue_keys(lane.place, queue), script.said()) for queue, script in asked]
+    for (_, script), (_, *said) in zip(asked, await lane.ask(steps), strict=True):
         for number, answer, state in zip(said[::3], said[1::3], said[2::3], strict=True):
-            answers[part[number]] = Settled(Answer(answer.decode()), State(state.decode()) if state else None)
-        lane.place.whereabouts.let_go([outcomes[place].id for place in part])
+            answers[script.places[number]] = _settled(answer, state)
+    lane.place.whereabouts.let_go([outcomes[place].id for place in places])
+    lane.place.whereabouts.forget([outcomes[place].id for place in places if answers[place] is _GONE])
 
 
-def _parts(outcomes: Sequence[Outcome], places: Sequence[int]) -> Iterator[list[int]]:
-    """As many as go into one script each, the plain successes first."""
-    plain: list[int] = []
-    others: list[int] = []
-    size = 0
-    for place in places:
-        weight = _weight(outcomes[place])
-        if len(plain) + len(others) == _AT_ONCE or (size and size + weight > _BYTES):
-            yield plain + others
-            plain, others, size = [], [], 0
-        size += weight
-        (plain if _plain(outcomes[place]) else others).append(place)
-    yield plain + others
+@lru_cache(maxsize=64)
+def _settled(answer: bytes, state: bytes) -> Settled:
+    if answer == b"gone":
+        return _GONE
+    return Settled(Answer(answer.decode()), State(state.decode()) if state else None)
 
 
-def _weight(outcome: Outcome) -> int:
-    """About as many bytes as it says, beside what all say."""
-    result, error = outcome.result, outcome.error
-    return (0 if result is None else len(result)) + (0 if error is None else len(error.message) + len(error.traceback))
+async def _texts(lane: Lane, ids: Sequence[UUID]) -> list[tuple[str, bytes] | None]:
+    """The queue of each job, and its id as the server writes it; None for one that no queue has."""
+    held = lane.place.whereabouts.held
+    texts = [held(job) for job in ids]
+    if None in texts:
+        queues = await located(lane, lane.place, [job for job, text in zip(ids, texts, strict=True) if text is None])
+        for n, job in enumerate(ids):
+            if texts[n] is None and job in queues:
+                texts[n] = queues[job], str(job).encode()
+    return texts
 
 
-def _plain(outcome: Outcome) -> bool:
-    """Whether it is a success and no more."""
-    return (
-        outcome.ended == "succeeded"
-        and outcome.state is State.SUCCEEDED
-        and outcome.result is not None
-        and outcome.if_cancelled is None
-        and not outcome.reason
-    )
+def _add(scripts: list[_Script], place: int, text: bytes, outcome: Outcome) -> None:
+    if not scripts[-1].add(place, text, outcome):
+        scripts.append(_Script())
+        scripts[-1].add(place, text, outcome)
 
 
-_same_of = itemgetter(2, 10, 5, 6, 7, 8, 9)  # of an outcome: worker, keep, attempt, releases, losses, crashes, alone
+class _Script:
+    """What one script writes: the plain successes, in groups of those that have all but id, fence and result in common,
+    then the others.
+    """
+
+    def __init__(self) -> None:
+        self._plain: list[int] = []
+        self._others: list[int] = []
+        self._groups: list[list[Argument]] = []
+        self._same: tuple[object, ...] = ()  # what those of the last group have in common
+        self._of_others: list[Argument] = []
+        self._bytes = 0
+
+    @property
+    def places(self) -> list[int]:
+        """Of the outcomes, in their order here."""
+        return self._plain + self._others
+
+    def add(self, place: int, text: bytes, outcome: Outcome) -> bool:
+        """False where it is one too many."""
+        (
+            _, fence, worker, ended, state, attempt, releases, losses, crashes, alone, keep, _, result, error, reason,
+            if_cancelled,
+        ) = outcome  # fmt: skip
+        size = (0 if result is None else len(result)) + (0 if error is None else len(error.message + error.traceback))
+        if len(self._plain) + len(self._others) == _AT_ONCE or (self._bytes and self._bytes + size > _BYTES):
+            return False
+        self._bytes += size
+        if not (ended == "succeeded" and state is State.SUCCEEDED and result is not None) or reason or if_cancelled:
+            self._others.append(place)
+            self._of_others += _said_of(text, outcome)
+            return True
+        same = (worker, keep, attempt, releases, losses, crashes, alone)
+        if same != self._same:
+            self._same = same
+            self._groups.append([str(worker), _kept(keep), attempt, releases, losses, crashes, _flag(alone), 0])
+        self._plain.append(place)
+        self._groups[-1] += (text, fence, result)
+        return True
+
+    def said(self) -> list[Argument]:
+        """The arguments of finish.lua behind the shift."""
+        said: list[Argument] = [len(self._groups)]
+        for group in self._groups:
+            group[_HEAD - 1] = (len(group) - _HEAD) // 3
+            said += group
+        return said + self._of_others
 
 
-def _said(outcomes: Sequence[Outcome]) -> list[Argument]:
-    """The arguments of finish.lua behind the shift."""
-    said: list[Argument] = []
-    groups = 0
-    others: list[Outcome] = []
-    for same, group in groupby(outcomes, lambda outcome: _same_of(outcome) if _plain(outcome) else None):
-        if same is None:
-            others += group
-            continue
-        groups += 1
-        worker, keep, attempt, releases, losses, crashes, alone = same
-        words = [word for one in group for word in (str(one.id), one.fence, one.result or b"")]
-        said += (str(worker), _kept(keep), attempt, releases, losses, crashes, _flag(alone), len(words) // 3, *words)
-    for other in others:
-        said += _said_of(other)
-    return [groups, *said]
-
-
-def _said_of(outcome: Outcome) -> list[Argument]:
+def _said_of(text: bytes, outcome: Outcome) -> list[Argument]:
     branches = [outcome] if outcome.if_cancelled is None else [outcome, outcome.if_cancelled]
-    said: list[Argument] = [str(outcome.id), outcome.fence, str(outcome.worker), len(branches)]
+    said: list[Argument] = [text, outcome.fence, str(outcome.worker), len(branches)]
     for branch in branches:
         said += _branch(branch)
     return said

@@ -17,7 +17,7 @@ class Whereabouts:
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._known: dict[int, str] = {}  # the longest known first
-        self._held: dict[int, str] = {}
+        self._held: dict[int, tuple[str, bytes]] = {}  # the queue, and the id as the server writes it
         self._lock = Lock()
 
     def learn(self, queue: str, ids: Iterable[UUID]) -> None:
@@ -28,11 +28,20 @@ class Whereabouts:
     def hold(self, queue: str, ids: Iterable[UUID]) -> None:
         """These are held by a worker of this process: not forgotten before they are let go."""
         with self._lock:
-            self._held.update({job.int: queue for job in ids})
+            self._held.update({job.int: (queue, str(job).encode()) for job in ids})
+
+    def hold_named(self, queue: str, ids: Iterable[UUID], texts: Iterable[bytes]) -> None:
+        """The same, where the ids' texts are at hand: making one costs as much as all else that a claim costs."""
+        with self._lock:
+            self._held.update({job.int: (queue, text) for job, text in zip(ids, texts, strict=True)})
+
+    def held(self, id: UUID) -> tuple[str, bytes] | None:
+        """Queue and text of a job that is held here."""
+        return self._held.get(id.int)
 
     def let_go(self, ids: Iterable[UUID]) -> None:
         with self._lock:
-            self._learn({job.int: queue for job in ids if (queue := self._held.pop(job.int, None)) is not None})
+            self._learn({job.int: held[0] for job in ids if (held := self._held.pop(job.int, None)) is not None})
 
     def forget(self, ids: Iterable[UUID]) -> None:
         """They are not where they were thought to be."""
@@ -43,7 +52,8 @@ class Whereabouts:
 
     def queue_of(self, id: UUID) -> str | None:
         """As far as this process knows."""
-        return self._held.get(id.int) or self._known.get(id.int)
+        held = self._held.get(id.int)
+        return self._known.get(id.int) if held is None else held[0]
 
     def _learn(self, learnt: dict[int, str]) -> None:
         self._known.update(learnt)

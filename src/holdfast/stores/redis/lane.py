@@ -165,8 +165,14 @@ class Lane:
         if self._connecting is None or self._connecting.get_loop() is not asyncio.get_running_loop():  # after a fork
             self._connecting = asyncio.ensure_future(self._fresh())
             self._connecting.add_done_callback(self._stands)
+        connecting = self._connecting
         try:
-            return await asyncio.shield(self._connecting)
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            me = asyncio.current_task()
+            if connecting.cancelled() and not (me and me.cancelling()):  # by cut(), not by his own doing
+                raise StoreAway(f"{self.place.url}: the store was closed before it answered") from None
+            raise
         except Lost as error:
             raise lost(error, self.place.url, certain=certain) from error
         except Refusal as error:
@@ -196,7 +202,7 @@ class Lane:
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
-        if self._session is not None:
+        if self._session is not None and self._session.lost is None:
             await self._session.close()
 
     def cut(self) -> None:

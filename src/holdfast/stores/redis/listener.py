@@ -104,6 +104,7 @@ class Listener:
                 if word == self._proof:
                     self._proven.set()
                 elif not word.startswith(PROBE_MARK):
+                    self._place.filled.add(word)  # the next claim asks there first
                     self._place.waiters.hint([word])
             case _:
                 pass

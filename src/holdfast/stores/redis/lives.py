@@ -81,14 +81,15 @@ async def join(lane: Lane, worker: UUID, queue: str) -> Joined:
     stands = await standing(lane, worker)
     if stands.state != "live":
         return stands.state
-    return (await joined(lane, worker, [queue], stands))[queue]
-
-
-async def joined(lane: Lane, worker: UUID, queues: Collection[str], stands: Standing) -> dict[str, Joined]:
-    """The same for several queues."""
     with Slots(lane) as slots:
-        args: list[Argument] = [stands.lease, str(worker), stands.row]
-        replies = await slots.scripts("join", dict.fromkeys(queues, args))
+        answers = await joined(slots, worker, [queue], stands)
+    return answers[queue]
+
+
+async def joined(slots: Slots, worker: UUID, queues: Collection[str], stands: Standing) -> dict[str, Joined]:
+    """The same for several queues, of those that answer."""
+    args: list[Argument] = [stands.lease, str(worker), stands.row]
+    replies = await slots.scripts("join", dict.fromkeys(queues, args))
     return {queue: cast("Joined", reply.decode()) for queue, reply in replies.items()}
 
 

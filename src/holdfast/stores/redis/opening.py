@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 from uuid import UUID, uuid4
@@ -62,7 +62,7 @@ async def migrate(place: Place, *, dry_run: bool) -> list[str]:
 
 
 @asynccontextmanager
-async def _opening(place: Place) -> AsyncIterator[Lane]:
+async def _opening(place: Place) -> AsyncGenerator[Lane]:
     """A lane for the first look; what no repeat mends is a StoreError here."""
     lane = Lane("open", place)
     try:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import cast
 from uuid import UUID
 
-from holdfast.store import Cancelling, Deleting, Retried, Room, WhenFull
+from holdfast.job import WhenFull
+from holdfast.store import Cancelling, Deleting, Retried, Room
 from holdfast.stores.columns import storable
 from holdfast.stores.redis.lane import Lane
 from holdfast.stores.redis.resp import Argument, Reply

@@ -60,7 +60,7 @@ def _needed(place: Place) -> list[tuple[Argument, ...]]:
 def _lacks(parts: tuple[Argument, ...], words: str, place: Place) -> str:
     """What the user of an ACL is to be given, "" for none: other refusals are met where they count."""
     command = str(parts[0])
-    if words.startswith("ERR unknown command") and command != "MULTI":  # some proxies do without
+    if words.startswith("unknown command") and command != "MULTI":  # some proxies do without
         raise StoreError(f"{place.url}: the server has no command {command}, which the store needs ({words})")
     if not words.startswith("NOPERM"):
         return ""

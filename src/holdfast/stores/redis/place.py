@@ -69,6 +69,7 @@ class Place:
     unclear: dict[UUID, dict[str, int]] = field(default_factory=dict[UUID, dict[str, int]])  # claims: queue, ticket
     served: dict[str, int] = field(default_factory=dict[str, int])  # in which turn a claim last took jobs of a queue
     turn: int = 0
+    filled: set[str] = field(default_factory=set[str])  # queues that had queued jobs when a claim last looked
     whereabouts: Whereabouts = field(default_factory=Whereabouts)
     told: Told = field(default_factory=Told)
     waiters: Waiters = field(default_factory=Waiters)

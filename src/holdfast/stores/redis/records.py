@@ -34,12 +34,13 @@ def _record_of(id: UUID, queue: str, shown: Sequence[Reply]) -> Record:
     terms, tags, headers, line = _kind_of(job[b"kind"])
     settled = text("settled").split(" ") if text("settled") else [None, None, None]
     fence = number("fence") or 0
+    runs_now = text("state") == "running"  # else the worker is that of the last run
     about_now = noted is not None and int(noted) == fence  # what its handler says is of its last claim
     row = (
         len(runs) + (number("omitted") or 0), id, text("task"), queue, line, text("state"), job[b"payload"], terms,
         number("priority") or 0, tags, number("life") or 1, number("attempt") or 0, fence, number("releases") or 0,
         number("losses") or 0, number("crashes") or 0, number("alone") or 0, int(job[b"at"]), int(job[b"due"]),
-        number("started"), number("finished"), _id(text("worker")) if text("state") == "running" else None, number("cancel"),
+        number("started"), number("finished"), _id(text("worker")) if runs_now else None, number("cancel"),
         None if settled[0] is None else int(settled[0]), _id(settled[1] or ""), settled[2], job.get(b"result"),
         text("reason"), headers, text("key") if b"key" in job else None, text("until"), number("hold") or 0,
         text("clash"), not has_key, float(progress) if about_now and progress else None,

@@ -13,7 +13,7 @@ from holdfast.job import Attempt, Claim, Failure, Terms
 from holdfast.stores.columns import loss_of, storable, terms_of
 from holdfast.stores.redis.lane import Lane
 from holdfast.stores.redis.place import queue_keys
-from holdfast.stores.unreadable import decoded
+from holdfast.stores.unreadable import UNREADABLE, decoded
 
 _new, _set, _SAFETY = object.__new__, object.__setattr__, SafeUUID.unknown
 
@@ -42,39 +42,51 @@ def kind_of(text: bytes) -> tuple[Terms, tuple[str, ...], str, str]:
 
 
 async def claims_of(lane: Lane, queue: str, worker: UUID, taken_at: Instant | None, rows: Sequence[Any]) -> list[Claim]:
-    """The jobs of these rows, claimed just now (`taken_at`), or held since some claim (None).
+    """The jobs of these rows, claimed just now (`taken_at`), or held since some claim (None). They are held here now.
 
     What cannot be read is settled as dead, so that it is in nobody's way any more.
     """
+    whereabouts = lane.place.whereabouts
     try:
-        return _all_of(queue, worker, taken_at, rows)
-    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
+        claims = _all_of(queue, worker, taken_at, rows)
+        whereabouts.hold_named(queue, [job.id for job in claims], map(_text_of_id, rows))
+    except UNREADABLE:
         claims, unreadable = decoded(rows, lambda row: _all_of(queue, worker, taken_at, [row])[0])
-    keys = queue_keys(lane.place, queue)
-    for row, why in unreadable:
-        job = row[5 if len(row) == 6 else 0]
-        buried = await lane.script("bury", keys, job, str(worker), storable(f"row cannot be read: {why}"))
-        if buried:
-            lane.place.told.buried([(_id_for_people(job), why)])
+        whereabouts.hold(queue, [job.id for job in claims])
+        await _bury(lane, queue, worker, unreadable)
     return claims
 
 
+async def _bury(lane: Lane, queue: str, worker: UUID, unreadable: Sequence[tuple[Any, str]]) -> None:
+    keys = queue_keys(lane.place, queue)
+    for row, why in unreadable:
+        job = _text_of_id(row)
+        if await lane.script("bury", keys, job, str(worker), storable(f"row cannot be read: {why}")):
+            lane.place.told.buried([(_id_for_people(job), why)])
+
+
+def _text_of_id(row: Sequence[Any]) -> bytes:
+    id_text: bytes = row[5 if len(row) == 6 else 0]
+    return id_text
+
+
 def _all_of(queue: str, worker: UUID, taken_at: Instant | None, rows: Sequence[Any]) -> list[Claim]:
-    return [
-        _first_of(queue, worker, taken_at, row) if len(row) == 6 else _of(queue, worker, taken_at, row) for row in rows
-    ]
-
-
-def _first_of(queue: str, worker: UUID, taken_at: Instant | None, row: Sequence[Any]) -> Claim:
-    """A claim of a job that runs for the first time and has nothing odd: so are most."""
-    task, kind, payload, at, due, job = row
-    terms, _, headers, _ = kind_of(kind)
-    if taken_at is None:
-        raise ValueError("started_at is not there")
-    return Claim(
-        uuid_of(job), 1, worker, text_of(task), queue, payload, terms, 0, 1, 0, 0, 0, False,
-        int(at), int(due), taken_at, None, headers, None,
-    )  # fmt: skip
+    claims: list[Claim] = []
+    for row in rows:
+        if len(row) != 6:
+            claims.append(_of(queue, worker, taken_at, row))
+            continue
+        task, kind, payload, at, due, job = row  # it runs for the first time and has nothing odd: so do most
+        if taken_at is None:
+            raise ValueError("started_at is not there")
+        terms, _, headers, _ = kind_of(kind)
+        claims.append(
+            Claim._make((
+                uuid_of(job), 1, worker, text_of(task), queue, payload, terms, 0, 1, 0, 0, 0, False,
+                int(at), int(due), taken_at, None, headers, None,
+            ))
+        )  # fmt: skip
+    return claims
 
 
 def _of(queue: str, worker: UUID, taken_at: Instant | None, row: Sequence[Any]) -> Claim:

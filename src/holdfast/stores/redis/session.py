@@ -1,4 +1,4 @@
-"""One connection to the server: commands go out in the order of the calls, and so do the replies come back.
+"""One connection to the server, redis-py's: commands go out in the order of the calls, and so do the replies come back.
 
 Nobody takes turns: a caller that is cancelled leaves its reply to be thrown away, and holds up and harms no other.
 """
@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import ssl
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import InvalidResponse, RedisError
 
 from holdfast.clock import SECOND, Span
 from holdfast.stores.redis.address import Address
-from holdfast.stores.redis.reader import UNFINISHED, Garbled, pushes, reader
-from holdfast.stores.redis.resp import Refusal, Reply, command
+from holdfast.stores.redis.resp import Refusal, Reply, command, refusal_of
+
+_SHIELDED = 1 << 16  # bytes, from which on a command may not fit into the socket at once
 
 
 class Lost(Exception):
@@ -43,22 +48,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
 
-class Session(asyncio.Protocol):
+class Session:
     """A connection that is made. `heard` takes what comes without having been asked for (messages of pub/sub)."""
 
-    def __init__(self, limit: Span, heard: Callable[[Reply], None] | None = None) -> None:
+    def __init__(self, connection: AbstractConnection, limit: Span, heard: Callable[[Reply], None] | None) -> None:
+        self._connection = connection
         self._limit = limit / SECOND
         self._heard = heard
         self._loop = asyncio.get_running_loop()
-        self._reader = reader()
-        self._pushes = pushes()
         self._due = deque[tuple[asyncio.Future[list[Reply]], int]]()  # who waits, and for how many replies
         self._replies = list[Reply]()  # of the first of them
         self._spoke = 0.0  # when the server was last heard, or first asked
         self._watch: asyncio.TimerHandle | None = None
-        self._transport: asyncio.Transport | None = None
-        self._closed = self._loop.create_future()
         self.lost: Lost | None = None
+        self._reading = asyncio.create_task(self._read())
         _open.add(self)
 
     @classmethod
@@ -66,70 +69,52 @@ class Session(asyncio.Protocol):
         cls, address: Address, name: str, limit: Span, heard: Callable[[Reply], None] | None = None
     ) -> Session:
         """A connection that has greeted the server. Lost if there is none; Refusal if the server will not have us."""
+        connection = _connection(address)
         try:
             async with asyncio.timeout(address.connect_timeout / SECOND):
-                session = await cls._connected(address, limit, heard)
+                await connection.connect()  # type: ignore[no-untyped-call]
+                session = cls(connection, limit, heard)
                 try:
-                    await session._greet(address, name)  # noqa: SLF001  # its own kind
+                    await session._introduce(name)
                 except BaseException:
                     session.cut()
                     raise
         except TimeoutError:
+            await _let_go(connection)
             tls = "; does it speak TLS?" if address.tls else ""
             raise Lost(f"no answer within {address.connect_timeout / SECOND:g} s{tls}") from None
-        except ssl.SSLCertVerificationError as error:
-            raise Foreign(f"its certificate is not trusted: {error.verify_message or error}") from error
-        except ssl.SSLError as error:
-            raise Foreign(f"TLS is not what it speaks, or not as we do: {error.reason or error}") from error
-        except (OSError, ValueError) as error:  # ValueError: ssl says so of some names
-            raise Lost(str(error) or type(error).__name__) from error
+        except RedisError as error:
+            await _let_go(connection)
+            raise refusal_of(error) or _lost(error) from error
+        except BaseException:
+            await _let_go(connection)
+            raise
         return session
 
-    @classmethod
-    async def _connected(cls, address: Address, limit: Span, heard: Callable[[Reply], None] | None) -> Session:
-        loop = asyncio.get_running_loop()
-        if address.path:
-            _, session = await loop.create_unix_connection(lambda: cls(limit, heard), address.path)
-        else:
-            made, session = await loop.create_connection(
-                lambda: cls(limit, heard), address.host, address.port, ssl=address.tls
-            )
-            made.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        return session
-
-    async def _greet(self, address: Address, name: str) -> None:
-        steps = list[bytes]()
-        login = (address.user or "default", address.password) if address.password is not None else ()
-        if address.protocol == 3:
-            steps.append(command("HELLO", 3, *(("AUTH", *login) if login else ())))
-        elif login:
-            steps.append(command("AUTH", *(login if address.user else login[1:])))
-        if address.db:
-            steps.append(command("SELECT", address.db))
-        steps.append(command("CLIENT", "SETNAME", f"holdfast-{name}"))
-        *replies, named = await self.ask(b"".join(steps), len(steps))
-        for reply in replies:
-            if isinstance(reply, Refusal):
-                raise reply
+    async def _introduce(self, name: str) -> None:
+        [named] = await self.ask(command("CLIENT", "SETNAME", f"holdfast-{name}"), 1)
         if isinstance(named, Refusal) and named.code == "NOAUTH":  # else a name is for people, and may be forbidden
             raise named
 
     # --- calls
 
-    def ask(self, packed: bytes, replies: int) -> asyncio.Future[list[Reply]]:
+    async def ask(self, packed: bytes, replies: int) -> list[Reply]:
         """So many replies to these commands, with a Refusal in the place of each that was refused. Raises Lost."""
-        future: asyncio.Future[list[Reply]] = self._loop.create_future()
         if self.lost is not None:
-            future.set_exception(self.lost)
-            return future
+            raise self.lost
         if not self._due:
             self._spoke = self._loop.time()
             if self._watch is None:
                 self._watch = self._loop.call_later(self._limit, self._watched)
+        future: asyncio.Future[list[Reply]] = self._loop.create_future()
         self._due.append((future, replies))
-        assert self._transport is not None  # noqa: S101  # whoever has a session has a connection
-        self._transport.write(packed)
-        return future
+        sending = self._connection.send_packed_command([packed], check_health=False)
+        try:
+            # What is cancelled in the middle of it would end the connection of all.
+            await (asyncio.shield(asyncio.ensure_future(sending)) if len(packed) > _SHIELDED else sending)
+        except RedisError as error:
+            self._end(_lost(error))
+        return await future
 
     def _watched(self) -> None:
         self._watch = None
@@ -141,25 +126,26 @@ class Session(asyncio.Protocol):
         else:
             self._watch = self._loop.call_later(left, self._watched)
 
-    # --- what the transport says
+    # --- what the server says
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """As asyncio says."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """As asyncio says."""
-        self._spoke = self._loop.time()
+    async def _read(self) -> None:
         try:
-            self._reader.feed(data)
-            while (reply := self._reader.gets()) is not UNFINISHED:
+            while True:
+                try:
+                    reply = await self._connection.read_response(disable_decoding=True, disconnect_on_error=False)
+                except RedisError as error:
+                    reply = refusal_of(error)
+                    if reply is None:
+                        self._end(_lost(error))
+                        return
                 self._take(reply)
-        except Garbled as error:
-            self._end(Foreign(f"what answers speaks another protocol: {error}"))
+        finally:
+            self._end(Lost("it was closed here"))
+            await _let_go(self._connection)
 
     def _take(self, reply: Reply) -> None:
-        if not self._due or type(reply) in self._pushes:
+        self._spoke = self._loop.time()
+        if not self._due:
             if self._heard is not None:
                 self._heard(reply)
             return
@@ -171,12 +157,6 @@ class Session(asyncio.Protocol):
             if not future.done():
                 future.set_result(replies)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """As asyncio says."""
-        self._end(Lost(str(exc) if exc else "the server closed the connection"))
-        if not self._closed.done():
-            self._closed.set_result(None)
-
     def _end(self, lost: Lost) -> None:
         if self.lost is None:
             self.lost = lost
@@ -187,17 +167,17 @@ class Session(asyncio.Protocol):
             future, _ = self._due.popleft()
             if not future.done():
                 future.set_exception(self.lost)
-        if self._transport is not None:
-            self._transport.abort()
+        if self._reading is not asyncio.current_task():
+            self._reading.cancel()
 
     async def ended(self, seconds: float) -> None:
         """Waits for the end of the connection, so long."""
-        await asyncio.wait([self._closed], timeout=seconds)
+        await asyncio.wait([self._reading], timeout=seconds)
 
     async def close(self) -> None:
         """Lets go; what was not answered is Lost."""
         self.cut()
-        await self._closed
+        await asyncio.wait([self._reading])
 
     def cut(self) -> None:
         """Ends it at once."""
@@ -205,5 +185,38 @@ class Session(asyncio.Protocol):
 
     def leave(self) -> None:
         """In a forked child: it is its parent's."""
-        self._transport = None
         self.lost = Lost("it was made in another process, before a fork")
+
+
+def _connection(address: Address) -> AbstractConnection:
+    """One of redis-py's that gives up by our clocks alone, and does nothing a second time."""
+    common: dict[str, Any] = {
+        "db": address.db,
+        "username": address.user or None,
+        "password": address.password,
+        "protocol": address.protocol,
+        "socket_timeout": None,
+        "socket_connect_timeout": None,
+    }
+    if address.path:
+        return UnixDomainSocketConnection(path=address.path, **common)
+    where: dict[str, Any] = {"host": address.host, "port": address.port, "socket_keepalive": True}
+    if address.tls is None:
+        return Connection(**where, **common)
+    return SSLConnection(**where, **common, **address.tls)
+
+
+async def _let_go(connection: AbstractConnection) -> None:
+    with suppress(RedisError, OSError):
+        await connection.disconnect(nowait=True)
+
+
+def _lost(error: RedisError) -> Lost:
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return Foreign(f"its certificate is not trusted: {cause.verify_message or cause}")
+    if isinstance(cause, ssl.SSLError):
+        return Foreign(f"TLS is not what it speaks, or not as we do: {cause.reason or cause}")
+    if isinstance(error, InvalidResponse):
+        return Foreign(f"what answers speaks another protocol: {error}")
+    return Lost(str(error).rstrip(".") or type(error).__name__)

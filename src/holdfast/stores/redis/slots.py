@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
-from holdfast.errors import StoreError
+from holdfast.errors import StoreAway, StoreError
 from holdfast.stores.redis.lane import Lane, Step
 from holdfast.stores.redis.place import queue_keys
 from holdfast.stores.redis.resp import Argument, Reply
@@ -24,6 +24,7 @@ class Slots:
 
     def __init__(self, lane: Lane) -> None:
         self.error: StoreError | None = None
+        self._answered = False  # whether something of it may be done
         self._lane = lane
 
     async def scripts(self, name: str, calls: Mapping[str, Sequence[Argument]]) -> dict[str, Reply]:
@@ -39,11 +40,15 @@ class Slots:
                 self.error = self.error or reply
             else:
                 answers[of_what] = reply
+                self._answered = True
         return answers
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, _: TracebackType | None) -> None:
+        error = raised or self.error
+        if self._answered and isinstance(error, StoreAway):
+            error.certain = False
         if kind is None and self.error is not None:
             raise self.error

@@ -29,12 +29,15 @@ from holdfast.store import (
 )
 from holdfast.stores.redis import lives, operate, sweep
 from holdfast.stores.redis.address import Address
+from holdfast.stores.redis.claim import claim
 from holdfast.stores.redis.durability import confirm_enqueued, confirm_finished
 from holdfast.stores.redis.find import find
+from holdfast.stores.redis.finish import finish
 from holdfast.stores.redis.lanes import Lanes
 from holdfast.stores.redis.notes import log, note
 from holdfast.stores.redis.opening import migrate, opened
 from holdfast.stores.redis.place import Place
+from holdfast.stores.redis.prune import prune
 
 _NO_TRANSACTION = (
     "connection={}: jobs in Redis cannot be part of a transaction of a database: keep an outbox in that database "
@@ -133,8 +136,6 @@ class RedisStore:
 
     async def claim(self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int) -> Claims:
         """As the seam says."""
-        from holdfast.stores.redis.claim import claim
-
         with self._flight() as lanes:
             claims = await claim(lanes.claim, worker, ticket, queues, limit)
         if claims.jobs:
@@ -143,8 +144,6 @@ class RedisStore:
 
     async def finish(self, outcomes: Sequence[Outcome], connection: object = None) -> Sequence[Settled]:
         """As the seam says, but for `connection`, which is a ConfigError."""
-        from holdfast.stores.redis.finish import finish
-
         _refuse_connection(connection)
         with self._flight() as lanes:
             settled = await finish(lanes.finish, outcomes)
@@ -191,7 +190,7 @@ class RedisStore:
     async def prune(self, limit: int) -> int:
         """As the seam says."""
         with self._flight() as lanes:
-            return await sweep.prune(lanes.work, limit)
+            return await prune(lanes.work, limit)
 
     # --- the operator's side
 

@@ -29,14 +29,14 @@ _AWAY = {
     "MOVED": "the keys lie on another server of the cluster than the one that the URL names",
     "ASK": "the keys move to another server of the cluster; the queue goes on when they have arrived",
     "TRYAGAIN": "the keys move to another server of the cluster; the queue goes on when they have arrived",
-    "ERR max number of clients": "the server has no connection left: raise maxclients, or run fewer processes (each "
+    "max number of clients": "the server has no connection left: raise maxclients, or run fewer processes (each "
     "uses up to 7 connections)",
     "NOSCRIPT": "the server forgets scripts as soon as they are loaded (SCRIPT FLUSH, again and again)",
     "WRONGPASS": "the server does not let this user in any more; check the user and the password",
     "NOAUTH": "the server wants a password by now, and the URL has none",
     "NOPERM": _ACL,
-    "ERR ACL failure in script": _ACL,
-    "ERR The user executing the script": _ACL,
+    "ACL failure in script": _ACL,
+    "The user executing the script": _ACL,
 }
 # While a place is opened: what no repeat mends.
 _REFUSED = {
@@ -44,10 +44,10 @@ _REFUSED = {
     "NOAUTH": "the server wants a password, and the URL has none: redis://user:password@host",
     "NOPERM": _ACL,
     "NOPROTO": "the server does not speak RESP3: add ?protocol=2",
-    "ERR unknown command `HELLO`": "the server does not speak RESP3: add ?protocol=2",
-    "ERR unknown command 'HELLO'": "the server does not speak RESP3: add ?protocol=2",
-    "ERR SELECT is not allowed in cluster mode": "a cluster has database 0 alone: leave the number out of the URL",
-    "ERR DB index is out of range": "the server has no database of this number (see its setting `databases`; a cluster "
+    "unknown command `HELLO`": "the server does not speak RESP3: add ?protocol=2",
+    "unknown command 'HELLO'": "the server does not speak RESP3: add ?protocol=2",
+    "SELECT is not allowed in cluster mode": "a cluster has database 0 alone: leave the number out of the URL",
+    "DB index is out of range": "the server has no database of this number (see its setting `databases`; a cluster "
     "has 0 alone)",
 }
 _NEVER = {
@@ -63,7 +63,7 @@ _OURS = {
 }
 # Another connection, to whoever has the name by now, may be better off; and what was emptied is begun anew with it.
 _ENDS_SESSION = ("READONLY", "MASTERDOWN", "NOAUTH", "HFGONE")
-_DONE_IN_PART = ("NOPERM", "ERR ACL", "ERR The user")  # perhaps
+_DONE_IN_PART = ("NOPERM", "ACL", "The user")  # perhaps
 
 
 def ends_session(refusal: Refusal) -> bool:

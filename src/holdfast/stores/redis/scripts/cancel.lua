@@ -22,9 +22,7 @@ local function request(job)
     return
   end
   write_job(job, 'cancel', moment, 'reason', reason ~= '' and reason)
-  if call('HEXISTS', WORKERS, job.worker) == 1 then
-    call('SADD', MAIL .. job.worker, 'cancel ' .. job.id .. ' ' .. job.fence)
-  end
+  call('SADD', MAIL .. job.worker, 'cancel ' .. job.id .. ' ' .. job.fence)
 end
 
 local function cancel(job)

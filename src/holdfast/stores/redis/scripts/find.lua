@@ -34,7 +34,7 @@ local function fits(id)
     return nil
   end
   local job = call('HMGET', JOB .. id, 'at', 'state', 'task', 'worker')
-  if not job[1] or job[2] == 'deleted' then
+  if not job[1] then -- none, or what is left of a deleted one
     return nil
   end
   if states and not (job[2] and string.find(states, ' ' .. job[2] .. ' ', 1, true)) or task and job[3] ~= task then

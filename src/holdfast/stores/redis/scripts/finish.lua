@@ -206,11 +206,20 @@ local function other(number, at)
   return following
 end
 
+local mistaken = redis.error_reply('HF finish.lua has other arguments than these ' .. #ARGV)
 local number, at = 0, 3
 for _ = 1, tonumber(ARGV[2]) do
+  local count = tonumber(ARGV[at + 7])
+  if not count or at + 7 + 3 * count > #ARGV then
+    return mistaken
+  end
   number, at = group(number, at)
 end
 while at <= #ARGV do
+  local branches = tonumber(ARGV[at + 3])
+  if not branches or at + 3 + BRANCH * branches > #ARGV then
+    return mistaken
+  end
   at = other(number, at)
   number = number + 1
 end

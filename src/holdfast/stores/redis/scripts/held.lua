@@ -26,7 +26,7 @@ end
 
 local function bytes_of(row, more)
   if not more then
-    return #row[3]
+    return #row[2] + #row[3]
   end
-  return #row[4] + #row[15] + (row[16] and #row[16] or 0)
+  return #row[3] + #row[4] + #row[15] + (row[16] and #row[16] or 0)
 end
