@@ -823,6 +823,26 @@ def test_a_stored_call_that_no_longer_fits_says_what_the_function_takes_now() ->
     assert "emptied() too many positional arguments" in changed(emptied, payload)
 
 
+def test_a_stored_call_lacks_a_keyword_that_must_be_given_now() -> None:
+    """Also where all that can be given by place is there."""
+
+    def before(order_id: int) -> None: ...
+    def now(order_id: int, *, to: str) -> None: ...
+    def later(order_id: int, *, to: str = "ada") -> None: ...
+
+    payload = Signature(before).encode((42,), {})
+    assert "missing a required argument: 'to'" in changed(now, payload).replace("keyword-only ", "")
+    assert Signature(later).decode(payload) == ((42,), {})
+
+
+@pytest.mark.parametrize("payload", [b'{"args":[1]}', b'{ "args": [1]}', b'{"args":[1],"kwargs":{}}'])
+def test_a_call_is_the_same_however_it_is_written(payload: bytes) -> None:
+    def passed(number: float) -> None: ...
+
+    (number,), kwargs = Signature(passed).decode(payload)
+    assert (number, type(number), kwargs) == (1.0, float, {})
+
+
 def test_a_stored_value_that_no_longer_fits_is_named_by_its_path_and_not_shown() -> None:
     payload = to_json({"args": [{"id": UUID(int=1), "lines": [{"sku": "secret", "price": []}]}]})
     found = changed(send_invoice, payload)

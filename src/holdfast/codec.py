@@ -22,7 +22,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from itertools import chain, repeat
-from types import SimpleNamespace
+from types import GenericAlias, SimpleNamespace
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -93,6 +93,9 @@ class Signature:
 
         ArgumentsChanged if they do not fit the function as it is now; PayloadError if `payload` is no call.
         """
+        args = self._in_place(payload)
+        if args is not None:
+            return args, {}
         call = self._read(payload)
         try:
             self._bind(call.args, call.kwargs)
@@ -160,6 +163,26 @@ class Signature:
         except (msgspec.DecodeError, RecursionError) as error:
             raise PayloadError(f"{self._name}: the stored arguments cannot be read: {error}") from error
 
+    @functools.cached_property
+    def _whole(self) -> Callable[[bytes], Any] | None:
+        """Reads a call that passes every parameter by its place; None where there are others, or none at all."""
+        if not self._hints.positional or not self._keywords or self._keywords[-1].required:
+            return None
+        args = GenericAlias(tuple, tuple(hint.wanted for hint in self._hints.positional))
+        return Decoder(msgspec.defstruct("_", [("args", args)], forbid_unknown_fields=True), dec_hook=_model).decode
+
+    def _in_place(self, payload: bytes) -> tuple[object, ...] | None:
+        """The arguments of a call that `_whole` reads, as it does nearly all in a tenth of the time; None of any other
+        and of one that does not fit: `_typed` says what is wrong.
+        """
+        if self._whole is None or not payload.startswith(_ARGS):
+            return None
+        try:
+            args: tuple[object, ...] = self._whole(payload).args
+        except Exception:  # noqa: BLE001  # a model's own, too
+            return None
+        return args
+
     def _typed(self, call: _Call) -> tuple[tuple[object, ...], dict[str, object]]:
         hints = self._hints
         args: list[object] = []
@@ -189,7 +212,8 @@ class Signature:
 
     def _refuse_changed(self, payload: bytes, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
         try:
-            back_args, back_kwargs = self._typed(self._read(payload))
+            in_place = self._in_place(payload)
+            back_args, back_kwargs = (in_place, {}) if in_place is not None else self._typed(self._read(payload))
         except _MisfitError as misfit:
             self._refuse_unstorable(args, kwargs)
             wanted = f"; the parameter is annotated {misfit.hint.spelt}"
@@ -244,6 +268,7 @@ class _Hint(NamedTuple):
     spelt: str
     decode: Callable[[bytes | Raw], Any]
     free: bool  # somewhere within it anything goes
+    wanted: Any = Any  # as msgspec takes it
     exact: bool = False  # pydantic reads a part of it, by rules of its own: whatever comes back unequal is refused
 
 
@@ -309,7 +334,7 @@ def _read_hint(subject: str, annotation: object, scope: object) -> _Hint:
         within = f"{_type_name(foreign[0])} cannot be stored as JSON; "
         raise ConfigError(f"{subject} is annotated {spelt}: {within}use {_STORABLE}, or leave the annotation out")
     free = any(isinstance(kind, AnyType) or (isinstance(kind, CustomType) and kind.cls is object) for kind in kinds)
-    return _Hint(spelt, decode, free, exact=bool(custom))
+    return _Hint(spelt, decode, free, wanted, exact=bool(custom))
 
 
 def _model(kind: type, value: object) -> object:
@@ -680,3 +705,4 @@ def _plain_or_sparse(value: object) -> object:
 _ENCODER = Encoder(enc_hook=_plain_or_model)
 _SPARSE = Encoder(enc_hook=_plain_or_sparse)
 _CALL = Decoder(_Call)
+_ARGS = b'{"args":['

@@ -165,6 +165,22 @@ class Session:
             await asyncio.sleep(0.01)
 
 
+class Pipe(Session):
+    """Whatever it is that is spoken there: nothing is lost."""
+
+    async def up(self, server: asyncio.StreamWriter) -> None:
+        await self._on(self.client, server)
+
+    async def down(self, server: asyncio.StreamReader) -> None:
+        await self._on(server, self.to_client)
+
+    async def _on(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            await self.while_deaf()
+            target.write(data)
+            await target.drain()
+
+
 class PostgresSession(Session):
     """Its replies are whole messages, up to ReadyForQuery."""
 

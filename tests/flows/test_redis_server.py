@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import NamedTuple
 from uuid import UUID
 
 import pytest
@@ -17,7 +18,7 @@ from holdfast.clock import SECOND
 from tests.flows import redis_outage as outage
 from tests.flows.conftest import SHORT_LEASE, Ledger, until
 from tests.flows.outage import Producer, Serve, away, effects, leaves, started, told_once_each
-from tests.flows.proxy import Proxy
+from tests.flows.proxy import Pipe, Proxy
 from tests.flows.redis_outage import all_succeed, place, ran_once, records
 from tests.flows.resp import RespSession
 from tests.flows.shop import held
@@ -191,6 +192,23 @@ def replica(server: Valkey) -> Iterator[Valkey]:
         yield replica
 
 
+class Servers(NamedTuple):
+    """A primary, its replica, and the link by which the replica hears of the primary."""
+
+    primary: Valkey
+    replica: Valkey
+    link: Proxy
+
+
+@pytest.fixture
+def servers(server: Valkey, replica: Valkey) -> Iterator[Servers]:
+    with Proxy("127.0.0.1", server.port, Pipe) as link:
+        replica.say("REPLICAOF", "127.0.0.1", link.port)
+        until(lambda: "master_link_status:up" in replica.say("INFO", "replication"), "the replica in step")
+        until(lambda: "connected_slaves:1" in server.say("INFO", "replication"), "the only replica")
+        yield Servers(server, replica, link)
+
+
 @pytest.fixture
 def wire(server: Valkey) -> Iterator[Proxy]:
     """An address that leads to the primary, and elsewhere later."""
@@ -205,24 +223,39 @@ class TestFailover:
     def url(self, wire: Proxy, replica: Valkey) -> str:
         return f"redis://127.0.0.1:{wire.port}/0?wait=1"
 
-    @pytest.mark.timeout(240)
+    @pytest.mark.timeout(400)
+    @pytest.mark.parametrize("lags", [False, pytest.param(True, marks=pytest.mark.soak)])
     def test_nothing_that_was_acknowledged_is_lost_and_nothing_is_stuck(
-        self, app: Holdfast, ledger: Ledger, serve: Serve, server: Valkey, replica: Valkey, wire: Proxy, url: str
+        self,
+        lags: bool,
+        app: Holdfast,
+        ledger: Ledger,
+        serve: Serve,
+        servers: Servers,
+        wire: Proxy,
     ) -> None:
+        """What the replica has not heard of when the primary is lost, nobody was told is stored."""
+        server, replica, link = servers
         service = started(serve)
         with Producer(app) as producer:
             effects(ledger, 30)
+            if lags:
+                link.deaf = True
+                until(lambda: "replica" in str(producer.errors), "an enqueue that was not confirmed")
+                stored = list(producer.jobs)
             server.kill()
             wire.redirect("127.0.0.1", replica.port)
             wire.cut()
             until(lambda: "takes no writes" in str(producer.errors), "an enqueue that met the replica")
             away(service)
             replica.say("REPLICAOF", "NO", "ONE")
+            if lags:
+                assert stored == producer.jobs, "it was told that a job is stored which no replica has"
             server.start()
             server.say("REPLICAOF", "127.0.0.1", replica.port)
             effects(ledger, ledger.count("effect") + 40)
             jobs = producer.stop()
-        all_succeed(place(replica), jobs)
+        all_succeed(place(replica), jobs, 150)
         done = Counter(line["job"] for line in ledger.lines("effect"))
         assert not [job for job in jobs if str(job) not in done], "it stands as succeeded, and never ran"
         assert service.stop() == 0, service.text()[-3000:]

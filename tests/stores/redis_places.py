@@ -7,21 +7,18 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, cast
+from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
 import redis
-from redis._parsers import _AsyncRESP2Parser
-from redis.asyncio.connection import AbstractConnection
 
 from holdfast.errors import StoreError
 from holdfast.job import Draft, Note, Outcome, QueueTerms, State, Terms, new_id
 from holdfast.observe.logging import Told
 from holdfast.store import Store, Where
 from holdfast.stores import open_store
-from holdfast.stores.redis import resp
 from holdfast.stores.redis.address import address_of
 from holdfast.stores.redis.lane import Lane
 from holdfast.stores.redis.place import Keys, Place, queue_keys
@@ -143,13 +140,6 @@ def events(caplog: pytest.LogCaptureFixture, event: str) -> list[tuple[int, dict
         for record in caplog.records
         if isinstance(record.msg, Told) and record.msg.event == event
     ]
-
-
-def without_hiredis(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where it is not installed: redis-py has taken it for the default when it was imported."""
-    defaults = cast("dict[str, Any]", AbstractConnection.__init__.__kwdefaults__)
-    monkeypatch.setitem(defaults, "parser_class", _AsyncRESP2Parser)
-    monkeypatch.setattr(resp, "_pack", None)
 
 
 async def run(program: str, *arguments: str) -> None:

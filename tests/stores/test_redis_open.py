@@ -25,6 +25,7 @@ from tests.stores.redis_places import (
     operator,
     place,
     refusal,
+    run,
     said,
     saying,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -138,6 +139,29 @@ async def _claim_behind(store: Store) -> Asked:
     for _ in range(2):
         await ended(store, worker, Succeeded(b"1"))
     return await _claim(store, "ticket", worker=worker.id)
+
+
+async def _claim_overtaken(store: Store) -> Asked:
+    """By a process that does not know of the last two claims, which another made for the same worker."""
+    worker, other = await hand(store), store.twin()
+    other._place = replace(store._place)  # type: ignore[attr-defined]  # noqa: SLF001  # as in a process of its own
+    other._place.tickets = {}  # type: ignore[attr-defined]  # noqa: SLF001
+    await other.open()
+    try:
+        assert (await other.claim(worker.id, 1, ["mail"], 1)).refused is None
+        await stored(store, *(draft() for _ in range(3)))
+        for _ in range(2):
+            assert await worker.claim(1)
+    except BaseException:
+        await other.close()
+        raise
+
+    async def ask() -> Any:
+        claims = await other.claim(worker.id, 1, ["mail"], 5)
+        await other.close()
+        return len(claims.jobs), claims.refused
+
+    return ask, (0, "ticket")
 
 
 async def _finish(store: Store, answer: str, verdict: Verdict = BOOM, **changes: Any) -> Asked:
@@ -281,6 +305,7 @@ REFUSALS: dict[str, Callable[[Store], Awaitable[Asked]]] = {
     "a claim with a ticket too far ahead": _claim_ahead,
     "a claim with a ticket from before": _claim_behind,
     "a claim with a ticket that is used up": _claim_used_up,
+    "a claim that others have overtaken": _claim_overtaken,
     "an outcome under another fence": partial(_finish, answer="stale", fence=7),
     "an outcome of another worker": partial(_finish, answer="stale", worker=UUID(int=7)),
     "an outcome of no job": partial(_finish, answer="gone", id=UUID(int=7)),

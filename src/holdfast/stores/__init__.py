@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401  # redis-py wants it, maybe when the main thread has ended: too late then
 import re
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -22,7 +23,8 @@ def open_store(url: str, clock: Clock | None = None) -> Store:
     `?durability=normal`. `postgresql://user:password@host:5432/database`, with libpq's options and two of ours:
     `?schema=jobs` (default public), `?listen_url=…` (percent-encoded; where a pooler stands between, the direct way to
     the server, for notifications). `redis://user:password@host:6379/0` (`valkey://` is the same; with TLS `rediss://`,
-    `valkeys://`; a socket `unix:///path`), with `?prefix=jobs` (default holdfast), `?wait=1` and others (docs/redis.md).
+    `valkeys://`; a socket `unix:///path`), with `?prefix=jobs` (default holdfast), `?wait=1` and others: see
+    docs/redis.md.
     Raises ConfigError for any other URL.
     """
     try:

@@ -19,7 +19,8 @@ from holdfast.stores.redis.queues import make_known
 from holdfast.stores.redis.resp import Argument, Reply
 from holdfast.stores.redis.slots import Slots
 
-_DRAFTS, _BYTES = 200, 1_000_000  # of one script: it holds up the server for a few milliseconds
+# Of one script, so that it holds up the server for a few milliseconds: drafts, those of admit.lua, and their payloads.
+_DRAFTS, _ADMITTED, _BYTES = 200, 50, 1_000_000
 
 # What a draft says but its id, payload and unique key: most drafts of a call say the same.
 _kind_of = attrgetter("task", "priority", "delay", "at", "alone", "terms", "tags", "headers", "line")
@@ -36,7 +37,7 @@ async def enqueue(lane: Lane, jobs: Sequence[Draft]) -> list[Receipt]:
     queues: dict[str, list[int]] = {}
     for nth in first:
         queues.setdefault(jobs[nth].queue, []).append(nth)
-    await make_known(lane, queues.keys() - lane.place.queues)
+    await make_known(lane, [name for name in queues if name not in lane.place.queues])
     await _store(lane, [_Queue(lane, name, jobs, nths, receipts) for name, nths in queues.items()])
     if again:
         for nth, receipt in zip(again, await enqueue(lane, [jobs[nth] for nth in again]), strict=True):
@@ -77,7 +78,7 @@ async def _store(lane: Lane, queues: Sequence[_Queue]) -> None:
     with Slots(lane) as slots:
         while parts:
             asking: Awaitable[dict[_Queue, Reply]] = slots.ask({part.queue: part.step for part in parts})
-            following = dict[_Queue, _Part]()
+            following: dict[_Queue, _Part] = {}
             if more := [part for part in parts if part.queue.goes_on(part.end)]:
                 asking = asyncio.ensure_future(asking)
                 await asyncio.sleep(0)  # it is sent, and the server works
@@ -122,16 +123,19 @@ class _Queue:
         """A script's worth of them, beginning with the one at `start`."""
         kinds: dict[tuple[Any, ...], int] = {}
         packed: list[Argument] = []
-        size, end, keyed = 0, start, False
+        size, end = 0, start
+        admit = self.name in self._place.bounded
         for nth in self._nths[start : start + _DRAFTS]:
             draft = self._jobs[nth]
+            unique = draft.unique
             size += len(draft.payload)
-            if size > _BYTES and end > start:
+            admit = admit or unique is not None
+            if end > start and (size > _BYTES or (admit and end - start >= _ADMITTED)):
                 break
             end += 1
             kind, key = (_kind_of(draft), _NO_KEY), ""
-            if (unique := draft.unique) is not None:
-                kind, key, keyed = (kind[0], _until_of(unique)), storable(unique.text), True
+            if unique is not None:
+                kind, key = (kind[0], _until_of(unique)), storable(unique.text)
             number = kinds.get(kind)
             if number is None:
                 number = kinds[kind] = len(kinds) + 1
@@ -139,7 +143,7 @@ class _Queue:
         said: list[Argument] = [len(kinds)]
         for kind in kinds:
             said += _said(kind)
-        script = "admit" if keyed or self.name in self._place.bounded else "enqueue"
+        script = "admit" if admit else "enqueue"
         return _Part(self, start, end, self._lane.step(script, queue_keys(self._place, self.name), said + packed))
 
     def note(self, start: int, reply: Reply) -> int:

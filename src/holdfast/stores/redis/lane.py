@@ -80,8 +80,8 @@ class Lane:
         return await self._replies([Step(command(*parts)) for parts in commands])
 
     async def within_nothing(self, commands: Sequence[Sequence[Argument]]) -> list[Reply | Refusal]:
-        """What the server says to MULTI, and then to commands in this transaction that is thrown away: it looks at them,
-        and does nothing. Where it refuses MULTI they are not asked.
+        """What the server says to MULTI, and then to commands in this transaction, which is thrown away: it looks at
+        them, and does nothing. Where it refuses MULTI they are not asked.
         """
         session = await self._usable(certain=True)  # and never another one in the middle of it
         data = [command(*parts) for parts in commands]

@@ -49,15 +49,17 @@ async def beat(lane: Lane, workers: Sequence[UUID]) -> Beat:
 
 
 async def _beat_in_slots(lane: Lane, workers: Collection[UUID], lease: Span, names: set[str]) -> None:
-    """Queues that the registry has lost are known to it again if they are there."""
+    """Queues that the registry has lost are known to it again if they are there.
+
+    What a queue refuses is not raised: the worker goes on in all others. Whoever claims or sweeps there hears of it.
+    """
     place = lane.place
     place.lease = lease
     known = names | place.queues
     beating: list[Argument] = [lease, *map(str, workers)]
-    with Slots(lane) as slots:
-        heard = await slots.scripts("beat", dict.fromkeys(known, beating))
-        place.queues = names
-        await make_known(lane, [queue for queue, there in heard.items() if there and queue not in names])
+    heard = await Slots(lane).scripts("beat", dict.fromkeys(known, beating))
+    place.queues = names
+    await make_known(lane, [queue for queue, there in heard.items() if there and queue not in names])
 
 
 async def standing(lane: Lane, worker: UUID, *, sweeps: bool = False) -> Standing:
@@ -81,9 +83,8 @@ async def join(lane: Lane, worker: UUID, queue: str) -> Joined:
     stands = await standing(lane, worker)
     if stands.state != "live":
         return stands.state
-    with Slots(lane) as slots:
-        answers = await joined(slots, worker, [queue], stands)
-    return answers[queue]
+    slots = Slots(lane)
+    return slots.told(await joined(slots, worker, [queue], stands))[queue]
 
 
 async def joined(slots: Slots, worker: UUID, queues: Collection[str], stands: Standing) -> dict[str, Joined]:
@@ -101,8 +102,9 @@ async def retire(lane: Lane, worker: UUID, loss: Loss | None, jobs: Mapping[tupl
     for queue in names_of(names) | place.queues:
         mine = [(*claim, of_job) for claim, of_job in jobs.items() if queues.get(claim[0], queue) == queue]
         calls[queue] = [str(worker), known, text_of_loss(loss) or "", *chain.from_iterable(map(_words_of, mine))]
-    with Slots(lane) as slots:
-        await slots.scripts("retire", calls)
+    slots = Slots(lane)
+    await slots.scripts("retire", calls)
+    slots.told(None)
 
 
 def _words_of(named: tuple[UUID, int, Loss]) -> tuple[Argument, ...]:
@@ -124,15 +126,14 @@ async def mail(lane: Lane, workers: Sequence[UUID]) -> list[Line]:
         return []
     place = lane.place
     known = frozenset(place.queues)
-    with Slots(lane) as slots:
-        registry: tuple[str, UUID | None] = ("", None)
-        answers = await slots.ask(
-            {registry: lane.command("SMEMBERS", place.registry[2])} | _boxes(lane, known, workers)
-        )
-        if registry in answers:
-            place.queues = names_of(answers.pop(registry))
-        answers |= await slots.ask(_boxes(lane, place.queues - known, workers))
-    return [_line_of(worker, text) for (_, worker), texts in answers.items() if worker is not None for text in texts]
+    slots = Slots(lane)
+    registry: tuple[str, UUID | None] = ("", None)
+    answers = await slots.ask({registry: lane.command("SMEMBERS", place.registry[2])} | _boxes(lane, known, workers))
+    if registry in answers:
+        place.queues = names_of(answers.pop(registry))
+    answers |= await slots.ask(_boxes(lane, place.queues - known, workers))
+    texts = [(worker, text) for (_, worker), lines in answers.items() if worker is not None for text in lines]
+    return slots.told([_line_of(worker, text) for worker, text in texts])
 
 
 def _boxes(lane: Lane, queues: Collection[str], workers: Sequence[UUID]) -> dict[tuple[str, UUID | None], Step]:

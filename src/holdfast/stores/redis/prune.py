@@ -13,20 +13,19 @@ _ROWS = 200  # of workers that one script looks at, about
 
 
 async def prune(lane: Lane, limit: int) -> int:
-    """What a queue refuses is raised when all others are done."""
     place = lane.place
-    with Slots(lane) as slots:
-        names, leaving = [
-            names_of(reply) for reply in await lane.commands([("SMEMBERS", key) for key in _name_keys(place)])
-        ]
-        await _settle(lane, leaving)
-        prunable, empty = await _tidy(slots, names)
-        await _take_out(lane, empty)
-        pruned = await _delete(slots, prunable, max(0, limit))
-        if slots.error is None:
-            await _forget(lane, names)
+    slots = Slots(lane)
+    names, leaving = [
+        names_of(reply) for reply in await lane.commands([("SMEMBERS", key) for key in _name_keys(place)])
+    ]
+    await _settle(lane, leaving)
+    prunable, empty = await _tidy(slots, names)
+    await _take_out(lane, empty)
+    pruned = await _delete(slots, prunable, max(0, limit))
+    if slots.error is None:
+        await _forget(lane, names)
     place.queues = names - empty
-    return pruned
+    return slots.told(pruned)
 
 
 async def _delete(slots: Slots, prunable: Mapping[str, int], limit: int) -> int:

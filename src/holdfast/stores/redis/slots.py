@@ -1,4 +1,4 @@
-"""Asks many queues at once: what one of them refuses holds up none of the others, and is raised at the end."""
+"""Asks many queues at once: what one of them refuses holds up none of the others."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def names_of(replies: Iterable[bytes]) -> set[str]:
 
 
 class Slots:
-    """For the time of a `with`; raises at its end the first error that a queue answered with."""
+    """What the queues answer to one call of the seam. As a context manager it raises the first error among that."""
 
     def __init__(self, lane: Lane) -> None:
         self.error: StoreError | None = None
-        self._answered = False  # whether something of it may be done
         self._lane = lane
+        self._answered = False
 
     async def scripts(self, name: str, calls: Mapping[str, Sequence[Argument]]) -> dict[str, Reply]:
         """The replies of a script by queue, of those that answered."""
@@ -43,12 +43,20 @@ class Slots:
                 self._answered = True
         return answers
 
+    def told(self, result: T) -> T:
+        """The result of the call; the error where there is none.
+
+        So what the other queues gave is not lost. Who asks again and again is told of the error once they have no more.
+        """
+        if self.error is None or result:
+            return result
+        if isinstance(self.error, StoreAway) and self._answered:
+            self.error.certain = False  # something may have been done
+        raise self.error
+
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, _: TracebackType | None) -> None:
-        error = raised or self.error
-        if self._answered and isinstance(error, StoreAway):
-            error.certain = False
-        if kind is None and self.error is not None:
-            raise self.error
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        if kind is None:
+            self.told(None)

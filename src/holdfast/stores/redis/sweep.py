@@ -30,15 +30,15 @@ _BYTES = 4_000_000  # of payloads that one script returns
 async def promote(lane: Lane, limit: int) -> Promoted:
     place = lane.place
     names = place.queues = await known_queues(lane, place)
-    with Slots(lane) as slots:
-        looks = await slots.scripts("promote", dict.fromkeys(names, (0,)))
-        moved = 0
-        for queue, count in (await _earliest(slots, lane, looks, max(0, limit))).items():
-            for some in parts(count):
-                answer = await slots.scripts("promote", {queue: (some,)})
-                looks |= answer
-                moved += sum(each[0] for each in answer.values())
-    return Promoted(moved, _next_in(list(looks.values())))
+    slots = Slots(lane)
+    looks = await slots.scripts("promote", dict.fromkeys(names, (0,)))
+    moved = 0
+    for queue, count in (await _earliest(slots, lane, looks, max(0, limit))).items():
+        for some in parts(count):
+            answer = await slots.scripts("promote", {queue: (some,)})
+            looks |= answer
+            moved += sum(each[0] for each in answer.values())
+    return Promoted(slots.told(moved), _next_in(list(looks.values())))
 
 
 def parts(count: int) -> list[int]:
@@ -84,11 +84,10 @@ async def reclaim(lane: Lane, sweeper: UUID, limit: int) -> list[Claim]:
     if stands.state != "live":
         return []
     sweep = _Sweep(lane, sweeper, stands, max(0, limit))
-    with sweep.slots:
-        await sweep.look()
-        for which in ("mine", "retired", "silent"):
-            await sweep.take(which)
-    return sweep.claims
+    await sweep.look()
+    for which in ("mine", "retired", "silent"):
+        await sweep.take(which)
+    return sweep.slots.told(sweep.claims)
 
 
 class _Sweep:

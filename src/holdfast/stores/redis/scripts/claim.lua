@@ -4,9 +4,9 @@
 --       of short values would be searched from end to end  4 limit  5 bytes of payloads
 --       after which no further job is taken  6 '1': takes nothing, but uses the stamp up: no late copy of a call that
 --       was given up may take anything under it
--- Returns 'stranger', 'expired' or 'stamp' (a later one was used here), and then nothing has changed. Else: now, what the
--- rows are, and the rows of held.lua. 'taken', or 'cut' where bytes were reached: as the jobs were before this claim.
--- 'again': this stamp was used just here before, and its reply was lost; what is still held under it, as it is.
+-- Returns 'stranger', 'expired' or 'stamp' (a later one was used here), and then nothing has changed. Else: now, what
+-- the rows are, and the rows of held.lua. 'taken', or 'cut' where bytes were reached: as the jobs were before this
+-- claim. 'again': this stamp was used just here before, and its reply was lost; what is still held under it, as it is.
 
 local moment = now(tonumber(ARGV[1]))
 local worker, stamp, limit, bytes = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -50,7 +50,6 @@ if #ids == 0 then
 end
 call('HLEN', held_key)
 call('HLEN', HOLDERS)
-call('HLEN', UNIQUE)
 local FIRST_RUN = { '1', '1' } -- fence and attempt
 local taken, again, keys, held = 0, {}, {}, {}
 for i = 1, #ids do

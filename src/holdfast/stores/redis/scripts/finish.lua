@@ -2,12 +2,12 @@
 -- KEYS  the queue's 13
 -- ARGV  1 shift  2 number of groups of plain successes, each: worker, kept ('' for ever), attempt, releases, losses,
 --       crashes, alone ('1' or ''), how many; then per outcome: id, fence, result
---       then per other outcome: id, fence, worker, number of branches (2: the second where a cancel was asked for), then
---       per branch: ended, state, attempt, releases, losses, crashes, alone, kept, delay ('' for none), result ('' for
---       none, else '+' and it), reason, '<bytes of the error's type, or -> <bytes of its message>', its type, message
---       and traceback in one
--- Returns how many jobs became queued; then, for each outcome that was not accepted as its first branch says, its number
--- from 0 on, its answer, and the state that was recorded ('' for none).
+--       then per other outcome: id, fence, worker, number of branches (2: the second where a cancel was asked for),
+--       then per branch: ended, state, attempt, releases, losses, crashes, alone, kept, delay ('' for none), result (''
+--       for none, else '+' and it), reason, '<bytes of the error's type, or -> <bytes of its message>', its type,
+--       message and traceback in one
+-- Returns how many jobs became queued; then, for each outcome that was not accepted as its first branch says, its
+-- number from 0 on, its answer, and the state that was recorded ('' for none).
 
 local moment = now(tonumber(ARGV[1]))
 local finished = string.format('%.0f', moment)
@@ -17,17 +17,13 @@ local wrong = other_layout()
 if wrong then
   return wrong
 end
-for i = 3, 7 do
-  call('ZCARD', KEYS[i])
-end
 call('HLEN', HOLDERS)
-call('HLEN', UNIQUE)
 
 local answers = { 0 }
 local given = {} -- by worker, the ids of the claims that end here
 local jobs = {} -- their jobs: id, then fields and values
 local keys, forgotten, mail, runs = {}, {}, {}, {} -- what goes, and by id what is added to a history
-local indexes = { [FINAL] = {}, [DEAD] = {}, [CANCELLED] = {}, [READY] = {}, [DUE] = {} } -- scores and ids
+local indexes = {} -- by key: scores and ids that are added
 
 local PLAIN_JOB = {}
 
@@ -43,8 +39,8 @@ local function refused(number, id, word, state)
   answers[n + 1], answers[n + 2], answers[n + 3] = number, said, recorded
 end
 
--- What is known of the job where the claim is held by just this word: {key, noted, reason, cancel, loss, alone}; nil where
--- it is not, and then it is answered.
+-- What is known of the job where the claim is held by just this word: {key, noted, reason, cancel, loss, alone}; nil
+-- where it is not, and then it is answered.
 local function judged(number, id, fence, worker)
   local word = call('HMGET', JOB .. id, 'state', 'fence', 'worker', 'odd')
   if word[1] ~= 'running' or word[2] ~= fence or word[3] ~= worker then
@@ -86,6 +82,11 @@ end
 
 local function index(key, score, id)
   local entries = indexes[key]
+  if not entries then
+    call('ZCARD', key)
+    entries = {}
+    indexes[key] = entries
+  end
   entries[#entries + 1], entries[#entries + 2] = score, id
 end
 
@@ -114,7 +115,8 @@ local function group(number, at)
     local id, fence = ARGV[at], ARGV[at + 1]
     local known = judged(number, id, fence, worker)
     if known then
-      local job = { id, 'state', 'succeeded', 'finished', finished, 'settled', fence .. settled, 'result', ARGV[at + 2] }
+      local result = ARGV[at + 2]
+      local job = { id, 'state', 'succeeded', 'finished', finished, 'settled', fence .. settled, 'result', result }
       local hold = known[1] and hold_of(id, known[1]) or 0
       if over then
         index(FINAL, hold > tonumber(kept) and string.format('%.0f', moment + hold) or over, id)
@@ -161,8 +163,9 @@ local function other(number, at)
     answers[n + 1], answers[n + 2], answers[n + 3] = number, 'accepted', state
   end
   local more = call('HMGET', JOB .. id, 'at', 'due', 'priority', 'started', 'attempt', 'omitted')
-  local job = { id, 'state', state, 'settled', fence .. ' ' .. worker .. ' ' .. state, 'attempt', attempt, 'releases', releases,
-    'losses', losses, 'crashes', crashes, 'alone', alone }
+  local settled = fence .. ' ' .. worker .. ' ' .. state
+  local job = { id, 'state', state, 'settled', settled, 'attempt', attempt, 'releases', releases, 'losses', losses,
+    'crashes', crashes, 'alone', alone }
   if reason ~= '' or known ~= PLAIN_JOB then
     set(job, 'reason', reason, 'cancel', '', 'loss', '', 'odd', '1')
   end
@@ -242,9 +245,7 @@ for i = 1, #jobs do
   call('HSET', JOB .. job[1], unpack(job, 2))
 end
 for key, entries in pairs(indexes) do
-  if #entries > 0 then
-    call('ZADD', key, unpack(entries))
-  end
+  call('ZADD', key, unpack(entries))
 end
 for i = 1, #runs do
   local history = HISTORY .. runs[i][1]

@@ -1,10 +1,12 @@
 -- Part: jobs as they stand in claims.
 
 local PLAIN = { 'task', 'kind', 'payload', 'at', 'due', 'fence', 'odd' }
-local MORE = { 'priority', 'alone', 'attempt', 'releases', 'losses', 'crashes', 'started', 'loss', 'noted', 'key', 'until' }
+local MORE = {
+  'priority', 'alone', 'attempt', 'releases', 'losses', 'crashes', 'started', 'loss', 'noted', 'key', 'until',
+}
 
--- The row of a job that is claimed for the first time, and has nothing odd: task, kind, payload, enqueued_at, due, id. Of
--- any other: id, task, kind, payload, enqueued_at, due, fence, priority, alone, attempt, releases, losses, crashes,
+-- The row of a job that is claimed for the first time, and has nothing odd: task, kind, payload, enqueued_at, due, id.
+-- Of any other: id, task, kind, payload, enqueued_at, due, fence, priority, alone, attempt, releases, losses, crashes,
 -- started_at, loss, saved; and second what was read of MORE. nil where there is no such job.
 local function row_of(id)
   local plain = call('HMGET', JOB .. id, unpack(PLAIN))
