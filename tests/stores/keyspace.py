@@ -52,12 +52,11 @@ class Call:
 
     @property
     def named(self) -> Sequence[bytes]:
-        """The keys that it may name by an id, whether they are there or not."""
+        """Keys that it may name by an id, whether they are there or not: of some of its ids, and of all workers."""
         base = self.keys[0].removesuffix(b"meta")
-        there = [key for key in self.before if key.startswith(base) and key not in self.keys]
         ids = sorted({found for arg in self.args for found in ID.findall(arg)})
-        asked = [b"%b%b:%b" % (base, kind.encode(), each) for each in ids for kind in BY_ID]
-        return list(dict.fromkeys([*asked, *there]))
+        asked = [b"%b%b:%b" % (base, each.encode(), id) for id in ids[:3] for each in BY_ID]
+        return asked + [key for key in self.before if key.startswith((base + b"held:", base + b"mail:"))]
 
 
 class Played(NamedTuple):

@@ -312,11 +312,11 @@ async def test_drafts_with_keys_or_of_bounded_queues_go_to_a_script_of_their_own
         asked.clear()
         return names
 
-    await stored(store, *(keyed(text=str(n)) for n in range(120)))
+    await stored(store, *(keyed(queue="keys", text=str(n)) for n in range(120)))
     assert names() == ["admit"] * 3, "it is given fewer drafts at a time, as each costs the server more"
     await stored(store, draft())
     assert names() == ["enqueue"]
-    await stranger.configure({"mail": QueueTerms(3)}, by="operator")
+    await stranger.configure({"mail": QueueTerms(2)}, by="operator")
     names()
     assert await answers(store, [draft(), draft()]) == ["accepted", "full"]
     assert names() == ["enqueue", "admit"], "it did not know of the bound"

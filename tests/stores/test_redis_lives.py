@@ -38,6 +38,7 @@ from tests.store.acts import (
     stored,
 )
 from tests.store.backends import STANDS_STILL
+from tests.stores.indexes import wrongs
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
@@ -327,7 +328,9 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     return asked
 
 
-async def test_no_script_moves_or_deletes_more_than_100_jobs(store: Store, scripts: list[tuple[str, Any]]) -> None:
+async def test_no_script_moves_or_deletes_more_than_100_jobs(
+    store: Store, prefix: Prefix, scripts: list[tuple[str, Any]]
+) -> None:
     worker, sweeper = await hand(store), await hand(store)
     ids = await stored(store, *(draft(delay=1, terms=Terms(keep=0)) for _ in range(250)))
     store.shift += 1
@@ -337,9 +340,11 @@ async def test_no_script_moves_or_deletes_more_than_100_jobs(store: Store, scrip
     taken = await sweeper.reclaim(250)
     assert set(taken) == set(ids)
     assert await sweeper.reclaim(250) == taken
+    assert await asyncio.to_thread(wrongs, prefix) == []
     await store.finish([decide(job, Succeeded(b"1")) for job in taken.values()])
     store.shift += TOMBSTONE
     assert await store.prune(250) == 250
+    assert await asyncio.to_thread(wrongs, prefix) == []
     sizes = {
         "promote": [args[0] for name, args in scripts if name == "promote" and args[0]],
         "reclaim": [args[2] for name, args in scripts if name == "reclaim" and args[2]],

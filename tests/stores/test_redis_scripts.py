@@ -269,7 +269,7 @@ def _of_another_type(key: bytes) -> Callable[[Bench], AbstractContextManager[Non
 def test_a_key_of_another_type(name: str, book: Book) -> None:
     """What a script would have written to is refused; only what it deletes may be whatever it is."""
     for call, plain in book.of(name):
-        for key in dict.fromkeys([*call.keys, *call.named]):
+        for key in dict.fromkeys([*call.keys, *call.named, *plain.changed]):
             played = book.play(name, call, broken=_of_another_type(key))
             if plain.changed.get(key, "deleted") != "deleted":
                 assert played.error, f"{name}.lua overwrites {key.decode()}, whatever it is"
@@ -326,10 +326,10 @@ def test_a_server_that_takes_no_writes_now(name: str, book: Book) -> None:
 
 def test_arguments_that_are_none(name: str, book: Book) -> None:
     writes_most = sorted(book.of(name), key=lambda taken: -len(taken.plain.changed))
-    for call, _ in writes_most[:3]:
+    for call, _ in writes_most[:2]:
         for number in range(len(call.args)):
             book.play(name, call, args=call.args[:number])
-            for wrong in (b"", b"x", b"-1", b"1e300"):
+            for wrong in (b"", b"x", b"1e300"):
                 book.play(name, call, args=[*call.args[:number], wrong, *call.args[number + 1 :]])
         for number in range(len(call.keys)):
             book.play(name, call, keys=call.keys[:number])

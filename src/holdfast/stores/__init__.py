@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import concurrent.futures.thread  # noqa: F401  # redis-py wants it, maybe when the main thread has ended: too late then
+# redis-py wants it, maybe for the first time when the main thread has ended: it cannot be imported then.
+import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import re
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit

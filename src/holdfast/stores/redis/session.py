@@ -12,6 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from inspect import signature
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
@@ -132,13 +133,13 @@ class Session:
         try:
             while True:
                 try:
-                    reply = await self._connection.read_response(disable_decoding=True, disconnect_on_error=False)
+                    self._take(await self._connection.read_response(disable_decoding=True, disconnect_on_error=False))
                 except RedisError as error:
-                    reply = refusal_of(error)
-                    if reply is None:
+                    refusal = refusal_of(error)
+                    if refusal is None:
                         self._end(_lost(error))
                         return
-                self._take(reply)
+                    self._take(refusal)
         finally:
             self._end(Lost("it was closed here"))
             await _let_go(self._connection)
@@ -188,6 +189,14 @@ class Session:
         self.lost = Lost("it was made in another process, before a fork")
 
 
+# Else it tells the server its own version, for each connection: what the server's ACL may forbid to hear.
+_UNNAMED: dict[str, Any] = (
+    {"driver_info": None}
+    if "driver_info" in signature(AbstractConnection).parameters
+    else {"lib_name": None, "lib_version": None}  # before redis-py 8
+)
+
+
 def _connection(address: Address) -> AbstractConnection:
     """One of redis-py's that gives up by our clocks alone, and does nothing a second time."""
     common: dict[str, Any] = {
@@ -197,6 +206,7 @@ def _connection(address: Address) -> AbstractConnection:
         "protocol": address.protocol,
         "socket_timeout": None,
         "socket_connect_timeout": None,
+        **_UNNAMED,
     }
     if address.path:
         return UnixDomainSocketConnection(path=address.path, **common)

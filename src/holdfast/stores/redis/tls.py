@@ -46,7 +46,7 @@ def tls_of(options: Mapping[str, str]) -> Mapping[str, Any]:
 def _try(tls: Mapping[str, Any], names: tuple[str, ...]) -> None:
     given = {name: tls[name] for name in names if name in tls}
     try:
-        SSLConnection(**given).ssl_context.get()
+        SSLConnection(**given).ssl_context.get()  # pyright: ignore[reportUnknownMemberType]
     except (OSError, ValueError) as error:
         told = " ".join(f"{name}={text}" for name, text in given.items() if name != "ssl_password")
         raise ValueError(f"{told}: {getattr(error, 'strerror', None) or error}") from None
