@@ -55,7 +55,7 @@ class Call:
         """Keys that it may name by an id, whether they are there or not: of some of its ids, and of all workers."""
         base = self.keys[0].removesuffix(b"meta")
         ids = sorted({found for arg in self.args for found in ID.findall(arg)})
-        asked = [b"%b%b:%b" % (base, each.encode(), id) for id in ids[:3] for each in BY_ID]
+        asked = [b"%b%b:%b" % (base, each.encode(), one) for one in ids[:3] for each in BY_ID]
         return asked + [key for key in self.before if key.startswith((base + b"held:", base + b"mail:"))]
 
 

@@ -44,9 +44,10 @@ def names() -> list[str]:
 _CALLED = re.compile(r"call\(\s*'([A-Z]+)'")
 
 
-def commands() -> list[str]:
+@lru_cache(maxsize=1)
+def commands() -> tuple[str, ...]:
     """The commands that scripts call."""
-    return sorted({name for text in _texts.values() for name in _CALLED.findall(_bare(text))})
+    return tuple(sorted({name for text in _texts.values() for name in _CALLED.findall(_bare(text))}))
 
 
 _STATEMENT = re.compile(r"^(?=local )", re.MULTILINE)  # those of a part stand at the margin
