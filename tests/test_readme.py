@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -121,13 +122,17 @@ def test_the_same_works_on_postgresql(tmp_path: Path, bare_postgres: Database) -
 
 @pytest.mark.timeout(120)
 def test_the_same_works_on_redis(tmp_path: Path) -> None:
-    [queues] = [command for command in commands() if "redis:" in command]
     shop = next(block for block in blocks("python") if block.startswith("# shop.py"))
     with servers.valkey().bare() as place:
+        lines = [shlex.split(command) for command in commands() if "redis:" in command]
+        [migrate, queues] = [[place.url if "redis:" in word else word for word in words] for words in lines]
+        for command in (migrate, queues):  # on a server where nothing is yet
+            done = run(tmp_path, *command)
+            assert done.returncode == 0, f"{command}\n{done.stderr}"
         (tmp_path / "shop.py").write_text(shop.replace('"sqlite:///shop.db"', repr(place.url)))
         done = run(tmp_path, "python", "shop.py")
         assert done.returncode == 0, done.stderr
-        listed = run(tmp_path, *(place.url if "redis:" in word else word for word in queues.split()))
+        listed = run(tmp_path, *queues)
     assert re.search(r"^default\b", listed.stdout, re.MULTILINE), listed.stdout + listed.stderr
 
 

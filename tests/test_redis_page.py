@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from holdfast.store import Store
 from holdfast.stores import open_store
 from holdfast.stores.redis.durability import Server
 from tests import servers
-from tests.store.acts import PATIENCE, draft, hand, stored
+from tests.store.acts import PATIENCE, draft, hand, record, stored
 from tests.store.everything import all_that_a_store_does
 from tools.servers import Valkey
 
@@ -188,6 +189,40 @@ def _until(holds: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
+async def test_no_key_expires_but_a_hint_so_that_only_the_policies_that_the_page_names_delete_jobs(
+    server: Valkey, admin: redis.Redis
+) -> None:
+    assert "no key of\nours expires but `idle`" in PAGE
+    store = await _opened(_url(server, ""))
+    try:
+        await all_that_a_store_does(store)
+        assert not await store.wait(["nothing here"], 0.05)
+        keys = list(admin.scan_iter(count=1000))
+        assert {key.rpartition(":")[2] for key in keys if admin.ttl(key) >= 0} == {"idle"}
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize(("key", "stuck"), [("ready", "queued"), ("holders", "running"), ("held:{worker}", "running")])
+async def test_a_key_that_is_deleted_by_itself_costs_the_jobs_that_the_page_says(
+    server: Valkey, admin: redis.Redis, key: str, stuck: str
+) -> None:
+    assert f"`…:{key.replace('{worker}', '…')}`" in PAGE
+    store = await _opened(_url(server, ""))
+    try:
+        jobs = await stored(store, draft(priority=1), draft())
+        worker = await hand(store)
+        await worker.claim(1)
+        assert admin.delete("{shop:mail}:" + key.format(worker=worker.id))
+        await worker.retire()
+        sweeper = await hand(store)
+        got = [*await sweeper.reclaim(), *(job.id for job in await sweeper.claim())]
+        [left] = [await record(store, job) for job in jobs if job not in got]
+        assert left.state == stuck
+    finally:
+        await store.close()
+
+
 # --- what is to be typed
 
 
@@ -197,7 +232,7 @@ def test_the_commands_of_the_page_work(server: Valkey, admin: redis.Redis) -> No
     app.queue("mail", max_size=10)
     with app:
         app.task(name="shop.send", queue="mail")(lambda: None).enqueue()
-    ran = CliRunner().invoke(shell, delete.replace("cache.example", f"127.0.0.1:{server.port}").split()[1:])
+    ran = CliRunner().invoke(shell, shlex.split(delete.replace("cache.example", f"127.0.0.1:{server.port}"))[1:])
     assert ran.output == "holdfast: nothing to delete: no job matches\n"
     admin.set("{shopping}:meta", "another's")
     [pattern] = re.findall(r"--pattern '(.*?)'", wipe)

@@ -56,7 +56,7 @@ async def test_three_slashes_are_relative_and_four_absolute(
         ("memory", "no scheme"),
         ("mysql://localhost/jobs", "no store for mysql"),
         ("sqlite3:///jobs.db", "no store for sqlite3"),
-        ("http://[::1/jobs", "Invalid IPv6"),
+        ("http://[::1/jobs", "IPv6 address"),
         ("memory:", "no host, path or options"),
         ("memory://here", "no host, path or options"),
         ("memory://?durability=full", "no host, path or options"),

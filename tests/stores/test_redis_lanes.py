@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from holdfast.errors import StoreAway, StoreError
 from holdfast.job import State
-from holdfast.store import Where
+from holdfast.store import Store, Where
 from holdfast.stores import open_store
 from holdfast.stores.redis import lane as lane_
 from holdfast.stores.redis import resp as resp_
@@ -331,14 +331,17 @@ async def test_what_was_stored_in_part_is_not_said_to_be_nothing(own: Valkey) ->
         assert 1 < len(await store.find(Where())) < 41
 
 
-async def test_another_store_behind_the_name_is_left_alone(prefix: Prefix) -> None:
+@pytest.mark.parametrize("made", [{}, {"made": 1_700_000_000_000}, {"made": "x"}], ids=["undated", "older", "damaged"])
+async def test_another_store_behind_the_name_is_left_alone(prefix: Prefix, made: dict[str, str]) -> None:
     async with opened(prefix.url) as store:
         await store.enqueue([draft()])
         with operator(prefix.server) as connection:
-            connection.hset(f"{{{prefix.name}}}:meta", "store", str(uuid4()))
+            connection.hdel(f"{{{prefix.name}}}:meta", "made")
+            connection.hset(f"{{{prefix.name}}}:meta", mapping={"store": str(uuid4()), **made})
             cut_all(prefix)
             before = connection.keys(f"{{{prefix.name}[:}}]*")
-            with pytest.raises(StoreAway, match="another store than the one that was opened"):
+            words = "another program's" if made.get("made") == "x" else "another store than the one that was opened"
+            with pytest.raises(StoreAway, match=words):
                 await store.enqueue([draft()])
             assert sorted(connection.keys(f"{{{prefix.name}[:}}]*")) == sorted(before)
 
@@ -361,20 +364,54 @@ async def test_a_server_that_lost_everything_is_gone_on_with(
         await store.enqueue([draft()])
         await store.register(worker, None, {})
         with operator(prefix.server) as connection:
-            meta = connection.hgetall(f"{{{prefix.name}}}:meta")
-            connection.delete(*connection.keys(f"{{{prefix.name}[:}}]*"))
-            if cut:
-                cut_all(prefix)
+            id = connection.hget(f"{{{prefix.name}}}:meta", "store")
+            empty(prefix, cut=cut)
             with caplog.at_level(logging.ERROR, "holdfast.store"):
                 assert (await store.beat([worker])).gone == {worker}
                 assert (await other.beat([worker])).gone == {worker}
-            assert connection.hgetall(f"{{{prefix.name}}}:meta") == meta, "the same store, as all others know it"
-        [(_, fields)] = events(caplog, "store-lost")
-        assert "lost" in str(fields["message"])
-        await store.register(worker, None, {})
-        [receipt] = await store.enqueue([draft()])
-        [claim] = (await other.claim(worker, 1, None, 10)).jobs
-        assert claim.id == receipt.id
+                await store.find(Where())
+            assert connection.hget(f"{{{prefix.name}}}:meta", "store") == id, "the same store, as all others know it"
+        for _, fields in events(caplog, "store-lost"):
+            assert "lost" in str(fields["message"])
+        assert len(events(caplog, "store-lost")) == 2, "each that connects anew says it, once"
+        await goes_on(store, other, worker)
+
+
+def empty(prefix: Prefix, *, cut: bool) -> None:
+    with operator(prefix.server) as connection:
+        connection.delete(*connection.keys(f"{{{prefix.name}[:}}]*"))
+    if cut:
+        cut_all(prefix)
+
+
+async def goes_on(producer: Store, consumer: Store, worker: UUID) -> None:
+    await consumer.register(worker, None, {})
+    [receipt] = await producer.enqueue([draft()])
+    [claim] = (await consumer.claim(worker, 1, None, 10)).jobs
+    assert claim.id == receipt.id
+
+
+async def test_a_server_that_lost_everything_and_was_begun_anew_by_another_process_is_gone_on_with(
+    prefix: Prefix, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = uuid4()
+    async with opened(prefix.url) as producer, opened(prefix.url) as consumer:
+        await producer.enqueue([draft()])
+        await consumer.register(worker, None, {})
+        for _ in range(2):  # it may happen again
+            caplog.clear()
+            empty(prefix, cut=True)
+            async with opened(prefix.url):
+                pass  # it never saw the old one, and is the first to come
+            with caplog.at_level(logging.ERROR, "holdfast.store"):
+                assert (await consumer.beat([worker])).gone == {worker}
+                assert await consumer.find(Where()) == []
+                await goes_on(producer, consumer, worker)
+            assert len(events(caplog, "store-lost")) == 2, "each of the two says it, once"
+        twin = consumer.twin()
+        await twin.open()
+        assert len(await twin.find(Where())) == 1
+        await twin.close()
 
 
 # --- forks

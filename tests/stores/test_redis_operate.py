@@ -305,7 +305,7 @@ async def test_thousands_of_jobs_of_many_queues_are_asked_for_in_pieces(
 def test_what_is_held_is_known_as_long_as_it_is_held() -> None:
     known = Whereabouts(most=10)
     held, passing = uuid4(), [uuid4() for _ in range(5000)]
-    known.hold("mail", [held])
+    assert known.hold("mail", [held], [str(held).encode()]) == set()
     for job in passing:
         known.learn("slow", [job])
     assert (known.queue_of(held), known.queue_of(passing[-1]), known.queue_of(passing[0])) == ("mail", "slow", None)

@@ -362,6 +362,19 @@ def test_what_is_written_was_read_before_the_first_write(
             )
 
 
+def test_a_script_writes_nothing_while_its_slot_is_on_its_way_to_another_server(
+    name: str, book: Book, commands: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """The server refuses there what touches a key that is not there. So each looks for one first that never is: what it
+    empties itself in its middle it could not touch again, and would end half-way.
+    """
+    for call, _ in book.of(name):
+        given = book.bench.trace(text(name), call)
+        writes = [number for number, (command, _) in enumerate(given) if "write" in commands[command]["flags"]]
+        looks = [("EXISTS", [call.keys[0].rpartition(b"}:")[0] + b"}:never"]) == each for each in given[: sum(writes[:1])]]
+        assert any(looks) or not writes or name == "open", f"{name}.lua writes before it looked"
+
+
 def test_a_script_gives_no_command_that_is_slow_or_younger_than_the_oldest_server(
     name: str, book: Book, commands: Mapping[str, Mapping[str, Any]]
 ) -> None:

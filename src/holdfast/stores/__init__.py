@@ -5,6 +5,7 @@ from __future__ import annotations
 # redis-py wants it, maybe for the first time when the main thread has ended: it cannot be imported then.
 import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -28,10 +29,7 @@ def open_store(url: str, clock: Clock | None = None) -> Store:
     docs/redis.md.
     Raises ConfigError for any other URL.
     """
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise _refusal(url, str(error)) from None
+    parts = _parts(url)
     clock = clock or SystemClock()
     match parts.scheme:
         case "memory":
@@ -46,6 +44,16 @@ def open_store(url: str, clock: Clock | None = None) -> Store:
             raise _refusal(url, "it has no scheme")
         case _:
             raise _refusal(url, f"there is no store for {parts.scheme}://")
+
+
+def _parts(url: str) -> SplitResult:
+    with suppress(ValueError):
+        return urlsplit(url)
+    # Its own error, and what it is the context of, may have the password in it.
+    raise _refusal(
+        url,
+        "it cannot be taken apart: [ ] stand around an IPv6 address; in a password, signs such as @ / : ? # [ ] are written %40 %2F %3A %3F %23 %5B %5D",
+    )
 
 
 def _memory(url: str, clock: Clock) -> Store:

@@ -44,8 +44,8 @@ class Address:
 
 def address_of(parts: SplitResult) -> Address:
     """The address that a URL names. ValueError, with the reason and no secret, if it is none."""
-    if parts.fragment or parts.netloc.count("@") > 1 or "@" in parts.path:
-        raise ValueError(f"it has a # or an @ more: {_ENCODED}")
+    if parts.fragment or parts.netloc.count("@") > 1 or "@" in parts.path or "@" in parts.query:
+        raise ValueError(f"it has a #, or an @ more, or one behind a / or ?: {_ENCODED}")
     options = _options(parts)
     user, password = _login(parts)
     host, port, path = _end(parts)

@@ -7,12 +7,16 @@ from contextlib import contextmanager
 from typing import Literal, TypeAlias
 from uuid import UUID
 
+from holdfast.clock import Instant
 from holdfast.errors import StoreAway, StoreError
-from holdfast.job import Claim
+from holdfast.job import Claim, Released
+from holdfast.policy import decide
 from holdfast.store import Claims
+from holdfast.stores.redis.finish import finish_in
 from holdfast.stores.redis.lane import Lane, Step
 from holdfast.stores.redis.lives import join, standing
 from holdfast.stores.redis.place import Place, queue_keys
+from holdfast.stores.redis.queues import said_again
 from holdfast.stores.redis.resp import Reply
 from holdfast.stores.redis.rows import claims_of
 from holdfast.stores.redis.slots import names_of
@@ -87,7 +91,7 @@ async def _first_asked(lane: Lane, worker: UUID, ticket: int, first: str, queues
     place = lane.place
     others = [queue for queue in queues if queue != first]
     ready = [lane.command("EXISTS", queue_keys(place, queue)[3]) for queue in others]
-    look = [lane.command("SMEMBERS", place.registry[2]), *ready]
+    look = [lane.command("SMEMBERS", place.registry[2]), *ready, *_said_again(lane, first)]
     with _unclear(lane, worker, ticket, first):
         reply, names, *there = await lane.each(
             [_step(lane, worker, first, ticket * _PARTS, min(limit, _AT_ONCE)), *look]
@@ -97,7 +101,7 @@ async def _first_asked(lane: Lane, worker: UUID, ticket: int, first: str, queues
     if not isinstance(names, StoreError):  # what is not seen now is seen the next time
         place.filled |= names_of(names) - place.queues  # they are new
         place.queues = place.queues | names_of(names)
-    for queue, exists in zip(others, there, strict=True):
+    for queue, exists in zip(others, there, strict=False):
         _note(place, queue, filled=exists == 1)
     return reply
 
@@ -124,7 +128,7 @@ async def _taken(
         if isinstance(reply, bytes):
             return jobs or _refused(lane, worker, reply)
         now, how, *rows = reply
-        jobs += await claims_of(lane, queue, worker, None if how == b"again" else now, rows)
+        jobs += await _mine(lane, queue, worker, None if how == b"again" else now, rows)
         if rows:
             place.tickets[worker] = ticket
             _to_the_end(place, queue)
@@ -132,6 +136,17 @@ async def _taken(
         _note(place, queue, filled=more)
         if not more or len(jobs) >= limit:
             break
+    return jobs
+
+
+async def _mine(
+    lane: Lane, queue: str, worker: UUID, taken_at: Instant | None, rows: Sequence[Sequence[Reply]]
+) -> list[Claim]:
+    """The jobs of these rows, but for those whose ids are held from another queue: they are given back for a while."""
+    jobs, twofold = await claims_of(lane, queue, worker, taken_at, rows)
+    if twofold:
+        back = Released("its id is that of another queue's job, which runs here", unknown=True)
+        await finish_in(lane, queue, [decide(job, back) for job in twofold])
     return jobs
 
 
@@ -148,8 +163,16 @@ def _refused(lane: Lane, worker: UUID, word: bytes) -> _Refusal:
 
 async def _asked(lane: Lane, worker: UUID, queue: str, ticket: int, part: int, limit: int) -> Reply:
     with _unclear(lane, worker, ticket, queue):
-        [reply] = await lane.ask([_step(lane, worker, queue, ticket * _PARTS + part, limit)])
+        step = _step(lane, worker, queue, ticket * _PARTS + part, limit)
+        reply, *_ = await lane.each([step, *_said_again(lane, queue)])
+        if isinstance(reply, StoreError):
+            raise reply
     return reply
+
+
+def _said_again(lane: Lane, queue: str) -> list[Step]:
+    """The name of a queue that had jobs, see `queues`."""
+    return said_again(lane, [queue]) if queue in lane.place.served else []
 
 
 def _step(lane: Lane, worker: UUID, queue: str, stamp: int, limit: int, *, spent: bool = False) -> Step:
@@ -215,7 +238,6 @@ async def _held(lane: Lane, worker: UUID, ticket: int, queue: str) -> list[Claim
     after, how = "", b"cut"
     while how == b"cut":
         how, *rows = await lane.script("again", keys, str(worker), ticket, after, _AT_ONCE, _BYTES)
-        claims = await claims_of(lane, queue, worker, None, rows)
-        jobs += claims
+        jobs += await _mine(lane, queue, worker, None, rows)
         after = rows[-1][0] if rows else after
     return jobs

@@ -15,7 +15,7 @@ from holdfast.store import Receipt, Room
 from holdfast.stores.columns import storable
 from holdfast.stores.redis.lane import Lane, Step
 from holdfast.stores.redis.place import job_key, queue_keys
-from holdfast.stores.redis.queues import make_known
+from holdfast.stores.redis.queues import make_known, said_again
 from holdfast.stores.redis.resp import Argument, Reply
 from holdfast.stores.redis.slots import Slots
 
@@ -75,9 +75,11 @@ async def _without_conflicts(
 
 async def _store(lane: Lane, queues: Sequence[_Queue]) -> None:
     parts = [queue.part(0) for queue in queues]
+    names = said_again(lane, [queue.name for queue in queues])
     with Slots(lane) as slots:
         while parts:
-            asking: Awaitable[dict[_Queue, Reply]] = slots.ask({part.queue: part.step for part in parts})
+            asking: Awaitable[dict[_Queue, Reply]] = slots.ask({part.queue: part.step for part in parts}, names)
+            names = []
             following: dict[_Queue, _Part] = {}
             if more := [part for part in parts if part.queue.goes_on(part.end)]:
                 asking = asyncio.ensure_future(asking)

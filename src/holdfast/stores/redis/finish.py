@@ -28,6 +28,14 @@ async def finish(lane: Lane, outcomes: Sequence[Outcome]) -> list[Settled]:
     return answers
 
 
+async def finish_in(lane: Lane, queue: str, outcomes: Sequence[Outcome]) -> None:
+    """Writes outcomes of different jobs, of just this queue, whatever this process knows of their ids."""
+    scripts = [_Script()]
+    for place, outcome in enumerate(outcomes):
+        _add(scripts, place, str(outcome.id).encode(), outcome)
+    await lane.scripts([("finish", queue_keys(lane.place, queue), script.said()) for script in scripts])
+
+
 def _rounds(outcomes: Sequence[Outcome]) -> Iterator[Sequence[int]]:
     """The places in `outcomes`, in as many rounds as the job that comes most often comes."""
     left: Sequence[int] = range(len(outcomes))

@@ -25,15 +25,22 @@ class Whereabouts:
         with self._lock:
             self._learn({job.int: queue for job in ids})
 
-    def hold(self, queue: str, ids: Iterable[UUID]) -> None:
-        """These are held by a worker of this process: not forgotten before they are let go."""
-        with self._lock:
-            self._held.update({job.int: (queue, str(job).encode()) for job in ids})
+    def hold(self, queue: str, ids: Iterable[UUID], texts: Iterable[bytes]) -> set[UUID]:
+        """These are held by a worker of this process: not forgotten before they are let go. `texts` of the ids: making
+        one costs as much as all else that a claim costs.
 
-    def hold_named(self, queue: str, ids: Iterable[UUID], texts: Iterable[bytes]) -> None:
-        """The same, where the ids' texts are at hand: making one costs as much as all else that a claim costs."""
+        Returns those that are not, as this process holds another queue's job of the same id: who says an id alone would
+        mean both.
+        """
+        jobs = {job.int: (queue, text) for job, text in zip(ids, texts, strict=True)}
+        others = set[UUID]()
         with self._lock:
-            self._held.update({job.int: (queue, text) for job, text in zip(ids, texts, strict=True)})
+            if not self._held.keys().isdisjoint(jobs):
+                others = {UUID(int=job) for job in jobs if self._held.get(job, (queue,))[0] != queue}
+                for other in others:
+                    del jobs[other.int]
+            self._held.update(jobs)
+        return others
 
     def held(self, id: UUID) -> tuple[str, bytes] | None:
         """Queue and text of a job that is held here."""

@@ -84,14 +84,24 @@ async def join(lane: Lane, worker: UUID, queue: str) -> Joined:
     if stands.state != "live":
         return stands.state
     slots = Slots(lane)
-    return slots.told(await joined(slots, worker, [queue], stands))[queue]
+    return slots.told(await joined(lane, slots, worker, [queue], stands))[queue]
 
 
-async def joined(slots: Slots, worker: UUID, queues: Collection[str], stands: Standing) -> dict[str, Joined]:
-    """The same for several queues, of those that answer."""
+async def joined(
+    lane: Lane, slots: Slots, worker: UUID, queues: Collection[str], stands: Standing
+) -> dict[str, Joined]:
+    """The same for several queues, of those that answer.
+
+    Who was retired since `stands` may not have been met there yet: the registry is looked at once more.
+    """
     args: list[Argument] = [stands.lease, str(worker), stands.row]
     replies = await slots.scripts("join", dict.fromkeys(queues, args))
-    return {queue: cast("Joined", reply.decode()) for queue, reply in replies.items()}
+    answers = {queue: cast("Joined", reply.decode()) for queue, reply in replies.items()}
+    inside = [queue for queue, answer in answers.items() if answer == "joined"]
+    if inside and (await standing(lane, worker)).state == "gone":
+        await slots.scripts("retire", dict.fromkeys(inside, (str(worker), 1, "")))
+        answers |= dict[str, Joined].fromkeys(inside, "gone")
+    return answers
 
 
 async def retire(lane: Lane, worker: UUID, loss: Loss | None, jobs: Mapping[tuple[UUID, int], Loss]) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from holdfast.errors import StoreError
 from holdfast.store import LEASE
@@ -14,19 +13,10 @@ from holdfast.stores.redis.lane import Lane
 from holdfast.stores.redis.lanes import Lanes
 from holdfast.stores.redis.permissions import check_permissions
 from holdfast.stores.redis.place import LAYOUT, OLDEST_CODE, Place
+from holdfast.stores.redis.recognising import Registry, registry_of
 from holdfast.stores.redis.resp import Refusal
 from holdfast.stores.redis.session import Foreign
 from holdfast.stores.redis.trouble import refused
-
-
-class Found(NamedTuple):
-    """The registry's first key."""
-
-    layout: int
-    oldest_code: int
-    lease: int
-    store: UUID
-    made: bool
 
 
 async def opened(place: Place, *, create: bool) -> Lanes:
@@ -44,7 +34,7 @@ async def opened(place: Place, *, create: bool) -> Lanes:
         raise StoreError(
             f"{place.url}: its keys are of layout {found.layout}, this code needs {LAYOUT}: run `holdfast migrate`"
         )
-    place.lease, place.store = found.lease, found.store
+    place.lease, place.store, place.known_at = found.lease, found.store, found.moment
     if create:  # those who only look need not hear of it
         tell_durability(server, place)
     return Lanes(place)
@@ -58,7 +48,7 @@ async def migrate(place: Place, *, dry_run: bool) -> list[str]:
         found = await _found(lane, create=not dry_run)
     if found is not None and found.layout < LAYOUT:
         raise StoreError(f"{place.url}: this code knows no way from layout {found.layout} of its keys to {LAYOUT}")
-    return [f"layout {LAYOUT} under prefix {place.prefix}"] if found is None or found.made else []
+    return [f"layout {LAYOUT} under prefix {place.prefix}"] if found is None or found.created else []
 
 
 @asynccontextmanager
@@ -77,7 +67,7 @@ async def _opening(place: Place) -> AsyncGenerator[Lane]:
         await lane.close()
 
 
-async def _found(lane: Lane, *, create: bool) -> Found | None:
+async def _found(lane: Lane, *, create: bool) -> Registry | None:
     """What there is, or is made. StoreError where it is none of ours, or newer than this code can serve."""
     place = lane.place
     reply = await lane.script(
@@ -85,10 +75,9 @@ async def _found(lane: Lane, *, create: bool) -> Found | None:
     )
     if reply is None:
         return None
-    layout, oldest_code, lease, store, made = reply
     try:
-        found = Found(int(layout), int(oldest_code), int(lease), UUID(store.decode()), bool(made))
-    except (AttributeError, TypeError, ValueError) as error:
+        found = registry_of(reply)
+    except ValueError as error:
         raise StoreError(
             f"{place.url}: the key {place.registry[1]} is not as Holdfast writes it: another program's, or damaged; "
             "choose another ?prefix="

@@ -63,6 +63,7 @@ class Place:
     shebang: bool = False  # tests: a server of a cluster then refuses keys of another slot
     lease: Span = LEASE  # of the registry, once it was opened
     store: UUID | None = None  # of the registry, once it was opened
+    known_at: Span = 0  # by the server's clock: the registry that we know was made by then
     queues: set[str] = field(default_factory=set[str])  # names of which this process knows that the registry has them
     bounded: set[str] = field(default_factory=set[str])  # queues that had a bound when this process last enqueued there
     tickets: dict[UUID, int] = field(default_factory=dict[UUID, int])  # the last one that each worker used
@@ -71,6 +72,10 @@ class Place:
     turn: int = 0
     filled: set[str] = field(default_factory=set[str])  # queues that had queued jobs when a claim last looked
     whereabouts: Whereabouts = field(default_factory=Whereabouts)
+    said: dict[str, float] = field(
+        default_factory=dict[str, float]
+    )  # when a queue's name was, by monotonic()
+    told_same_id: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])  # queues of which the log was told
     told: Told = field(default_factory=Told)
     waiters: Waiters = field(default_factory=Waiters)
     told_durability: bool = False  # whether the log was told what the server can lose
@@ -88,9 +93,11 @@ class Place:
     def url(self) -> str:
         return self.address.url
 
-    def forget(self) -> None:
-        """The server lost what it had."""
+    def begin_anew(self, store: UUID, lease: Span, made: int) -> None:
+        """The server lost what it had, and has a registry that was made by then."""
+        self.store, self.lease, self.known_at = store, lease, made
         self.queues.clear()
+        self.said.clear()
         self.tickets.clear()
 
     @property

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from math import inf
+from time import monotonic
 
 from holdfast.job import QueueTerms, State
 from holdfast.store import Authority, QueueStats, Stats
-from holdfast.stores.redis.lane import Lane
+from holdfast.stores.redis.lane import Lane, Step
 from holdfast.stores.redis.place import queue_keys
 from holdfast.stores.redis.resp import Reply
 from holdfast.stores.redis.slots import Slots
 
 _COUNTED = (State.QUEUED, State.SCHEDULED, State.RUNNING, State.DEAD)
+_AGAIN = 60.0  # seconds
 _NO_TERMS = QueueTerms()
 
 
@@ -21,8 +24,19 @@ async def make_known(lane: Lane, names: Collection[str]) -> None:
     if names:
         [added] = await lane.commands([("SADD", lane.place.registry[2], *names)])
         lane.place.queues.update(names)
+        lane.place.said.update(dict.fromkeys(names, monotonic()))
         if added:  # who waits for jobs of every queue learns of a new one
             await lane.each([lane.command("PUBLISH", lane.place.channel, name) for name in names])
+
+
+def said_again(lane: Lane, names: Collection[str]) -> list[Step]:
+    """Steps for a pipeline in which these queues are used: their names once more, each once a minute at most. So the
+    registry knows them again soon, where it has lost them, even if nobody else knows them.
+    """
+    place, moment = lane.place, monotonic()
+    due = [name for name in names if moment - place.said.get(name, -inf) > _AGAIN]
+    place.said.update(dict.fromkeys(due, moment))
+    return [lane.command("SADD", place.registry[2], *due)] if due else []
 
 
 async def configure(lane: Lane, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:

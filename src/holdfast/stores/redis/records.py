@@ -72,7 +72,7 @@ def _kind_of(text: bytes) -> tuple[str, tuple[str, ...], str, str]:
 
 
 def _attempt_of(run: bytes) -> Attempt:
-    """As finish.py writes a run: six words, the lengths of three texts, and four texts."""
+    """As finish.lua writes a run: six words, the lengths of three texts, and four texts."""
     attempt, fence, worker, started, ended, word, *lengths, texts = run.split(b" ", 9)
     parts: list[Any] = []
     for length in lengths:

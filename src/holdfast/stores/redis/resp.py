@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias, cast
@@ -37,12 +38,16 @@ _CODES: Mapping[type[exceptions.RedisError], str] = {
     exceptions.TryAgainError: "TRYAGAIN",
 }
 
+_ECHO = re.compile(r",? with args beginning with:.*", re.DOTALL)
 _NO_PASSWORD = ("Authentication required", "HELLO must be called with")  # where one is wanted
 
 
 def refusal_of(error: exceptions.RedisError) -> Refusal | None:
-    """What the server said, in its own words but for an "ERR " before them; None: it said nothing."""
-    words = str(error)
+    """What the server said, in its own words but for an "ERR " before them; None: it said nothing.
+
+    Of what it was asked it repeats the command at most: an argument may be a password, or a job's.
+    """
+    words = _ECHO.sub("", str(error))
     if isinstance(error, exceptions.AuthenticationError):
         code = "NOAUTH" if words.startswith(_NO_PASSWORD) else "WRONGPASS"
     elif not isinstance(error, (exceptions.ResponseError, exceptions.BusyLoadingError)):

@@ -1,18 +1,20 @@
-"""Between replies and values: rows of held.lua as claims, and attempts as they stand in a history."""
+"""Between replies and values: rows of held.lua as claims."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 from uuid import UUID, SafeUUID
 
 from holdfast.clock import Instant
-from holdfast.job import Attempt, Claim, Failure, Terms
+from holdfast.job import Claim, Terms
+from holdfast.observe.logging import stores, tell
 from holdfast.stores.columns import loss_of, storable, terms_of
 from holdfast.stores.redis.lane import Lane
-from holdfast.stores.redis.place import queue_keys
+from holdfast.stores.redis.place import Place, queue_keys
 from holdfast.stores.unreadable import UNREADABLE, decoded
 
 _new, _set, _SAFETY = object.__new__, object.__setattr__, SafeUUID.unknown
@@ -41,20 +43,39 @@ def kind_of(text: bytes) -> tuple[Terms, tuple[str, ...], str, str]:
     return terms_of(json.dumps(terms)), tuple(tags), headers, line
 
 
-async def claims_of(lane: Lane, queue: str, worker: UUID, taken_at: Instant | None, rows: Sequence[Any]) -> list[Claim]:
-    """The jobs of these rows, claimed just now (`taken_at`), or held since some claim (None). They are held here now.
+async def claims_of(
+    lane: Lane, queue: str, worker: UUID, taken_at: Instant | None, rows: Sequence[Any]
+) -> tuple[list[Claim], list[Claim]]:
+    """The jobs of these rows, claimed just now (`taken_at`), or held since some claim (None). They are held here now;
+    but for the second ones, whose ids are those of other queues' jobs that this process holds.
 
     What cannot be read is settled as dead, so that it is in nobody's way any more.
     """
-    whereabouts = lane.place.whereabouts
+    place = lane.place
     try:
         claims = _all_of(queue, worker, taken_at, rows)
-        whereabouts.hold_named(queue, [job.id for job in claims], map(_text_of_id, rows))
+        others = place.whereabouts.hold(queue, [job.id for job in claims], map(_text_of_id, rows))
     except UNREADABLE:
         claims, unreadable = decoded(rows, lambda row: _all_of(queue, worker, taken_at, [row])[0])
-        whereabouts.hold(queue, [job.id for job in claims])
+        others = place.whereabouts.hold(queue, [job.id for job in claims], [str(job.id).encode() for job in claims])
         await _bury(lane, queue, worker, unreadable)
-    return claims
+    if not others:
+        return claims, []
+    twofold = [job for job in claims if job.id in others]
+    for job in twofold:
+        _tell_of_two(place, queue, job.id)
+    return [job for job in claims if job.id not in others], twofold
+
+
+def _tell_of_two(place: Place, queue: str, job: UUID) -> None:
+    other = place.whereabouts.queue_of(job) or "another queue"
+    if (queue, other) not in place.told_same_id:
+        place.told_same_id.add((queue, other))
+        text = (
+            f"a job of queue {other} has the same id and runs in this process, which cannot hold both: that of {queue} "
+            "waits; give every draft an id of its own"
+        )
+        tell(stores, logging.WARNING, "same-id", job=job, queue=queue, message=text)
 
 
 async def _bury(lane: Lane, queue: str, worker: UUID, unreadable: Sequence[tuple[Any, str]]) -> None:
@@ -122,16 +143,3 @@ def _id_for_people(text: bytes) -> UUID:
         return uuid_of(text)
     except ValueError:
         return UUID(int=0)
-
-
-def attempt_of(text: bytes) -> Attempt:
-    """Of an entry of a history, as finish.lua wrote it."""
-    attempt, fence, worker, started, ended_at, ended, reason_size, type_size, message_size, texts = text.split(b" ", 9)
-    end = int(reason_size)
-    reason, error = texts[:end].decode(), None
-    if type_size != b"-":
-        message = end + int(type_size)
-        traceback = message + int(message_size)
-        error = Failure(texts[end:message].decode(), texts[message:traceback].decode(), texts[traceback:].decode())
-    how: Any = ended.decode()
-    return Attempt(int(attempt), int(fence), uuid_of(worker), int(started), int(ended_at), how, error, reason)

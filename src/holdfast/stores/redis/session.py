@@ -15,8 +15,9 @@ from contextlib import suppress
 from inspect import signature
 from typing import Any
 
+from redis import exceptions
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
-from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import RedisError
 
 from holdfast.clock import SECOND, Span
 from holdfast.stores.redis.address import Address
@@ -80,17 +81,17 @@ class Session:
                 except BaseException:
                     session.cut()
                     raise
+                return session
         except TimeoutError:
-            await _let_go(connection)
             tls = "; does it speak TLS?" if address.tls else ""
-            raise Lost(f"no answer within {address.connect_timeout / SECOND:g} s{tls}") from None
-        except RedisError as error:
-            await _let_go(connection)
-            raise refusal_of(error) or _lost(error) from error
+            failed: Exception = Lost(f"no answer within {address.connect_timeout / SECOND:g} s{tls}")
+        except (RedisError, *_UNFORESEEN) as error:
+            failed = _failure(error, address)
         except BaseException:
             await _let_go(connection)
             raise
-        return session
+        await _let_go(connection)
+        raise failed  # no cause and no context of it: redis-py's own error may have the password in it
 
     async def _introduce(self, name: str) -> None:
         [named] = await self.ask(command("CLIENT", "SETNAME", f"holdfast-{name}"), 1)
@@ -216,6 +217,22 @@ def _connection(address: Address) -> AbstractConnection:
     return SSLConnection(**where, **common, **address.tls)
 
 
+# What redis-py does not foresee, where what greets us back is no greeting.
+_UNFORESEEN = (AttributeError, LookupError, TypeError, ValueError)
+
+
+def _failure(error: Exception, address: Address) -> Refusal | Lost:
+    """Why there is no connection, in words without the password: the server may have been told it, and repeat it."""
+    if isinstance(error, RedisError):
+        failure = refusal_of(error) or _lost(error)
+    else:
+        failure = Foreign("what answers speaks another protocol")
+    words = str(failure)
+    if address.password and address.password in words and not isinstance(error, exceptions.ConnectionError):
+        return type(failure)(words.replace(address.password, "***"))
+    return failure
+
+
 async def _let_go(connection: AbstractConnection) -> None:
     with suppress(RedisError, OSError):
         await connection.disconnect(nowait=True)
@@ -227,6 +244,6 @@ def _lost(error: RedisError) -> Lost:
         return Foreign(f"its certificate is not trusted: {cause.verify_message or cause}")
     if isinstance(cause, ssl.SSLError):
         return Foreign(f"TLS is not what it speaks, or not as we do: {cause.reason or cause}")
-    if isinstance(error, InvalidResponse):
+    if isinstance(error, exceptions.InvalidResponse):
         return Foreign(f"what answers speaks another protocol: {error}")
     return Lost(str(error).rstrip(".") or type(error).__name__)

@@ -32,10 +32,10 @@ class Slots:
         lane = self._lane
         return await self.ask({queue: lane.step(name, queue_keys(lane.place, queue), calls[queue]) for queue in calls})
 
-    async def ask(self, steps: Mapping[T, Step]) -> dict[T, Reply]:
-        """The same of any steps."""
+    async def ask(self, steps: Mapping[T, Step], beside: Sequence[Step] = ()) -> dict[T, Reply]:
+        """The same of any steps. `beside`: more of the same pipeline, whose replies do not matter."""
         answers = dict[T, Reply]()
-        for of_what, reply in zip(steps, await self._lane.each(list(steps.values())), strict=True):
+        for of_what, reply in zip(steps, await self._lane.each([*steps.values(), *beside]), strict=False):
             if isinstance(reply, StoreError):
                 self.error = self.error or reply
             else:

@@ -109,7 +109,7 @@ class _Sweep:
         """Joins the slots where there is something to do."""
         strangers = await self._look(self._stands.queues)
         if strangers:
-            answers = await joined(self.slots, self._sweeper, strangers, self._stands)
+            answers = await joined(self._lane, self.slots, self._sweeper, strangers, self._stands)
             await self._look({queue for queue, answer in answers.items() if answer == "joined"})
 
     async def _look(self, queues: set[str]) -> set[str]:
@@ -129,10 +129,10 @@ class _Sweep:
             while self._left > 0 and counts[which] > 0:
                 args = self._args(which, min(self._left, AT_ONCE), after)
                 rows = (await self.slots.scripts("reclaim", {queue: args})).get(queue)
-                claims = await claims_of(self._lane, queue, self._sweeper, None, rows or [])
-                if not claims:
+                claims, twofold = await claims_of(self._lane, queue, self._sweeper, None, rows or [])
+                if not (claims or twofold):
                     break
-                self.claims += claims
-                after = str(claims[-1].id)
-                counts[which] -= len(claims)
+                self.claims += claims  # twofold ones are the sweeper's too: they wait until the others are settled
+                after = max(str(job.id) for job in (*claims, *twofold))
+                counts[which] -= len(claims) + len(twofold)
                 self._left -= len(claims)

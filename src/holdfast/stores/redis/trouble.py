@@ -38,6 +38,7 @@ _AWAY = {
     "ACL failure in script": _ACL,
     "The user executing the script": _ACL,
 }
+_NO_AUTH = "the server, or what stands before it, takes no password: leave it out of the URL"
 # While a place is opened: what no repeat mends.
 _REFUSED = {
     "WRONGPASS": "the server refuses the user or the password of the URL",
@@ -46,6 +47,8 @@ _REFUSED = {
     "NOPROTO": "the server does not speak RESP3: add ?protocol=2",
     "unknown command `HELLO`": "the server does not speak RESP3: add ?protocol=2",
     "unknown command 'HELLO'": "the server does not speak RESP3: add ?protocol=2",
+    "unknown command `AUTH`": _NO_AUTH,
+    "unknown command 'AUTH'": _NO_AUTH,
     "SELECT is not allowed in cluster mode": "a cluster has database 0 alone: leave the number out of the URL",
     "DB index is out of range": "the server has no database of this number (see its setting `databases`; a cluster "
     "has 0 alone)",

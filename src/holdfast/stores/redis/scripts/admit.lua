@@ -38,6 +38,7 @@ if drafts ~= math.floor(drafts) or drafts < 1 or drafts > MOST then
 end
 
 local before = call('ZCARD', JOBS)
+local running = call('HEXISTS', META, 'layout') == 0 and held_by_all()
 local room = bound()
 local jobs = {} -- by id: those that were looked at, and those stored here (with their `kind`)
 local made = {} -- those stored here
@@ -317,8 +318,8 @@ local function write(job)
 end
 
 if #made > 0 then
-  if before == 0 then
-    call('HSETNX', META, 'layout', LAYOUT)
+  if running then
+    make_meta(running)
   end
   local all_of_them, ready, due = {}, {}, {}
   for n = 1, #made do

@@ -9,15 +9,19 @@ if wrong then
   return wrong
 end
 local said = call('HMGET', META, 'layout', 'beaten')
-if not said[1] then
+if not said[1] and not is_there() then
   return 0
 end
+local running = not said[1] and held_by_all()
 local lives = {}
 for i = 3, #ARGV do
   lives[ARGV[i]] = life_of(call('HGET', WORKERS, ARGV[i]))
 end
 
 call('HDEL', META, '') -- a full server takes this, and all that a script writes after it
+if running then
+  make_meta(running)
+end
 if said[2] and is_pause(tonumber(said[2]), moment, lease) then
   call('HSET', META, 'beaten', moment, 'steady', moment)
 else

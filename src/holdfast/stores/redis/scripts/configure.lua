@@ -12,7 +12,7 @@ end
 if by ~= 'producer' and by ~= 'worker' and by ~= 'operator' then
   return redis.error_reply('HF wrong arguments: by ' .. by)
 end
-local said = call('HMGET', META, 'declared', 'edited')
+local said = call('HMGET', META, 'declared', 'edited', 'layout')
 local declared, edited = said[1] or '', said[2] or ''
 if by == 'operator' then
   edited = word
@@ -38,6 +38,9 @@ end
 
 -- What is absent means none; a hash is never left without its layout.
 local kept, gone = { 'layout', LAYOUT }, {}
+if not said[3] then
+  kept = { 'layout', LAYOUT, 'running', held_by_all() }
+end
 for i = 1, #fields, 2 do
   if fields[i + 1] == '' then
     gone[#gone + 1] = fields[i]

@@ -29,7 +29,7 @@ end
 local function bury(job)
   local digest = job.first or redis.sha1hex(call('HGET', JOB .. job.id, 'payload') or '')
   call('DEL', JOB .. job.id)
-  write_job(job, 'state', 'deleted', 'task', job.task, 'first', digest, 'settled', job.settled,
+  write_job(job, 'state', 'deleted', 'task', job.task, 'first', digest, 'settled', job.settled, 'robbed', job.robbed,
     'finished', job.finished or moment, 'prunable', (job.finished or moment) + TOMBSTONE)
   put_in(job)
 end

@@ -7,6 +7,7 @@
 
 local MOST = 1000 -- drafts
 local moment = now(tonumber(ARGV[1]))
+stays_here()
 local queue = call('HMGET', META, 'layout', 'max_size')
 local before = call('ZCARD', JOBS)
 call('ZCARD', READY)
@@ -32,6 +33,7 @@ for n = 1, count do
     return redis.error_reply('HF wrong arguments: keep ' .. ARGV[i + 5])
   end
 end
+local running = not queue[1] and held_by_all()
 local first = 3 + 10 * count
 local drafts = (#ARGV - first + 1) / 4
 if drafts ~= math.floor(drafts) or drafts < 1 or drafts > MOST then
@@ -72,8 +74,8 @@ for i = first, #ARGV, 4 do
 end
 
 if #all > 0 then
-  if before == 0 then
-    call('HSETNX', META, 'layout', LAYOUT)
+  if running then
+    make_meta(running)
   end
   for n = 2, #all, 2 do
     local id = all[n]

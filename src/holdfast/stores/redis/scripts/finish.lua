@@ -135,7 +135,7 @@ local function group(number, at)
   return number, at
 end
 
--- An attempt of the history: see rows.py.
+-- An attempt of the history: see records.py.
 local function run_of(attempt, fence, worker, started, ended, reason, sizes, error)
   return table.concat({ attempt, fence, worker, started, finished, ended, #reason, sizes, reason .. error }, ' ')
 end

@@ -11,7 +11,7 @@ local call = redis.call
 local STANDING = {
   'state', 'task', 'priority', 'at', 'due', 'keep', 'born', 'key', 'until', 'hold', 'clash', 'life', 'attempt',
   'releases', 'losses', 'crashes', 'alone', 'fence', 'started', 'finished', 'worker', 'cancel',
-  'reason', 'settled', 'first', 'over', 'omitted', 'noted',
+  'reason', 'settled', 'first', 'over', 'omitted', 'noted', 'robbed',
 }
 
 -- The job's standing by field, with its `id`; nil where there is none. A tombstone's state is `deleted`.
@@ -147,8 +147,34 @@ local function end_job(job, state, reason, kept, moment)
   put_in(job)
 end
 
+-- How many jobs run, by those who hold them.
+local function held_by_all()
+  local counts, all = call('HGETALL', HOLDERS), 0
+  for i = 2, #counts, 2 do
+    all = all + counts[i]
+  end
+  return all
+end
+
+-- Whether there is such a queue, also where its `meta` got lost.
+local function is_there()
+  return call('HEXISTS', META, 'layout') == 1 or call('EXISTS', JOBS, HOLDERS) > 0
+end
+
+-- A write: `meta` of a queue that has none, or none any more. `running`: held_by_all(), read before the first write.
+local function make_meta(running)
+  call('HSET', META, 'layout', LAYOUT, 'running', running)
+end
+
+-- Raises while the slot of these keys is on its way to another server: a key that is not there may be there, and one that
+-- a script empties in its middle could not be touched again. There is never a key of this name.
+local function stays_here()
+  call('EXISTS', BASE .. 'never')
+end
+
 -- An error reply where the queue's keys are not of this layout.
 local function other_layout()
+  stays_here()
   local layout = call('HGET', META, 'layout')
   if layout and layout ~= LAYOUT then
     return redis.error_reply('HF the keys ' .. BASE .. '* have layout ' .. layout .. '; this is for layout ' .. LAYOUT)

@@ -13,9 +13,10 @@ if call('HEXISTS', LOSSES, worker) == 1 then
   return 'gone'
 elseif life_of(call('HGET', WORKERS, worker)) then
   return 'joined'
-elseif not said[1] then
+elseif not said[1] and not is_there() then
   return 'empty'
 end
+local running = not said[1] and held_by_all()
 local life = life_of(ARGV[4])
 local steady = tonumber(said[3]) or 0
 if said[2] and is_pause(tonumber(said[2]), moment, lease) then
@@ -24,5 +25,8 @@ end
 life.steady = math.max(life.steady, steady)
 
 call('HDEL', WORKERS, '') -- a full server takes this, and all that a script writes after it
+if running then
+  make_meta(running)
+end
 call('HSET', WORKERS, worker, as_row(life))
 return 'joined'

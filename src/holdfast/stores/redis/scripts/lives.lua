@@ -48,6 +48,7 @@ end
 
 -- The length of a lease, by the registry; raises where one of its keys is of another type, before the first write.
 local function lease_of_registry()
+  redis.call('EXISTS', string.sub(KEYS[1], 1, -5) .. 'never') -- raises while the slot is on its way to another server, see jobs.lua
   local said = redis.call('HMGET', KEYS[1], 'layout', 'oldest_code', 'lease')
   redis.call('SCARD', KEYS[2])
   redis.call('HLEN', KEYS[3])

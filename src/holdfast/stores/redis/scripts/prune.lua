@@ -11,12 +11,11 @@ local over = call('ZRANGEBYSCORE', FINAL, '-inf', moment, 'LIMIT', 0, ARGV[2])
 if #over == 0 then
   return 0
 end
-local is_over, dead, cancelled, keys, lines, spoke = {}, {}, {}, {}, {}, {}
+local dead, cancelled, keys, lines, spoke = {}, {}, {}, {}, {}
 for i = 1, #over do
   local id = over[i]
-  local said = call('HMGET', JOB .. id, 'state', 'key')
+  local said = call('HMGET', JOB .. id, 'state', 'key', 'robbed')
   spoke[i] = call('EXISTS', HISTORY .. id, NOTE .. id, LOG .. id) > 0
-  is_over[id] = true
   if said[1] == 'dead' then
     dead[#dead + 1] = id
   elseif said[1] == 'cancelled' then
@@ -25,12 +24,9 @@ for i = 1, #over do
   if said[2] and call('HGET', UNIQUE, said[2]) == id then
     keys[#keys + 1] = said[2]
   end
-end
-for _, worker in ipairs(call('HKEYS', WORKERS)) do
-  for _, line in ipairs(call('SMEMBERS', MAIL .. worker)) do
-    if is_over[string.match(line, '^lost (%S+)')] then
-      lines[#lines + 1] = { MAIL .. worker, line }
-    end
+  for worker, fence in string.gmatch(said[3] or '', '(%S+) (%S+) ') do
+    call('SCARD', MAIL .. worker)
+    lines[#lines + 1] = { MAIL .. worker, 'lost ' .. id .. ' ' .. fence }
   end
 end
 

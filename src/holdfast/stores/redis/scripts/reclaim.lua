@@ -120,10 +120,20 @@ local function picked(holders)
   return jobs, unreal
 end
 
+-- Whom a job's claims were taken from, as `prune` takes the lines back: "<worker> <fence> …", the last some.
+local function robbed(job)
+  local all = (job.robbed or '') .. job.worker .. ' ' .. job.fence .. ' '
+  while #all > 1000 do
+    all = string.gsub(all, '^%S+ %S+ ', '')
+  end
+  return all
+end
+
 local function take_over(job)
   take_out(job)
   if job.told then
     call('SADD', MAIL .. job.worker, 'lost ' .. job.id .. ' ' .. job.fence)
+    write_job(job, 'robbed', robbed(job))
   end
   write_job(job, 'fence', job.fence + 1, 'worker', sweeper, 'ticket', false, 'loss', job.said)
   put_in(job)

@@ -8,7 +8,7 @@ local wrong = unsound()
 if wrong then
   return wrong
 end
-if call('HEXISTS', LOSSES, worker) == 1 or not call('HGET', META, 'layout') then
+if call('HEXISTS', LOSSES, worker) == 1 or not is_there() then
   return 0
 end
 if call('HEXISTS', WORKERS, worker) == 0 and call('HEXISTS', HOLDERS, worker) == 0 and ARGV[3] ~= '1' then

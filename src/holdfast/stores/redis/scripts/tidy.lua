@@ -1,5 +1,6 @@
 -- Takes the rows of workers out of a queue's slot that are over and hold nothing, some at a time; and the queue itself
--- where nothing is left of it.
+-- where nothing is left of it. A worker who holds more than `holders` says, because somebody has deleted it, is counted
+-- anew: else nobody would rescue these jobs.
 -- KEYS  the queue's 13
 -- ARGV  1 shift  2 cursor in `workers`, 3 in `losses`: 0 at first, '' once that was all  4 how many rows, about
 -- Returns {how many jobs can be pruned, the next cursors ('': that was all), whether the queue is no more (1 or 0)}.
@@ -9,7 +10,7 @@ if wrong then
   return wrong
 end
 
-local over = {}
+local over, counts = {}, {}
 
 -- Those on one page of rows whose life is over and who hold nothing; returns the next cursor.
 local function look(key, cursor, life_in)
@@ -19,8 +20,12 @@ local function look(key, cursor, life_in)
   local page = call('HSCAN', key, cursor, 'COUNT', ARGV[4])
   for i = 1, #page[2], 2 do
     local worker, life = page[2][i], life_in(page[2][i + 1])
-    if (not life or is_over(life, moment)) and call('HEXISTS', HOLDERS, worker) == 0 then
-      call('EXISTS', MAIL .. worker, HELD .. worker)
+    local held, count = call('HLEN', HELD .. worker), call('HGET', HOLDERS, worker)
+    if held > tonumber(count or 0) then
+      counts[#counts + 1] = worker
+      counts[#counts + 1] = held
+    elseif not count and (not life or is_over(life, moment)) then
+      call('EXISTS', MAIL .. worker)
       over[#over + 1] = worker
     end
   end
@@ -39,6 +44,10 @@ end
 
 local working, losses = look(WORKERS, ARGV[2], life_of), look(LOSSES, ARGV[3], left)
 
+if #counts > 0 then
+  call('HDEL', HOLDERS, '') -- a full server takes this, and all that a script writes after it
+  call('HSET', HOLDERS, unpack(counts))
+end
 for i = 1, #over do
   call('HDEL', WORKERS, over[i])
   call('HDEL', LOSSES, over[i])
