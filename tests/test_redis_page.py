@@ -203,7 +203,7 @@ async def test_no_key_expires_but_a_hint_so_that_only_the_policies_that_the_page
         await store.close()
 
 
-@pytest.mark.parametrize(("key", "stuck"), [("ready", "queued"), ("holders", "running"), ("held:{worker}", "running")])
+@pytest.mark.parametrize(("key", "stuck"), [("ready", "queued"), ("held:{worker}", "running")])
 async def test_a_key_that_is_deleted_by_itself_costs_the_jobs_that_the_page_says(
     server: Valkey, admin: redis.Redis, key: str, stuck: str
 ) -> None:

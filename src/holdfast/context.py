@@ -43,7 +43,7 @@ class Notebook(Protocol):
         ...
 
     def save(self, note: Note) -> bool:
-        """Returns when it is stored. Raises StoreAway or StoreError if it is not."""
+        """Returns when it is stored: it may wait for the store. Raises StoreAway or StoreError if it is not."""
         ...
 
     async def asave(self, note: Note) -> bool:
@@ -192,6 +192,9 @@ class CurrentJob:
 
     def save(self, value: object) -> None:
         """Stores `value` (at most 1 MiB of JSON) for later attempts of this job, and returns when it is durable.
+
+        While the store is away it waits and asks again, as long as the worker's lease is beyond doubt and nobody asked
+        this attempt to end; then it raises StoreAway, and at once where the store is full.
 
         Raises Stop if this attempt must end; all but Stop("lost") come after the value was stored. PayloadError if it
         cannot be JSON or is too large, StoreAway or StoreError if it could not be stored. In an async handler:

@@ -21,8 +21,6 @@ from tools.servers import Valkey
 Snapshot = Mapping[bytes, tuple[bytes, int]]  # by key: what is in it, and whether it expires
 # With these, what has the same content is the same byte for byte: a table of the server's has no fixed order.
 FLAT = {f"{kind}-max-listpack-{what}": 1_000_000 for kind in ("hash", "set", "zset") for what in ("entries", "value")}
-BY_ID = ("job", "history", "note", "log", "held", "mail")
-ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _KEY = re.compile(r"\{[^{}\"]+\}:")
 _READ = """
 local all = {}
@@ -49,14 +47,6 @@ class Call:
     keys: tuple[bytes, ...]
     args: tuple[bytes, ...]
     before: Snapshot
-
-    @property
-    def named(self) -> Sequence[bytes]:
-        """Keys that it may name by an id, whether they are there or not: of some of its ids, and of all workers."""
-        base = self.keys[0].removesuffix(b"meta")
-        ids = sorted({found for arg in self.args for found in ID.findall(arg)})
-        asked = [b"%b%b:%b" % (base, each.encode(), one) for one in ids[:3] for each in BY_ID]
-        return asked + [key for key in self.before if key.startswith((base + b"held:", base + b"mail:"))]
 
 
 class Played(NamedTuple):

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -125,12 +125,20 @@ async def saying(answer: bytes, to: tuple[bytes, ...] = ()) -> AsyncIterator[str
 
 
 @asynccontextmanager
-async def listening(serve: object) -> AsyncIterator[str]:
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)  # type: ignore[arg-type]
+async def listening(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]) -> AsyncIterator[str]:
+    writers = list[asyncio.StreamWriter]()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> object:
+        writers.append(writer)
+        return serve(reader, writer)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)  # type: ignore[arg-type]
     try:
         yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+        for writer in writers:
+            writer.close()
 
 
 def events(caplog: pytest.LogCaptureFixture, event: str) -> list[tuple[int, dict[str, object]]]:

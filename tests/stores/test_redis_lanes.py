@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
@@ -21,9 +21,21 @@ from holdfast.stores.redis import scripts
 from holdfast.stores.redis.lane import Lane
 from tests import servers
 from tests.flows.proxy import Proxy
-from tests.flows.resp import resp
+from tests.flows.resp import frame, resp, words
 from tests.servers.prefixes import Prefix
-from tests.stores.redis_places import draft, events, keys_of, lane, opened, operator, place, run, said
+from tests.stores.redis_places import (
+    draft,
+    events,
+    keys_of,
+    lane,
+    listening,
+    opened,
+    operator,
+    place,
+    run,
+    said,
+    saying,
+)
 from tools.servers import Valkey
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -128,6 +140,67 @@ async def test_long_commands_go_whole_also_when_callers_leave_in_the_middle(pref
         for call in calls[::2]:
             call.cancel()
         assert await asyncio.gather(*calls[1::2]) == words[1::2]
+
+
+async def test_short_and_long_commands_at_once_get_each_their_own_reply(prefix: Prefix) -> None:
+    async with lane(prefix.url) as it:
+        await it.script("t_echo", keys_of(it), "warm")
+        words = [b"%d " % n + b"x" * random.choice([0, 70_000, 300_000]) for n in range(50)]
+        assert await asyncio.gather(*(it.script("t_echo", keys_of(it), word) for word in words)) == words
+
+
+@asynccontextmanager
+async def echoing(go: asyncio.Event, pieces: int = 1) -> AsyncIterator[str]:
+    """Something that greets like a Redis, and reads on when it may; it answers with the last word, in pieces."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, EOFError):
+            while True:
+                name, *rest = words(await frame(reader))
+                if name in (b"HELLO", b"CLIENT"):
+                    writer.write(b"%0\r\n" if name == b"HELLO" else b"+OK\r\n")
+                    continue
+                await go.wait()
+                answer = b"$%d\r\n%b\r\n" % (len(rest[-1]), rest[-1])
+                size = -(-len(answer) // pieces)
+                for start in range(0, len(answer), size):
+                    writer.write(answer[start : start + size])
+                    await asyncio.sleep(0.2 if pieces > 1 else 0)
+        writer.close()
+
+    async with listening(serve) as url:
+        yield url
+
+
+async def test_a_short_command_behind_a_full_socket_may_be_left_and_harms_no_other() -> None:
+    go = asyncio.Event()
+    async with echoing(go) as url, lane(url) as it:
+        first = asyncio.ensure_future(it.commands([("ECHO", "first")]))
+        long = [asyncio.ensure_future(it.commands([("ECHO", b"%d" % n * 6_000_000)])) for n in range(2)]
+        short = asyncio.ensure_future(it.commands([("ECHO", "short")]))
+        await asyncio.wait([first, *long, short], timeout=0.05)
+        short.cancel()
+        last = asyncio.ensure_future(it.commands([("ECHO", "last")]))
+        await asyncio.wait([last, short], timeout=0.05)
+        go.set()
+        replies = await asyncio.gather(first, *long, last)
+        assert [reply[:5] for [reply] in replies] == [b"first", b"00000", b"11111", b"last"]
+        assert it.repeats == 0
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_long_reply_on_a_slow_way_is_no_silence() -> None:
+    go = asyncio.Event()
+    go.set()
+    async with echoing(go, pieces=8) as url, lane(url) as it:
+        assert await it.commands([("ECHO", "x" * 800)]) == [b"x" * 800]
+        assert it.repeats == 0, "1.6 s in all, and never 1 s of silence"
+
+
+async def test_a_reply_that_cannot_be_read_ends_the_connection_and_the_call_is_away() -> None:
+    async with saying(b"-MOVED x\r\n", to=(b"ECHO",)) as url, lane(url) as it:
+        with pytest.raises(StoreAway, match="another protocol"):
+            await it.commands([("ECHO", "x")])
 
 
 async def test_one_that_is_refused_holds_up_no_other_and_stands_in_its_place(prefix: Prefix) -> None:
@@ -364,13 +437,13 @@ async def test_a_server_that_lost_everything_is_gone_on_with(
         await store.enqueue([draft()])
         await store.register(worker, None, {})
         with operator(prefix.server) as connection:
-            id = connection.hget(f"{{{prefix.name}}}:meta", "store")
+            known = connection.hget(f"{{{prefix.name}}}:meta", "store")
             empty(prefix, cut=cut)
             with caplog.at_level(logging.ERROR, "holdfast.store"):
                 assert (await store.beat([worker])).gone == {worker}
                 assert (await other.beat([worker])).gone == {worker}
                 await store.find(Where())
-            assert connection.hget(f"{{{prefix.name}}}:meta", "store") == id, "the same store, as all others know it"
+            assert connection.hget(f"{{{prefix.name}}}:meta", "store") == known, "the same store, as all others know it"
         for _, fields in events(caplog, "store-lost"):
             assert "lost" in str(fields["message"])
         assert len(events(caplog, "store-lost")) == 2, "each that connects anew says it, once"
@@ -452,8 +525,8 @@ async def test_a_forked_child_uses_the_store_and_leaves_its_parents_connections_
 
 
 def test_commands_are_the_same_with_and_without_hiredis() -> None:
-    for words in ([], ["x", 7, b"y"], [True, False], ["\u00e4" * 3, -5, 2**53, b"", ""], [State.SUCCEEDED]):
-        assert resp_.packed(words) == resp_._plainly_packed(words)  # noqa: SLF001
+    for arguments in ([], ["x", 7, b"y"], [True, False], ["\u00e4" * 3, -5, 2**53, b"", ""], [State.SUCCEEDED]):
+        assert resp_.packed(arguments) == resp_._plainly_packed(arguments)  # noqa: SLF001
 
 
 def test_a_script_takes_along_only_what_it_needs_of_the_parts() -> None:

@@ -278,6 +278,7 @@ async def _out_of_reach(store: Store, keys: Keys, queue: str) -> None:
     """No call finds its way to the queue, as if its slot were away."""
     await keys.redis.srem(keys.registry("queues"), queue)
     store._place.queues.clear()  # type: ignore[attr-defined]  # noqa: SLF001
+    store._place.joined.clear()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 async def test_a_registry_that_forgot_its_queues_learns_them_from_who_works_there(store: Store, keys: Keys) -> None:

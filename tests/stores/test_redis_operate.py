@@ -167,9 +167,20 @@ async def _pages(store: Store, where: Where, size: int) -> list[Record]:
     return pages
 
 
-@pytest.mark.parametrize(("looked_at", "few"), [(find.LOOKED_AT, find.FEW), (4, find.FEW), (1, 2)])
+@pytest.mark.parametrize(
+    ("looked_at", "few", "size"),
+    [
+        (find.LOOKED_AT, find.FEW, 1000),
+        (4, find.FEW, 3),
+        (1, 2, 1000),
+        *(
+            pytest.param(looked_at, few, size, marks=pytest.mark.soak)
+            for looked_at, few, size in [(find.LOOKED_AT, find.FEW, 3), (4, find.FEW, 1000), (1, 2, 3), (3, 2, 2)]
+        ),
+    ],
+)
 async def test_listings_are_those_of_a_store_in_memory_however_few_jobs_a_step_looks_at(
-    store: RedisStore, monkeypatch: pytest.MonkeyPatch, looked_at: int, few: int
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch, looked_at: int, few: int, size: int
 ) -> None:
     monkeypatch.setattr(find, "LOOKED_AT", looked_at)
     monkeypatch.setattr(find, "LOOKED_INTO", looked_at)
@@ -189,8 +200,7 @@ async def test_listings_are_those_of_a_store_in_memory_however_few_jobs_a_step_l
     for where in [*WHERES, *workers, *few_ids]:
         expected = await _pages(memory, where, 1000)
         met += bool(expected)
-        for size in (3, 1000):
-            assert await _pages(store, where, size) == expected, where
+        assert await _pages(store, where, size) == expected, where
     assert met > 30, "most of these listings should have something to list"
 
 
@@ -305,7 +315,7 @@ async def test_thousands_of_jobs_of_many_queues_are_asked_for_in_pieces(
 def test_what_is_held_is_known_as_long_as_it_is_held() -> None:
     known = Whereabouts(most=10)
     held, passing = uuid4(), [uuid4() for _ in range(5000)]
-    assert known.hold("mail", [held], [str(held).encode()]) == set()
+    assert known.hold("mail", uuid4(), [held], [str(held).encode()]) == set()
     for job in passing:
         known.learn("slow", [job])
     assert (known.queue_of(held), known.queue_of(passing[-1]), known.queue_of(passing[0])) == ("mail", "slow", None)

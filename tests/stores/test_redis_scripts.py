@@ -203,6 +203,7 @@ class Book:
     def __init__(self, bench: Bench, calls: Sequence[Call]) -> None:
         self.bench = bench
         self.taken: dict[str, list[Taken]] = defaultdict(list)
+        self._traces: dict[int, Sequence[tuple[str, list[bytes]]]] = {}
         named = {scripts.script(name, STANDS_STILL).sha.decode(): name for name in SCRIPTS}
         seen = set()
         for call in calls:
@@ -227,6 +228,13 @@ class Book:
             f"{name}.lua left something half-written: {dict(played.changed)} and {played.error!r}"
         )
         return played
+
+    def trace(self, name: str, call: Call) -> Sequence[tuple[str, list[bytes]]]:
+        """The commands of a call, each with its keys; played once for all who ask."""
+        shown = self._traces.get(id(call))
+        if shown is None:
+            shown = self._traces[id(call)] = self.bench.trace(text(name), call)
+        return shown
 
 
 def text(name: str) -> bytes:
@@ -267,9 +275,12 @@ def _of_another_type(key: bytes) -> Callable[[Bench], AbstractContextManager[Non
 
 
 def test_a_key_of_another_type(name: str, book: Book) -> None:
-    """What a script would have written to is refused; only what it deletes may be whatever it is."""
+    """What a script would have written to is refused; only what it deletes may be whatever it is.
+
+    What it does not touch cannot break it.
+    """
     for call, plain in book.of(name):
-        for key in dict.fromkeys([*call.keys, *call.named, *plain.changed]):
+        for key in dict.fromkeys(key for _, keys in book.trace(name, call) for key in keys):
             played = book.play(name, call, broken=_of_another_type(key))
             if plain.changed.get(key, "deleted") != "deleted":
                 assert played.error, f"{name}.lua overwrites {key.decode()}, whatever it is"
@@ -349,7 +360,7 @@ def test_what_is_written_was_read_before_the_first_write(
 ) -> None:
     """So a key that is elsewhere (a slot on its way to another server), or no key of ours, is met before any write."""
     for call, _ in book.of(name):
-        given = book.bench.trace(text(name), call)
+        given = book.trace(name, call)
         writes = [number for number, (command, _) in enumerate(given) if "write" in commands[command]["flags"]]
         if not writes:
             continue
@@ -369,16 +380,18 @@ def test_a_script_writes_nothing_while_its_slot_is_on_its_way_to_another_server(
     empties itself in its middle it could not touch again, and would end half-way.
     """
     for call, _ in book.of(name):
-        given = book.bench.trace(text(name), call)
+        given = book.trace(name, call)
         writes = [number for number, (command, _) in enumerate(given) if "write" in commands[command]["flags"]]
-        looks = [("EXISTS", [call.keys[0].rpartition(b"}:")[0] + b"}:never"]) == each for each in given[: sum(writes[:1])]]
+        looks = [
+            ("EXISTS", [call.keys[0].rpartition(b"}:")[0] + b"}:never"]) == each for each in given[: sum(writes[:1])]
+        ]
         assert any(looks) or not writes or name == "open", f"{name}.lua writes before it looked"
 
 
 def test_a_script_gives_no_command_that_is_slow_or_younger_than_the_oldest_server(
     name: str, book: Book, commands: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    given = {command for call, _ in book.of(name) for command, _ in book.bench.trace(text(name), call)}
+    given = {command for call, _ in book.of(name) for command, _ in book.trace(name, call)}
     assert given, f"{name}.lua gives no command"
     assert not given & YOUNG, "not in Redis 6.2"
     slow = {command for command in given if "@dangerous" in commands[command]["acl_categories"]}

@@ -10,9 +10,9 @@ import pytest
 
 from holdfast.clock import SECOND, FakeClock
 from holdfast.errors import StoreAway
-from holdfast.job import Claim, Released, State
+from holdfast.job import Claim, Released, State, Succeeded
 from holdfast.policy import decide
-from holdfast.store import LEASE, Where
+from holdfast.store import LEASE, Claims, Where
 from holdfast.worker.fetcher import Fetcher
 from holdfast.worker.finisher import PENDING_MOST, Finisher
 from holdfast.worker.identity import DOUBT, Identity
@@ -305,6 +305,99 @@ async def test_what_waits_too_long_for_a_slot_is_given_back_uncharged(desk: Desk
     assert found.history[-1].ended == "released"
 
 
+# --- what it has already, given out once more by a store that was put back to an earlier state
+
+
+async def given_out(desk: Desk, *claims: Claim) -> None:
+    """The next claim's answer is this."""
+
+    async def answer(*_: Any) -> Claims:
+        return Claims(claims)
+
+    real, desk.store.inner.claim = desk.store.inner.claim, answer  # type: ignore[method-assign]
+    try:
+        await desk.step()
+    finally:
+        desk.store.inner.claim = real  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+async def test_what_it_runs_or_waits_for_is_not_started_again_under_the_same_word(
+    desk: Desk, caplog: pytest.LogCaptureFixture, *, leaving: bool
+) -> None:
+    ids = await desk.jobs(2)
+    await desk.step()
+    waits = claim()
+    desk.slots.concurrency = 2
+    desk.slots.add([waits])
+    again = [run.claim for run in desk.started] + [waits]
+    desk.slots.room = lambda: 5  # type: ignore[method-assign]
+    if leaving:
+        desk.stopping.set()
+    with caplog.at_level(logging.WARNING, "holdfast"):
+        await given_out(desk, *again)
+    assert desk.begun == ids, "a job runs twice at once"
+    assert len(desk.slots.running) == 2
+    assert [held for _, held in desk.slots.waiting] == [waits]
+    assert desk.finisher.pending == set(), "the claim of a run under way is given back"
+    assert events(caplog) == ["claimed-twice"] * 3
+
+
+async def test_what_has_ended_and_is_being_written_is_not_started_again_under_the_same_word(desk: Desk) -> None:
+    (job,) = await desk.jobs(1)
+    await desk.step()
+    (run,) = desk.started
+    desk.finisher.add(decide(run.claim, Succeeded(b"1")))
+    desk.slots.ended(run)
+    await given_out(desk, run.claim)
+    assert desk.begun == [job]
+    await soon(desk.finisher.step(), "the finisher does not write")
+    assert (await record(desk.store, job)).state == State.SUCCEEDED
+
+
+@pytest.mark.parametrize("fence", [1, 3])
+async def test_what_it_still_runs_by_another_claim_is_given_back_for_later(desk: Desk, fence: int) -> None:
+    """Also where only the worker differs: what runs is of an earlier incarnation."""
+    runs = claim(fence=1)
+    desk.slots.add([runs])
+    await given_out(desk, runs._replace(fence=fence, worker=desk.identity.id))
+    assert desk.begun == [runs.id]
+    assert list(desk.slots.running) == [(runs.id, 1)]
+    (outcome,) = desk.finisher._outcomes  # noqa: SLF001
+    assert (outcome.ended, outcome.fence, outcome.worker) == ("released", fence, desk.identity.id)
+    assert outcome.delay, "it comes back at once, again and again"
+
+
+async def test_a_later_claim_of_a_job_whose_outcome_is_being_written_runs(desk: Desk) -> None:
+    """The store has written it, and the reply is on its way; a retry without a pause is claimed meanwhile."""
+    runs = claim(fence=1)
+    desk.slots.add([runs])
+    desk.finisher.add(decide(runs, Released()))
+    desk.slots.ended(desk.started[0])
+    await given_out(desk, runs._replace(fence=2))
+    assert [run.claim.fence for run in desk.started] == [1, 2]
+
+
+async def test_what_has_ended_or_was_given_back_may_be_claimed_again(desk: Desk) -> None:
+    desk.slots.concurrency = 1
+    given = [claim(), claim()]
+    desk.slots.add(given)
+    assert desk.slots.take() == given[1:]
+    desk.slots.ended(desk.started[0])
+    await given_out(desk, *given)
+    assert desk.begun == [given[0].id, given[0].id]
+    assert [held for _, held in desk.slots.waiting] == given[1:]
+
+
+async def test_what_could_not_be_started_may_be_claimed_again(desk: Desk) -> None:
+    given = claim()
+    start, desk.slots._start = desk.slots._start, lambda _: None  # noqa: SLF001
+    desk.slots.add([given])
+    desk.slots._start = start  # noqa: SLF001
+    await given_out(desk, given)
+    assert desk.begun == [given.id]
+
+
 # --- strays
 
 
@@ -332,7 +425,9 @@ async def test_what_runs_waits_or_is_being_written_is_no_stray(desk: Desk) -> No
     desk.slots.ended(desk.started[0])
     desk.fetcher.give_back([desk.started[0].claim], "its outcome waits")
     desk.slots.ended(desk.started[1])
-    desk.slots.waiting.append((0.0, desk.started[1].claim))
+    desk.slots.concurrency = 1
+    desk.slots.add([desk.started[1].claim])
+    assert desk.slots.waiting
     for _ in range(3):
         await desk.fetcher.strays_step()
     assert desk.finisher.pending == {ids[0]}

@@ -18,7 +18,7 @@ from uuid import UUID
 from holdfast.app import Holdfast, parts_of
 from holdfast.cli.load import load_app
 from holdfast.errors import ConfigError, HoldfastError, StoreError
-from holdfast.observe.logging import adopt_root, configure, tell, workers
+from holdfast.observe.logging import adopt_root, configure, tell, told_by_parent, workers
 from holdfast.worker.blackbox import BlackBox, code_of
 from holdfast.worker.runner import then
 from holdfast.worker.stacks import write_stacks
@@ -36,6 +36,7 @@ def main() -> int:
     for descriptor in (options["channel"], options["box"], options["stacks"]):
         os.set_inheritable(descriptor, False)  # the handlers' own subprocesses must not keep them
     write_stacks(options["stacks"])
+    told_by_parent.add("durability")
     configure(options["style"], options["level"])
     serving = threading.Event()
     threading.Thread(target=_end_if_orphaned, args=(os.getppid(), serving), name="holdfast-start", daemon=True).start()

@@ -16,7 +16,7 @@ from typing import Any
 from holdfast.app import Holdfast, parts_of
 from holdfast.cli.load import load_app
 from holdfast.errors import ConfigError
-from holdfast.observe.logging import adopt_root, configure
+from holdfast.observe.logging import adopt_root, configure, told_by_parent
 from holdfast.store import Store
 from holdfast.task import Task
 from holdfast.worker.blackbox import BlackBox
@@ -28,6 +28,7 @@ from holdfast.worker.processes.slot import Slot
 def main(end: int, board: int, box: int, worker: int) -> int:
     """Serves until the worker lets it go or is gone; the exit code says nothing."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    told_by_parent.add("durability")
     end_with(worker)
     for descriptor in (end, board, box):
         os.set_inheritable(descriptor, False)  # the handlers' own subprocesses must not keep the channel open

@@ -32,6 +32,9 @@ workers = logging.getLogger("holdfast.worker")
 stores = logging.getLogger("holdfast.store")
 
 
+told_by_parent = set[str]()  # events of which another process tells for the whole service; see who looks there
+
+
 class Told:
     """A log message that keeps its event and fields; as text it is key=value."""
 

@@ -52,7 +52,8 @@ def _parts(url: str) -> SplitResult:
     # Its own error, and what it is the context of, may have the password in it.
     raise _refusal(
         url,
-        "it cannot be taken apart: [ ] stand around an IPv6 address; in a password, signs such as @ / : ? # [ ] are written %40 %2F %3A %3F %23 %5B %5D",
+        "it cannot be taken apart: [ ] stand around an IPv6 address; in a password, signs such as @ / : ? # [ ] are "
+        "written %40 %2F %3A %3F %23 %5B %5D",
     )
 
 

@@ -19,7 +19,7 @@ from uuid import UUID
 from holdfast.around import Around
 from holdfast.clock import SECOND, Clock, Duration, Span, span
 from holdfast.errors import ConfigError, Stop, StoreError
-from holdfast.job import Loss, Outcome, QueueTerms
+from holdfast.job import Loss, Note, Outcome, QueueTerms
 from holdfast.naming import named
 from holdfast.observe.logging import jobs, tell, workers
 from holdfast.resource import Opening, Resources
@@ -194,7 +194,7 @@ class Crew:
         self._departure = Departure()
         self._keeper: KeeperThread | None = None
         self._finisher = Finisher(self._store, self._stale, self._box.end)
-        self._notes = Notes(self._store)
+        self._notes = Notes(self._store, self._outage, self._goes_on)
         self._attempts = Attempts(
             self._tasks,
             self._finisher,
@@ -527,6 +527,11 @@ class Crew:
     async def _look_step(self) -> float:
         return self._attempts.look(list(self._slots.running.values()))
 
+    def _goes_on(self, note: Note) -> bool:
+        """Whether the attempt that said this is under way, not asked to end, and surely nobody else's."""
+        run = self._slots.running.get((note.id, note.fence))
+        return run is not None and run.claim.worker == note.worker and run.asked is None and run.job.held
+
     def _stale(self, outcome: Outcome) -> None:
         self._departure.refused += 1
         tell(
@@ -554,7 +559,7 @@ class Crew:
         identity.lost = True
         if self._keeper is not None:
             self._keeper.keeper.kept.pop(identity.id, None)
-        text = "retired by someone else; its jobs are theirs now"
+        text = "the store knows it no more: it was retired by someone else, or lost with the store's data; its jobs are not its own"
         tell(workers, logging.WARNING, "worker-gone", worker=identity.id, message=text)
         self._slots.take()
         for run in list(self._slots.running.values()):

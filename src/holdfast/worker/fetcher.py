@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from holdfast.job import Claim, Released, held_as
-from holdfast.observe.logging import tell, workers
+from holdfast.observe.logging import jobs, tell, workers
 from holdfast.policy import decide
 from holdfast.store import Claims, Store, Where
 from holdfast.worker.finisher import Finisher
@@ -59,10 +59,11 @@ class Fetcher:
             return self._refused(identity, claims)
         if claims.jobs:
             identity.ticket += 1
+            fresh = self._fresh(claims.jobs)
             if identity.lost or self._stopping:
-                self.give_back(claims.jobs, "claimed by a worker that was leaving")
+                self.give_back(fresh, "claimed by a worker that was leaving")
             else:
-                self._admit(claims.jobs)
+                self._admit(fresh)
             return 0
         self._slots.found_nothing()
         await unless(self._stopping, self._store.wait(self._queues, IDLE_MOST * random.uniform(0.8, 1)))
@@ -90,6 +91,25 @@ class Fetcher:
                 message="it must run alone after its losses: nothing else is claimed for a while, to get idle",
             )
 
+    def _fresh(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """Those of jobs that this worker does not have. A store that was put back to an earlier state gives out once
+        more what it has: under the same word, for which the run under way answers, or under another, for later.
+        """
+        held, settling = self._slots.held, self._finisher.words
+        fresh: list[Claim] = []
+        for claim in claims:
+            if claim.id not in held and claim[:3] not in settling:
+                fresh.append(claim)
+            elif claim[:3] in settling or claim[:3] == held[claim.id][:3]:
+                self._tell_twice(claim, "not started again: the run under way answers for it")
+            else:
+                self._tell_twice(claim, "given back for later: its run by an earlier claim goes on")
+                self.give_back([claim], "this worker runs it still, by an earlier claim", later=True)
+        return fresh
+
+    def _tell_twice(self, claim: Claim, text: str) -> None:
+        tell(jobs, logging.WARNING, "claimed-twice", job=claim.id, fence=claim.fence, task=claim.task, message=text)
+
     def give_back(self, claims: Sequence[Claim], reason: str, *, later: bool = False) -> None:
         """Releases claims that were never begun; `later`: they shall not come back at once."""
         for claim in claims:
@@ -109,8 +129,7 @@ class Fetcher:
         """A belt: gives back what the store says this worker holds and the worker does not know, if seen twice."""
         identity = self._identity()
         records = await self._store.find(Where(worker=identity.id), None, 1000)
-        known = {claim.id for _, claim in self._slots.waiting} | {id for id, _ in self._slots.running}  # noqa: A001
-        known |= self._finisher.pending
+        known = self._slots.held.keys() | self._finisher.pending
         unknown = {(r.id, r.fence): r for r in records if r.id not in known}
         for key in self._suspects & unknown.keys():
             tell(workers, logging.ERROR, "stray", job=key[0], fence=key[1], worker=identity.id)

@@ -64,6 +64,11 @@ class Finisher:
         return {outcome.id for outcome in (*self._outcomes, *self._writing)} | self.confirms.pending
 
     @property
+    def words(self) -> set[tuple[UUID, int, UUID]]:
+        """The words (id, fence, worker) of claims whose outcome is not settled yet."""
+        return {outcome[:3] for outcome in (*self._outcomes, *self._writing, *self.confirms.outcomes)}
+
+    @property
     def unsent_since(self) -> float:
         """Monotonic seconds since when outcomes wait and the store has said nothing; 0: none waits."""
         first, second = self._unsent_since, self.confirms.unsent_since

@@ -2,7 +2,8 @@
 
 1. takes notes from any thread, and keeps what is new of each attempt: the last progress, the newest LINES_MOST lines;
 2. writes all of them in one call per EVERY seconds, and soon when an attempt has ended;
-3. keeps them while the store is away, up to ATTEMPTS_MOST attempts; what it cannot keep is counted and told.
+3. keeps them while the store is away, up to ATTEMPTS_MOST attempts; what it cannot keep is counted and told;
+4. asks again to save while the store is away, for as long as the attempt may go on.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from holdfast.job import LOG_MOST, Claim, Note
 from holdfast.observe.logging import jobs, tell
 from holdfast.store import Store
 from holdfast.worker.batcher import Batcher
-from holdfast.worker.loop import Signal
+from holdfast.worker.loop import Signal, Trouble
+from holdfast.worker.outage import Outage
 
 EVERY = 0.5  # seconds between two writes
 LINES_MOST = LOG_MOST - 1  # of one attempt between two writes: with the line that counts the others, all that is kept
 ATTEMPTS_MOST = 2_000  # whose notes are kept while they cannot be written
 BATCH_MOST = 200
+AGAIN_MOST = 0.5  # seconds between two tries to save, and so until it is seen that its attempt must end
 IDLE = 60.0
 
 _counted = re.compile(r"… (\d{1,15}) lines left out").fullmatch  # what a slot has left out itself
@@ -83,8 +86,12 @@ class Page:
 class Notes:
     """The notes of one worker. Made on the worker's loop, on which all is written; used from any thread and loop."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self, store: Store, outage: Outage | None = None, goes_on: Callable[[Note], bool] = lambda _: False
+    ) -> None:
         self._store = store
+        self._outage = Outage() if outage is None else outage
+        self._goes_on = goes_on  # whether the attempt that says this is under way, not asked to end, and surely held
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -93,7 +100,7 @@ class Notes:
         self._calls: set[Future[Any]] = set()
         self._lost = 0
         self._writing = False
-        self._closed = False
+        self._closed = Signal()
         self._batcher: Batcher[Note, bool] = Batcher(store.note, BATCH_MOST)
         self._arrived, self._hurry = Signal(), Signal()
         self.written = Signal()
@@ -146,9 +153,18 @@ class Notes:
                 answer.set_result(done.result())
 
     async def _save(self, note: Note) -> bool:
-        if self._closed:
-            raise _left()
-        return (await self._batcher.put([note]))[0]
+        trouble = Trouble("save", self._outage)
+        try:
+            while not self._closed:
+                try:
+                    return (await self._batcher.put([note]))[0]
+                except StoreAway as error:
+                    if error.full or not self._goes_on(note):
+                        raise
+                    await self._closed.wait(min(trouble.again(error), AGAIN_MOST))
+        finally:
+            trouble.over()
+        raise _left()
 
     # --- the role
 
@@ -229,7 +245,7 @@ class Notes:
 
     def close(self) -> None:
         """Whoever waits for a save hears that it was not made."""
-        self._closed = True
+        self._closed.set()
         for answer in list(self._calls):
             with suppress(InvalidStateError):
                 answer.set_exception(_left())

@@ -30,6 +30,7 @@ class Slots:
         self.concurrency = concurrency
         self.running: dict[tuple[UUID, int], Run] = {}
         self.waiting: deque[tuple[float, Claim]] = deque()
+        self.held: dict[UUID, Claim] = {}  # by job: those that run, and those that wait
         self.changed = Signal()
         self._start = start
         self._clock = clock
@@ -79,7 +80,9 @@ class Slots:
     def add(self, claims: Iterable[Claim]) -> None:
         """Starts what there is a slot for; the rest waits."""
         now = self._clock.monotonic()
-        self.waiting.extend((now, claim) for claim in claims)
+        for claim in claims:
+            self.waiting.append((now, claim))
+            self.held[claim.id] = claim
         self.fill()
 
     def fill(self) -> None:
@@ -87,7 +90,9 @@ class Slots:
         while self.waiting and self._may_start(self.waiting[0][1]):
             claim = self.waiting.popleft()[1]
             run = self._start(claim)
-            if run is not None:
+            if run is None:
+                self.held.pop(claim.id, None)
+            else:
                 self.running[run.key] = run
                 self._alone = self._lonely(claim)
 
@@ -99,6 +104,7 @@ class Slots:
     def ended(self, run: Run) -> None:
         """Frees the attempt's slot."""
         self.running.pop(run.key, None)
+        self.held.pop(run.claim.id, None)
         self._ended += 1
         if not self.running:
             self._alone = False
@@ -133,4 +139,6 @@ class Slots:
         """Takes out all claims that wait."""
         claims = [claim for _, claim in self.waiting]
         self.waiting.clear()
+        for claim in claims:
+            self.held.pop(claim.id, None)
         return claims

@@ -114,7 +114,12 @@ class Standing:
 
     def retired(self) -> None:
         """Someone retired the supervisor itself, whose sweeps count for nothing now."""
-        tell(workers, logging.WARNING, "supervisor-gone", message="retired by someone else; it begins anew")
+        tell(
+            workers,
+            logging.WARNING,
+            "supervisor-gone",
+            message="the store knows it no more: retired by someone else, or lost; it begins anew",
+        )
         self._roles.append(asyncio.create_task(self._begin_anew()))
 
     async def _begin_anew(self) -> None:

@@ -15,11 +15,10 @@ from holdfast.store import Claims
 from holdfast.stores.redis.finish import finish_in
 from holdfast.stores.redis.lane import Lane, Step
 from holdfast.stores.redis.lives import join, standing
-from holdfast.stores.redis.place import Place, queue_keys
+from holdfast.stores.redis.place import Place, names_of, queue_keys
 from holdfast.stores.redis.queues import said_again
 from holdfast.stores.redis.resp import Reply
 from holdfast.stores.redis.rows import claims_of
-from holdfast.stores.redis.slots import names_of
 from holdfast.stores.redis.whereabouts import known_queues
 
 _Refusal: TypeAlias = Literal["gone", "expired", "ticket", "used"]
@@ -92,12 +91,14 @@ async def _first_asked(lane: Lane, worker: UUID, ticket: int, first: str, queues
     others = [queue for queue in queues if queue != first]
     ready = [lane.command("EXISTS", queue_keys(place, queue)[3]) for queue in others]
     look = [lane.command("SMEMBERS", place.registry[2]), *ready, *_said_again(lane, first)]
+    repeats = lane.repeats
     with _unclear(lane, worker, ticket, first):
         reply, names, *there = await lane.each(
             [_step(lane, worker, first, ticket * _PARTS, min(limit, _AT_ONCE)), *look]
         )
         if isinstance(reply, StoreError):
             raise reply
+    _note_copy(lane, worker, ticket, first, repeats, reply)
     if not isinstance(names, StoreError):  # what is not seen now is seen the next time
         place.filled |= names_of(names) - place.queues  # they are new
         place.queues = place.queues | names_of(names)
@@ -163,10 +164,11 @@ def _refused(lane: Lane, worker: UUID, word: bytes) -> _Refusal:
 
 async def _asked(lane: Lane, worker: UUID, queue: str, ticket: int, part: int, limit: int) -> Reply:
     with _unclear(lane, worker, ticket, queue):
-        step = _step(lane, worker, queue, ticket * _PARTS + part, limit)
+        step, repeats = _step(lane, worker, queue, ticket * _PARTS + part, limit), lane.repeats
         reply, *_ = await lane.each([step, *_said_again(lane, queue)])
         if isinstance(reply, StoreError):
             raise reply
+    _note_copy(lane, worker, ticket, queue, repeats, reply)
     return reply
 
 
@@ -196,6 +198,13 @@ def _unclear(lane: Lane, worker: UUID, ticket: int, queue: str) -> Generator[Non
             place.tickets.pop(worker, None)
             place.unclear.setdefault(worker, {})[queue] = ticket
         raise
+
+
+def _note_copy(lane: Lane, worker: UUID, ticket: int, queue: str, repeats: int, reply: Reply) -> None:
+    """A call that the lane had to ask twice, and that took nothing: its first copy may still come, and find jobs."""
+    took = not isinstance(reply, bytes) and len(reply) > 2
+    if lane.repeats != repeats and not took:
+        lane.place.unclear.setdefault(worker, {})[queue] = ticket
 
 
 async def _use_up(lane: Lane, worker: UUID) -> bool:

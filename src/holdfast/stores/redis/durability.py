@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.errors import StoreAway, StoreError
-from holdfast.observe.logging import stores, tell
+from holdfast.observe.logging import stores, tell, told_by_parent
 from holdfast.stores.redis.lane import Lane
 from holdfast.stores.redis.place import Place
 from holdfast.stores.redis.resp import Refusal, Reply
@@ -123,8 +124,10 @@ def refuse_unfit(server: Server, place: Place) -> None:
 
 
 def tell_durability(server: Server, place: Place) -> None:
-    """One line of the log, once for a place: a warning where everything can be lost, or nothing can be written."""
-    if place.told_durability:
+    """One line of the log, once for a place, and of a service's processes by the first alone: a warning where
+    everything can be lost, or nothing can be written.
+    """
+    if place.told_durability or "durability" in told_by_parent:
         return
     place.told_durability = True
     loses, failing = server.loses, server.failing
@@ -155,8 +158,9 @@ async def confirm_enqueued(lane: Lane) -> None:
         wanted = lane.place.address.wait
         raise StoreAway(
             f"{lane.place.url}: the jobs are stored on the primary, but only {reached} of {wanted} replicas confirmed "
-            f"them within {lane.place.address.wait_timeout} ms (?wait={wanted}): a failover may lose them; to enqueue "
-            "the same jobs again is harmless, and asks again"
+            f"them within {lane.place.address.wait_timeout} ms (?wait={wanted}): a failover may lose them. To enqueue "
+            "the same bound jobs again (task.bind(), then enqueue_many) is harmless, and asks again; another "
+            "task.enqueue() makes another job"
         )
 
 
@@ -181,7 +185,25 @@ async def confirm_finished(lane: Lane) -> None:
 
 
 async def _missed(lane: Lane) -> int | None:
-    """How many replicas have all that was written up to now, where that is too few; None: enough have."""
+    """How many replicas have all that was written up to now, where that is too few; None: enough have.
+
+    Calls that come while one is waited for share the next: else each would wait behind all that came before it.
+    """
+    confirming = lane.confirming
+    if confirming.next is None:
+        confirming.next = asyncio.ensure_future(_next(lane, confirming.under_way))
+    return await asyncio.shield(confirming.next)
+
+
+async def _next(lane: Lane, before: asyncio.Future[int | None] | None) -> int | None:
+    if before is not None:
+        await asyncio.wait([before])
+    confirming = lane.confirming
+    confirming.under_way, confirming.next = confirming.next, None
+    return await _asked(lane)
+
+
+async def _asked(lane: Lane) -> int | None:
     address = lane.place.address
     written, reached = await lane.each(
         [

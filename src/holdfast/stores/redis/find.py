@@ -19,7 +19,7 @@ from holdfast.stores.redis.lane import Lane
 from holdfast.stores.redis.place import queue_keys
 from holdfast.stores.redis.records import read
 from holdfast.stores.redis.resp import Argument, Reply
-from holdfast.stores.redis.whereabouts import by_queue, known_queues, located
+from holdfast.stores.redis.whereabouts import by_queue, known_queues, located, moved
 
 FEW = 5_000  # unfinished jobs of a queue that are asked for by their ids
 LOOKED_AT = 250  # jobs, in one script
@@ -64,7 +64,11 @@ async def find(lane: Lane, where: Where, after: Cursor | None, limit: int) -> li
 
 async def _named(lane: Lane, ids: Sequence[UUID], after: Cursor | None) -> list[Record]:
     """Those of these jobs that are there: nothing else is to be looked at, as where somebody waits for one."""
-    records = await read(lane, await located(lane, lane.place, ids))
+    queues = await located(lane, lane.place, ids)
+    records = await read(lane, queues)
+    if len(records) < len(queues):
+        there = {record.id for record in records}
+        records += await read(lane, await moved(lane, lane.place, [job for job in queues if job not in there], queues))
     newest_first = sorted(records, key=_cursor_of, reverse=True)
     return [record for record in newest_first if after is None or _cursor_of(record) < after]
 
@@ -86,7 +90,7 @@ def _fits_still(record: Record, where: Where) -> bool:
     return (
         (where.states is None or record.state in where.states)
         and (where.worker is None or record.worker == where.worker)
-        and (where.tag is None or where.tag in record.tags)
+        and (where.tag is None or storable(where.tag) in record.tags)
     )
 
 
@@ -212,7 +216,7 @@ def _step(where: Where, index: int, behind: _Behind, wanted: int) -> list[Argume
             "" if text is None else f"={text}"
             for text in (
                 where.task and storable(where.task),
-                None if where.tag is None else dumps(where.tag),
+                None if where.tag is None else dumps(storable(where.tag)),
                 where.error and storable(where.error),
             )
         ),

@@ -77,7 +77,7 @@ def _settled(answer: bytes, state: bytes) -> Settled:
 async def _texts(lane: Lane, ids: Sequence[UUID]) -> list[tuple[str, bytes] | None]:
     """The queue of each job, and its id as the server writes it; None for one that no queue has."""
     held = lane.place.whereabouts.held
-    texts = [held(job) for job in ids]
+    texts = [None if (here := held(job)) is None else here[:2] for job in ids]
     if None in texts:
         queues = await located(lane, lane.place, [job for job, text in zip(ids, texts, strict=True) if text is None])
         for n, job in enumerate(ids):

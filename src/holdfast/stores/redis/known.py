@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import islice
 from threading import Lock
 from uuid import UUID
@@ -17,7 +17,7 @@ class Whereabouts:
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._known: dict[int, str] = {}  # the longest known first
-        self._held: dict[int, tuple[str, bytes]] = {}  # the queue, and the id as the server writes it
+        self._held: dict[int, tuple[str, bytes, UUID]] = {}  # the queue, the id as the server writes it, the worker
         self._lock = Lock()
 
     def learn(self, queue: str, ids: Iterable[UUID]) -> None:
@@ -25,14 +25,14 @@ class Whereabouts:
         with self._lock:
             self._learn({job.int: queue for job in ids})
 
-    def hold(self, queue: str, ids: Iterable[UUID], texts: Iterable[bytes]) -> set[UUID]:
+    def hold(self, queue: str, worker: UUID, ids: Iterable[UUID], texts: Iterable[bytes]) -> set[UUID]:
         """These are held by a worker of this process: not forgotten before they are let go. `texts` of the ids: making
         one costs as much as all else that a claim costs.
 
         Returns those that are not, as this process holds another queue's job of the same id: who says an id alone would
         mean both.
         """
-        jobs = {job.int: (queue, text) for job, text in zip(ids, texts, strict=True)}
+        jobs = {job.int: (queue, text, worker) for job, text in zip(ids, texts, strict=True)}
         others = set[UUID]()
         with self._lock:
             if not self._held.keys().isdisjoint(jobs):
@@ -42,13 +42,19 @@ class Whereabouts:
             self._held.update(jobs)
         return others
 
-    def held(self, id: UUID) -> tuple[str, bytes] | None:
-        """Queue and text of a job that is held here."""
+    def held(self, id: UUID) -> tuple[str, bytes, UUID] | None:
+        """Queue, text and worker of a job that is held here."""
         return self._held.get(id.int)
 
     def let_go(self, ids: Iterable[UUID]) -> None:
         with self._lock:
             self._learn({job.int: held[0] for job in ids if (held := self._held.pop(job.int, None)) is not None})
+
+    def leave(self, workers: Collection[UUID]) -> None:
+        """What they hold is not theirs any more."""
+        with self._lock:
+            for job in [job for job, held in self._held.items() if held[2] in workers]:
+                self._learn({job: self._held.pop(job)[0]})
 
     def forget(self, ids: Iterable[UUID]) -> None:
         """They are not where they were thought to be."""

@@ -27,6 +27,13 @@ class Step(NamedTuple):
 Call: TypeAlias = tuple[str, Keys, Sequence[Argument]]  # of a script: its name, KEYS, ARGV without the shift
 
 
+class Confirming:
+    """What a lane waits for of replicas: what it asks them now, and what it asks them next."""
+
+    under_way: asyncio.Future[int | None] | None = None
+    next: asyncio.Future[int | None] | None = None
+
+
 class Lane:
     """One connection, opened at first use. Calls may overlap: each gets its replies, in the order of asking.
 
@@ -41,6 +48,8 @@ class Lane:
         self._session: Session | None = None
         self._connecting: asyncio.Task[Session] | None = None
         self._closed = False
+        self.confirming = Confirming()
+        self.repeats = 0  # how often a call was asked again: its first copy may still be on its way
 
     async def script(self, name: str, keys: Keys, *args: Argument) -> Reply:
         """The reply of `scripts/<name>.lua`; the shift is put before `args`, as ARGV[1]."""
@@ -131,6 +140,7 @@ class Lane:
                 certain = False
                 if attempt == 2 or self._closed:
                     raise lost(error, self.place.url, certain=False) from error
+                self.repeats += 1
                 continue
             if attempt == 1 and any(isinstance(reply, Refusal) and ends_session(reply) for reply in replies):
                 session.cut()

@@ -14,10 +14,10 @@ from holdfast.job import Loss
 from holdfast.store import Beat, Line, Registered
 from holdfast.stores.columns import text_of_loss
 from holdfast.stores.redis.lane import Lane, Step
-from holdfast.stores.redis.place import queue_keys
+from holdfast.stores.redis.place import Place, names_of, queue_keys
 from holdfast.stores.redis.queues import make_known
 from holdfast.stores.redis.resp import Argument
-from holdfast.stores.redis.slots import Slots, names_of
+from holdfast.stores.redis.slots import Slots
 from holdfast.stores.redis.whereabouts import located
 
 Joined = Literal["joined", "gone", "expired", "empty"]
@@ -45,7 +45,18 @@ async def beat(lane: Lane, workers: Sequence[UUID]) -> Beat:
     alive = frozenset(UUID(text.decode()) for text in texts)
     if alive:
         await _beat_in_slots(lane, alive, lease, names_of(names))
-    return Beat(lease, now, frozenset(workers) - alive)
+    gone = frozenset(workers) - alive
+    _forget(lane.place, gone)
+    return Beat(lease, now, gone)
+
+
+def _forget(place: Place, workers: Collection[UUID]) -> None:
+    """They will claim and hold nothing more."""
+    if workers:
+        place.whereabouts.leave(workers)
+    for worker in workers:
+        place.tickets.pop(worker, None)
+        place.unclear.pop(worker, None)
 
 
 async def _beat_in_slots(lane: Lane, workers: Collection[UUID], lease: Span, names: set[str]) -> None:
@@ -55,10 +66,11 @@ async def _beat_in_slots(lane: Lane, workers: Collection[UUID], lease: Span, nam
     """
     place = lane.place
     place.lease = lease
-    known = names | place.queues
+    known = names | place.queues | place.joined
     beating: list[Argument] = [lease, *map(str, workers)]
     heard = await Slots(lane).scripts("beat", dict.fromkeys(known, beating))
     place.queues = names
+    place.joined.difference_update([queue for queue, there in heard.items() if not there])
     await make_known(lane, [queue for queue, there in heard.items() if there and queue not in names])
 
 
@@ -96,11 +108,12 @@ async def joined(
     """
     args: list[Argument] = [stands.lease, str(worker), stands.row]
     replies = await slots.scripts("join", dict.fromkeys(queues, args))
-    answers = {queue: cast("Joined", reply.decode()) for queue, reply in replies.items()}
+    answers: dict[str, Joined] = {queue: cast("Joined", reply.decode()) for queue, reply in replies.items()}
     inside = [queue for queue, answer in answers.items() if answer == "joined"]
     if inside and (await standing(lane, worker)).state == "gone":
         await slots.scripts("retire", dict.fromkeys(inside, (str(worker), 1, "")))
-        answers |= dict[str, Joined].fromkeys(inside, "gone")
+        return answers | dict[str, Joined].fromkeys(inside, "gone")
+    lane.place.joined.update(inside)
     return answers
 
 
@@ -112,6 +125,7 @@ async def retire(lane: Lane, worker: UUID, loss: Loss | None, jobs: Mapping[tupl
     for queue in names_of(names) | place.queues:
         mine = [(*claim, of_job) for claim, of_job in jobs.items() if queues.get(claim[0], queue) == queue]
         calls[queue] = [str(worker), known, text_of_loss(loss) or "", *chain.from_iterable(map(_words_of, mine))]
+    _forget(place, [worker])
     slots = Slots(lane)
     await slots.scripts("retire", calls)
     slots.told(None)

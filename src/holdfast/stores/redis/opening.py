@@ -28,7 +28,8 @@ async def opened(place: Place, *, create: bool) -> Lanes:
         found = await _found(lane, create=create)
     if found is None:
         raise StoreError(
-            f"{place.url}: there are no jobs under the prefix {place.prefix!r} yet: run `holdfast migrate`"
+            f"{place.url}: there are no jobs under the prefix {place.prefix!r}; are it and the number of the database "
+            "right? A producer, a worker or `holdfast migrate` makes the place"
         )
     if found.layout < LAYOUT:
         raise StoreError(

@@ -11,7 +11,7 @@ from holdfast.store import Cancelling, Deleting, Retried, Room
 from holdfast.stores.columns import storable
 from holdfast.stores.redis.lane import Lane
 from holdfast.stores.redis.resp import Argument, Reply
-from holdfast.stores.redis.whereabouts import answers, located
+from holdfast.stores.redis.whereabouts import answers, located, moved
 
 _DIGESTED = 2**20  # bytes of payloads that one script makes digests of: 1 MiB takes it 3 ms
 
@@ -44,7 +44,14 @@ async def delete(lane: Lane, ids: Sequence[UUID]) -> list[Deleting]:
 
 
 async def _said(lane: Lane, name: str, args: Sequence[Argument], ids: Sequence[UUID]) -> list[Reply]:
-    return await answers(lane, name, args, ids, await located(lane, lane.place, ids))
+    queues = await located(lane, lane.place, ids)
+    said = await answers(lane, name, args, ids, queues)
+    missing = [nth for nth, answer in enumerate(said) if answer in (b"missing", [b"missing"])]
+    queues = await moved(lane, lane.place, [ids[nth] for nth in missing], queues)
+    again = [nth for nth in missing if ids[nth] in queues]
+    for nth, answer in zip(again, await answers(lane, name, args, [ids[nth] for nth in again], queues), strict=True):
+        said[nth] = answer
+    return said
 
 
 def _text(answer: Reply) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TypeAlias
 from uuid import UUID
 
 from holdfast.clock import Span
-from holdfast.store import LEASE
+from holdfast.job import QueueTerms
+from holdfast.store import LEASE, Authority
 from holdfast.stores.redis.address import Address
 from holdfast.stores.redis.known import Whereabouts
 from holdfast.stores.redis.resp import packed
@@ -35,6 +37,9 @@ OF_A_QUEUE = (
     "idle",
 )
 OF_THE_REGISTRY = ("meta", "queues", "workers", "facts")
+
+
+Declared: TypeAlias = tuple[QueueTerms, Authority]
 
 
 class Keys:
@@ -72,11 +77,12 @@ class Place:
     turn: int = 0
     filled: set[str] = field(default_factory=set[str])  # queues that had queued jobs when a claim last looked
     whereabouts: Whereabouts = field(default_factory=Whereabouts)
-    said: dict[str, float] = field(
-        default_factory=dict[str, float]
-    )  # when a queue's name was, by monotonic()
+    joined: set[str] = field(default_factory=set[str])  # queues that a worker of this process has joined
+    said: dict[str, float] = field(default_factory=dict[str, float])  # when a queue's name was, by monotonic()
     told_same_id: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])  # queues of which the log was told
     told: Told = field(default_factory=Told)
+    declared: dict[str, Declared] = field(default_factory=dict[str, "Declared"])  # by this process
+    undeclared: bool = False  # whether the server has lost that
     waiters: Waiters = field(default_factory=Waiters)
     told_durability: bool = False  # whether the log was told what the server can lose
     unreplicated: bool = False  # whether the log was told that replicas do not confirm
@@ -99,6 +105,7 @@ class Place:
         self.queues.clear()
         self.said.clear()
         self.tickets.clear()
+        self.undeclared = bool(self.declared)
 
     @property
     def channel(self) -> str:
@@ -123,3 +130,11 @@ def queue_keys(place: Place, queue: str) -> Keys:
 def job_key(place: Place, queue: str, id: UUID) -> str:
     """The key of a job in a queue."""
     return f"{queue_keys(place, queue).base}job:{id}"
+
+
+def names_of(replies: Iterable[bytes]) -> set[str]:
+    """Names of queues, as the registry has them; without what is no name, as another program may have put there."""
+    try:
+        return {name.decode() for name in replies}
+    except UnicodeDecodeError:
+        return {name.decode() for name in replies if name.isascii()}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from holdfast.stores.redis.lane import Lane
-from holdfast.stores.redis.place import Place, queue_keys
-from holdfast.stores.redis.slots import Slots, names_of
+from holdfast.stores.redis.place import Place, names_of, queue_keys
+from holdfast.stores.redis.slots import Slots
 from holdfast.stores.redis.sweep import parts
 
 _ROWS = 200  # of workers that one script looks at, about

@@ -10,7 +10,7 @@ from time import monotonic
 from holdfast.job import QueueTerms, State
 from holdfast.store import Authority, QueueStats, Stats
 from holdfast.stores.redis.lane import Lane, Step
-from holdfast.stores.redis.place import queue_keys
+from holdfast.stores.redis.place import names_of, queue_keys
 from holdfast.stores.redis.resp import Reply
 from holdfast.stores.redis.slots import Slots
 
@@ -23,6 +23,8 @@ async def make_known(lane: Lane, names: Collection[str]) -> None:
     """The registry has these names from now on; this process remembers that it did so."""
     if names:
         [added] = await lane.commands([("SADD", lane.place.registry[2], *names)])
+        if added and any(name in lane.place.declared and name in lane.place.queues for name in names):
+            lane.place.undeclared = True  # one that is declared is never taken out: it was lost
         lane.place.queues.update(names)
         lane.place.said.update(dict.fromkeys(names, monotonic()))
         if added:  # who waits for jobs of every queue learns of a new one
@@ -47,16 +49,30 @@ async def configure(lane: Lane, queues: Mapping[str, QueueTerms | None], by: Aut
         if terms is not None or by == "operator"
     }
     declared = [name for name, terms in queues.items() if terms is not None]
+    if by != "operator":
+        lane.place.declared.update({name: (terms, by) for name, terms in queues.items() if terms is not None})
     await make_known(lane, declared)
     with Slots(lane) as slots:
         await slots.scripts("configure", words)
         await make_known(lane, declared)
 
 
+async def declare_again(lane: Lane) -> None:
+    """What this process declared, where the server has lost it."""
+    place = lane.place
+    place.undeclared = False
+    try:
+        for by in ("worker", "producer"):
+            await configure(lane, {name: terms for name, (terms, who) in place.declared.items() if who == by}, by)
+    except BaseException:
+        place.undeclared = True
+        raise
+
+
 async def stats(lane: Lane) -> Stats:
     """Each queue in one moment, all of them in one round trip."""
     now, names = await lane.script("queues", lane.place.registry)
-    known = sorted(name.decode() for name in names)
+    known = sorted(names_of(names))
     replies = await lane.scripts([("stats", queue_keys(lane.place, name), ()) for name in known])
     queues = [_stats_of(name, reply) for name, reply in zip(known, replies, strict=True)]
     return Stats(now, [queue for queue in queues if queue is not None])

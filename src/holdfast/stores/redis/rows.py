@@ -54,10 +54,11 @@ async def claims_of(
     place = lane.place
     try:
         claims = _all_of(queue, worker, taken_at, rows)
-        others = place.whereabouts.hold(queue, [job.id for job in claims], map(_text_of_id, rows))
+        others = place.whereabouts.hold(queue, worker, [job.id for job in claims], map(_text_of_id, rows))
     except UNREADABLE:
         claims, unreadable = decoded(rows, lambda row: _all_of(queue, worker, taken_at, [row])[0])
-        others = place.whereabouts.hold(queue, [job.id for job in claims], [str(job.id).encode() for job in claims])
+        texts = [str(job.id).encode() for job in claims]
+        others = place.whereabouts.hold(queue, worker, [job.id for job in claims], texts)
         await _bury(lane, queue, worker, unreadable)
     if not others:
         return claims, []

@@ -23,8 +23,6 @@ from holdfast.clock import SECOND, Span
 from holdfast.stores.redis.address import Address
 from holdfast.stores.redis.resp import Refusal, Reply, command, refusal_of
 
-_SHIELDED = 1 << 16  # bytes, from which on a command may not fit into the socket at once
-
 
 class Lost(Exception):
     """The connection is gone, or was never made; what was asked on it may have been done."""
@@ -55,6 +53,11 @@ class Session:
 
     def __init__(self, connection: AbstractConnection, limit: Span, heard: Callable[[Reply], None] | None) -> None:
         self._connection = connection
+        # redis-py's own way to send waits for the socket, ends the connection of all when that is cancelled, and
+        # connects anew by itself. Nothing need wait here: whoever asks waits for his reply.
+        reader: Any = connection._reader  # noqa: SLF001
+        self._writer: Any = connection._writer  # noqa: SLF001
+        _overhear(reader, self._heard_something)
         self._limit = limit / SECOND
         self._heard = heard
         self._loop = asyncio.get_running_loop()
@@ -74,7 +77,7 @@ class Session:
         connection = _connection(address)
         try:
             async with asyncio.timeout(address.connect_timeout / SECOND):
-                await connection.connect()  # type: ignore[no-untyped-call]
+                await _greet(connection, address)
                 session = cls(connection, limit, heard)
                 try:
                     await session._introduce(name)
@@ -83,15 +86,12 @@ class Session:
                     raise
                 return session
         except TimeoutError:
+            await _let_go(connection)
             tls = "; does it speak TLS?" if address.tls else ""
-            failed: Exception = Lost(f"no answer within {address.connect_timeout / SECOND:g} s{tls}")
-        except (RedisError, *_UNFORESEEN) as error:
-            failed = _failure(error, address)
+            raise Lost(f"no answer within {address.connect_timeout / SECOND:g} s{tls}") from None
         except BaseException:
             await _let_go(connection)
             raise
-        await _let_go(connection)
-        raise failed  # no cause and no context of it: redis-py's own error may have the password in it
 
     async def _introduce(self, name: str) -> None:
         [named] = await self.ask(command("CLIENT", "SETNAME", f"holdfast-{name}"), 1)
@@ -110,12 +110,7 @@ class Session:
                 self._watch = self._loop.call_later(self._limit, self._watched)
         future: asyncio.Future[list[Reply]] = self._loop.create_future()
         self._due.append((future, replies))
-        sending = self._connection.send_packed_command([packed], check_health=False)
-        try:
-            # What is cancelled in the middle of it would end the connection of all.
-            await (asyncio.shield(asyncio.ensure_future(sending)) if len(packed) > _SHIELDED else sending)
-        except RedisError as error:
-            self._end(_lost(error))
+        self._writer.write(packed)  # in the same step, or replies would go to other callers than they belong to
         return await future
 
     def _watched(self) -> None:
@@ -141,12 +136,16 @@ class Session:
                         self._end(_lost(error))
                         return
                     self._take(refusal)
+        except _UNFORESEEN:
+            self._end(_strange())
         finally:
             self._end(Lost("it was closed here"))
             await _let_go(self._connection)
 
-    def _take(self, reply: Reply) -> None:
+    def _heard_something(self) -> None:
         self._spoke = self._loop.time()
+
+    def _take(self, reply: Reply) -> None:
         if not self._due:
             if self._heard is not None:
                 self._heard(reply)
@@ -221,12 +220,19 @@ def _connection(address: Address) -> AbstractConnection:
 _UNFORESEEN = (AttributeError, LookupError, TypeError, ValueError)
 
 
+async def _greet(connection: AbstractConnection, address: Address) -> None:
+    try:
+        await connection.connect()  # type: ignore[no-untyped-call]
+    except (RedisError, *_UNFORESEEN) as error:
+        failure = _failure(error, address)
+    else:
+        return
+    raise failure  # with no cause and no context: redis-py's own error may have the password in it
+
+
 def _failure(error: Exception, address: Address) -> Refusal | Lost:
     """Why there is no connection, in words without the password: the server may have been told it, and repeat it."""
-    if isinstance(error, RedisError):
-        failure = refusal_of(error) or _lost(error)
-    else:
-        failure = Foreign("what answers speaks another protocol")
+    failure = refusal_of(error) or _lost(error) if isinstance(error, RedisError) else _strange()
     words = str(failure)
     if address.password and address.password in words and not isinstance(error, exceptions.ConnectionError):
         return type(failure)(words.replace(address.password, "***"))
@@ -236,6 +242,21 @@ def _failure(error: Exception, address: Address) -> Refusal | Lost:
 async def _let_go(connection: AbstractConnection) -> None:
     with suppress(RedisError, OSError):
         await connection.disconnect(nowait=True)
+
+
+def _strange() -> Foreign:
+    return Foreign("what answers speaks another protocol")
+
+
+def _overhear(reader: Any, hear: Callable[[], None]) -> None:
+    """Calls `hear` for each piece that arrives: a long reply on a slow way is no silence."""
+    feed = reader.feed_data
+
+    def fed(data: bytes) -> None:
+        hear()
+        feed(data)
+
+    reader.feed_data = fed
 
 
 def _lost(error: RedisError) -> Lost:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -12,11 +12,6 @@ from holdfast.stores.redis.place import queue_keys
 from holdfast.stores.redis.resp import Argument, Reply
 
 T = TypeVar("T")
-
-
-def names_of(replies: Iterable[bytes]) -> set[str]:
-    """Names of queues, as the registry has them."""
-    return {name.decode() for name in replies}
 
 
 class Slots:

@@ -31,6 +31,7 @@ from holdfast.stores.redis import lives, operate, sweep
 from holdfast.stores.redis.address import Address
 from holdfast.stores.redis.claim import claim
 from holdfast.stores.redis.durability import confirm_enqueued, confirm_finished
+from holdfast.stores.redis.enqueue import enqueue
 from holdfast.stores.redis.find import find
 from holdfast.stores.redis.finish import finish
 from holdfast.stores.redis.lanes import Lanes
@@ -38,6 +39,7 @@ from holdfast.stores.redis.notes import log, note
 from holdfast.stores.redis.opening import migrate, opened
 from holdfast.stores.redis.place import Place
 from holdfast.stores.redis.prune import prune
+from holdfast.stores.redis.queues import configure, declare_again, stats
 
 _NO_TRANSACTION = (
     "connection={}: jobs in Redis cannot be part of a transaction of a database: keep an outbox in that database "
@@ -117,10 +119,10 @@ class RedisStore:
         declared: Mapping[str, QueueTerms] = {},  # noqa: ARG002  # the seam's: part of a caller's transaction
     ) -> Sequence[Receipt]:
         """As the seam says, but for `connection`, which is a ConfigError."""
-        from holdfast.stores.redis.enqueue import enqueue
-
         _refuse_connection(connection)
         with self._flight() as lanes:
+            if self._place.undeclared:
+                await declare_again(lanes.work)
             receipts = await enqueue(lanes.enqueue, jobs)
             if self._place.address.wait:
                 await confirm_enqueued(lanes.enqueue)
@@ -154,6 +156,8 @@ class RedisStore:
     async def register(self, worker: UUID, supervisor: UUID | None, facts: Mapping[str, object]) -> Registered:
         """As the seam says."""
         with self._flight() as lanes:
+            if self._place.undeclared:
+                await declare_again(lanes.work)
             return await lives.register(lanes.beat, worker, supervisor, facts)
 
     async def beat(self, workers: Sequence[UUID]) -> Beat:
@@ -220,15 +224,11 @@ class RedisStore:
 
     async def configure(self, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:
         """As the seam says."""
-        from holdfast.stores.redis.queues import configure
-
         with self._flight() as lanes:
             await configure(lanes.work, queues, by)
 
     async def stats(self) -> Stats:
         """As the seam says."""
-        from holdfast.stores.redis.queues import stats
-
         with self._flight() as lanes:
             return await stats(lanes.work)
 

@@ -10,6 +10,7 @@ from holdfast.stores.redis.resp import Refusal
 from holdfast.stores.redis.session import Lost
 
 READ_ONLY = "the server is a replica and takes no writes (after a failover, or by a wrong address): name the primary"
+_MOVING = "the keys move to another server of the cluster; the queue goes on when they have arrived"
 _ACL = (
     "the server's ACL forbids what the store needs; docs/redis.md has the list (what a script had done when it met "
     "this stays done: keep to the list)"
@@ -27,10 +28,11 @@ _AWAY = {
     "BUSY": "the server is held up by a script that does not end (none of ours takes so long): SCRIPT KILL ends it",
     "CLUSTERDOWN": "the cluster is down: some of its slots have no server",
     "MOVED": "the keys lie on another server of the cluster than the one that the URL names",
-    "ASK": "the keys move to another server of the cluster; the queue goes on when they have arrived",
-    "TRYAGAIN": "the keys move to another server of the cluster; the queue goes on when they have arrived",
+    "ASK": _MOVING,
+    "Attempted to access a non local key": _MOVING,  # as scripts meet ASK
+    "TRYAGAIN": _MOVING,
     "max number of clients": "the server has no connection left: raise maxclients, or run fewer processes (each "
-    "uses up to 7 connections)",
+    "uses up to 8 connections)",
     "NOSCRIPT": "the server forgets scripts as soon as they are loaded (SCRIPT FLUSH, again and again)",
     "WRONGPASS": "the server does not let this user in any more; check the user and the password",
     "NOAUTH": "the server wants a password by now, and the URL has none",
@@ -66,7 +68,7 @@ _OURS = {
 }
 # Another connection, to whoever has the name by now, may be better off; and what was emptied is begun anew with it.
 _ENDS_SESSION = ("READONLY", "MASTERDOWN", "NOAUTH", "HFGONE")
-_DONE_IN_PART = ("NOPERM", "ACL", "The user")  # perhaps
+_DONE_IN_PART = ("NOPERM", "ACL", "The user", "Attempted")  # perhaps
 
 
 def ends_session(refusal: Refusal) -> bool:

@@ -7,11 +7,12 @@ were enqueued or claimed here a moment ago.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
+from holdfast.errors import StoreError
 from holdfast.stores.redis.lane import Lane
-from holdfast.stores.redis.place import Place, job_key, queue_keys
+from holdfast.stores.redis.place import Place, job_key, names_of, queue_keys
 from holdfast.stores.redis.resp import Argument, Reply
 
 AT_ONCE = 50  # jobs that one script is asked about
@@ -33,6 +34,18 @@ async def located(lane: Lane, place: Place, ids: Sequence[UUID]) -> dict[UUID, s
     return found | await _asked(lane, place, list(unknown)) if unknown else found
 
 
+async def moved(lane: Lane, place: Place, ids: Iterable[UUID], queues: Mapping[UUID, str]) -> dict[UUID, str]:
+    """Where those of these jobs are that are not in `queues`, where this process knew them to be: each was deleted
+    there, and enqueued in another queue since.
+    """
+    gone = [job for job in ids if job in queues]
+    if not gone:
+        return {}
+    place.whereabouts.forget(gone)
+    there = await _asked(lane, place, gone)
+    return {job: queue for job, queue in there.items() if queue != queues[job]}
+
+
 async def _asked(lane: Lane, place: Place, ids: Sequence[UUID]) -> dict[UUID, str]:
     """Every queue is asked about every id: the one that has it is anybody's guess."""
     queues = sorted(await known_queues(lane, place))
@@ -50,7 +63,7 @@ async def _asked(lane: Lane, place: Place, ids: Sequence[UUID]) -> dict[UUID, st
 async def known_queues(lane: Lane, place: Place) -> set[str]:
     """The names of all queues, as the server has them now."""
     [names] = await lane.commands([("SMEMBERS", place.registry[2])])
-    return {name.decode() for name in names}
+    return names_of(names)
 
 
 async def answers(
@@ -72,6 +85,8 @@ async def answers(
             for queue, positions in asked
         ]
         for (queue, positions), reply in zip(asked, await lane.scripts(calls), strict=True):
+            if not reply or isinstance(reply, bytes | int):
+                raise StoreError(f"{lane.place.url}: the server answered {reply!r} to {name}.lua; is it a Redis?")
             for position, answer in zip(positions, reply, strict=False):
                 said[position] = answer
             del waiting[queue][: len(reply)]

@@ -18,7 +18,7 @@ for i = 3, #ARGV do
   lives[ARGV[i]] = life_of(call('HGET', WORKERS, ARGV[i]))
 end
 
-call('HDEL', META, '') -- a full server takes this, and all that a script writes after it
+begin_writes(META)
 if running then
   make_meta(running)
 end

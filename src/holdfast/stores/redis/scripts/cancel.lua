@@ -39,7 +39,7 @@ local function cancel(job)
   return 'cancelled'
 end
 
-call('ZREM', DUE, '') -- a full server takes this, and all that a script writes after it
+begin_writes(HOLDERS)
 local answers = {}
 for i = 3, #ARGV do
   answers[i - 2] = cancel(jobs[ARGV[i]])

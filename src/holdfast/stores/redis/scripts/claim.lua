@@ -39,7 +39,7 @@ if last == tonumber(stamp) then
 end
 
 if ARGV[6] == '1' then
-  call('HDEL', TICKETS, '') -- allowed on a full server, which what follows then is too
+  begin_writes(TICKETS)
   call('HSET', TICKETS, worker, stamp)
   return rows
 end

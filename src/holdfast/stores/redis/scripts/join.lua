@@ -24,7 +24,7 @@ if said[2] and is_pause(tonumber(said[2]), moment, lease) then
 end
 life.steady = math.max(life.steady, steady)
 
-call('HDEL', WORKERS, '') -- a full server takes this, and all that a script writes after it
+begin_writes(WORKERS)
 if running then
   make_meta(running)
 end

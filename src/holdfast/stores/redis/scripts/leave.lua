@@ -13,7 +13,7 @@ local names = redis.call('SMEMBERS', QUEUES)
 
 if life and not life.retired then
   life.retired, life.till = moment, moment
-  redis.call('HDEL', ROWS, '') -- a full server takes this, and all that a script writes after it
+  begin_writes(ROWS)
   redis.call('HSET', ROWS, worker, as_row(life))
 end
 return { life and 1 or 0, names }

@@ -8,6 +8,12 @@ local LAYOUT = '1'
 local META, JOBS, READY, DUE, DEAD, CANCELLED, FINAL, WORKERS, LOSSES, TICKETS, HOLDERS, UNIQUE, IDLE = unpack(KEYS)
 local BASE = string.sub(KEYS[1], 1, -5) -- without `meta`: '{prefix:queue}:'
 
+-- The first write of what must go on where a server has no memory left: it refuses a script's first write if that may
+-- take memory, and none after one that cannot. `key` is a hash; nothing of it goes.
+local function begin_writes(key)
+  redis.call('HDEL', key, '')
+end
+
 -- Wakes whoever waits for jobs of this queue, once for all that a script makes ready. A hint: it comes in the middle of
 -- writes, so whatever the server says to it (the user may not publish, say) must not end the script.
 local rung = false

@@ -69,7 +69,7 @@ local function look()
   elseif not steady then
     return { 'live', counts.mine, counts.retired, 0 }
   end
-  call('HDEL', WORKERS, '') -- a full server takes this, and all that a script writes after it
+  begin_writes(WORKERS)
   for worker, life in pairs(far) do
     call('HSET', WORKERS, worker, as_row(life))
   end

@@ -11,7 +11,7 @@ end
 local life = life_of(redis.call('HGET', ROWS, worker))
 local names = redis.call('SMEMBERS', QUEUES)
 
-redis.call('HDEL', ROWS, '') -- a full server takes this, and all that a script writes after it
+begin_writes(ROWS)
 if not life then
   life = { till = moment + lease, beat = moment, steady = moment }
   redis.call('HSET', FACTS, worker, ARGV[3])

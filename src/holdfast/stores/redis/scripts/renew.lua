@@ -17,7 +17,7 @@ for i = 2, #ARGV do
 end
 local names = redis.call('SMEMBERS', QUEUES)
 
-redis.call('HDEL', ROWS, '') -- a full server takes this, and all that a script writes after it
+begin_writes(ROWS)
 for i = 1, #alive do
   renew(lives[i], moment, lease)
   redis.call('HSET', ROWS, alive[i], as_row(lives[i]))

@@ -18,7 +18,7 @@ local state = is_live(life, moment) and 'live' or 'expired'
 
 if ARGV[3] == '1' and state == 'live' and is_steady(life, moment, lease) then
   local rows = redis.call('HGETALL', ROWS)
-  redis.call('HDEL', ROWS, '') -- a full server takes this, and all that a script writes after it
+  begin_writes(ROWS)
   for i = 1, #rows, 2 do
     local other = life_of(rows[i + 1])
     if other and cut(other, moment, lease) then

@@ -45,7 +45,7 @@ end
 local working, losses = look(WORKERS, ARGV[2], life_of), look(LOSSES, ARGV[3], left)
 
 if #counts > 0 then
-  call('HDEL', HOLDERS, '') -- a full server takes this, and all that a script writes after it
+  begin_writes(HOLDERS)
   call('HSET', HOLDERS, unpack(counts))
 end
 for i = 1, #over do
