@@ -103,7 +103,8 @@ class Job(Generic[R_co]):
     def result(self, timeout: Duration | None = None) -> R_co:
         """Waits for the end and returns what the handler returned.
 
-        Raises JobFailed (dead), JobCancelled, JobNotFound, or TimeoutError when `timeout` passes first.
+        Raises JobFailed (dead), JobCancelled, JobNotFound, or TimeoutError when `timeout` passes first; StoreAway where
+        the store stays away for 5 s, or for what is left of `timeout`.
         """
         return self._asked.result(self, timeout)
 

@@ -27,6 +27,7 @@ from holdfast import (
 )
 from holdfast.app import parts_of
 from holdfast.client import asking
+from holdfast.errors import StoreAway
 from holdfast.store import Where
 
 PATIENCE = 30
@@ -168,6 +169,46 @@ def test_those_who_have_waited_a_while_look_at_the_same_moments(monkeypatch: pyt
         moments.add(round(clock.now + left, 6))
         assert asking._to_the_next_look(asking.POLL_FIRST) == asking.POLL_FIRST  # noqa: SLF001  # a quick job is not kept waiting
     assert len(moments) <= 2
+
+
+def away(app: Holdfast, times: float) -> list[str]:
+    """The store is away for its next looks at jobs; what is returned grows with each."""
+    store, met = parts_of(app).link.store, list[str]()
+    real = store.find
+
+    async def find(*args: Any) -> Any:
+        if len(met) < times:
+            met.append("away")
+            raise StoreAway("away")
+        return await real(*args)
+
+    store.find = find  # type: ignore[method-assign]
+    return met
+
+
+def test_who_waits_for_a_result_asks_again_while_the_store_is_away(app: Holdfast, send: SyncTask[..., str]) -> None:
+    job = send.enqueue("ann")
+    with working(app):
+        assert job.result(PATIENCE) == "ann"
+    met = away(app, 3)
+    assert job.result(PATIENCE) == "ann"
+    assert len(met) == 3
+    met = away(app, 1)
+    with pytest.raises(StoreAway, match="away"):
+        job.status()
+
+
+@pytest.mark.parametrize("timeout", [0, "50ms", None])
+def test_a_store_that_stays_away_is_told_to_who_waits_for_a_result(
+    app: Holdfast, send: SyncTask[..., str], monkeypatch: pytest.MonkeyPatch, timeout: Any
+) -> None:
+    monkeypatch.setattr(asking, "AWAY_MOST", 0.2 if timeout is None else 10 * PATIENCE)
+    monkeypatch.setattr(asking, "AWAY_PAUSE", 0.01)
+    job = send.enqueue("ann")
+    met = away(app, float("inf"))
+    with pytest.raises(StoreAway, match="away"):
+        job.result(timeout)
+    assert (len(met) == 1) == (timeout == 0)
 
 
 async def test_one_who_waits_for_a_job_that_is_not_there_disturbs_no_other(

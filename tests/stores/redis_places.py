@@ -154,7 +154,7 @@ async def run(program: str, *arguments: str) -> None:
     """A program of its own, which must end well and warn of nothing."""
     process = await asyncio.create_subprocess_exec(
         *[sys.executable, "-W", "error", "-c", textwrap.dedent(program), *arguments],
-        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -6,18 +6,24 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
 from redis import Redis
 
+from holdfast.clock import MINUTE
 from holdfast.errors import StoreAway, StoreError
 from holdfast.job import TOMBSTONE, Cancelled, Claim, Failed, Failure, Note, Released, State, Succeeded, Terms
 from holdfast.policy import decide
-from holdfast.store import Answer, Settled, Store
+from holdfast.store import LEASE, Answer, Claims, Settled, Store
 from holdfast.stores import open_store
+from holdfast.stores.redis import claim, queues
 from holdfast.stores.redis.claim import _step
+from holdfast.stores.redis.lane import Lane
+from holdfast.stores.redis.place import queue_keys
 from tests import servers
 from tests.flows.proxy import Proxy
 from tests.flows.resp import resp, tapped
@@ -28,6 +34,7 @@ from tests.store.acts import (
     LOSS,
     PATIENCE,
     Hand,
+    bound,
     draft,
     finish,
     hand,
@@ -135,6 +142,54 @@ async def test_of_two_who_hold_the_same_number_only_one_is_heard(store: Store) -
     job = await running(store, worker)
     assert await finish(store, job._replace(worker=other.id), Succeeded(b"theirs")) == Settled(Answer.STALE)
     assert await finish(store, job, Succeeded(b"ours")) == Settled(Answer.ACCEPTED, State.SUCCEEDED)
+
+
+# --- the same id in two queues
+
+
+async def test_of_two_jobs_of_one_id_a_worker_holds_one_and_the_other_waits(
+    store: Store, prefix: Prefix, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two processes that do not know of each other made them. Outcomes say ids alone."""
+    one = draft(queue="a", payload=b"A")
+    async with opened(prefix.url) as other:
+        await stored(store, one)
+        await stored(other, replace(one, queue="b", payload=b"B"))
+    async with opened(prefix.url) as service:
+        worker = await hand(service)
+        [job] = await worker.claim(9, ["a"])
+        for _ in range(3):
+            claims = await service.claim(worker.id, worker.ticket, ["b"], 9)
+            assert list(claims.jobs) == []
+            worker.ticket += 1
+            service.shift += MINUTE
+            assert (await service.promote(9)).moved == 1
+            await worker.beat()
+        assert caplog.text.count("same id") == 1
+        assert await finish(service, job, Succeeded(b"of a")) == Settled(Answer.ACCEPTED, State.SUCCEEDED)
+        [job] = await worker.claim(9, ["b"])
+        assert (job.id, job.queue, job.payload, job.attempt) == (one.id, "b", b"B", 1)
+        assert await finish(service, job, Succeeded(b"of b")) == Settled(Answer.ACCEPTED, State.SUCCEEDED)
+    with Redis.from_url(prefix.server) as redis:
+        results = [redis.hget(f"{{{prefix.name}:{queue}}}:job:{one.id}", "result") for queue in "ab"]
+    assert results == [b"of a", b"of b"]
+
+
+async def test_of_two_jobs_of_one_id_a_sweeper_settles_one_after_the_other(store: Store, prefix: Prefix) -> None:
+    one = draft(queue="a")
+    async with opened(prefix.url) as other:
+        dead = await hand(other)
+        await stored(other, replace(one, queue="b"))
+        await dead.claim(1, ["b"])
+        await dead.retire(LOSS)
+    await stored(store, one)
+    sweeper = await hand(store)
+    [job] = await sweeper.claim(9, ["a"])
+    for _ in range(2):
+        assert await sweeper.reclaim() == {}
+    assert await finish(store, job, Succeeded(b"1")) == Settled(Answer.ACCEPTED, State.SUCCEEDED)
+    assert [(job.queue, job.loss) for job in (await sweeper.reclaim()).values()] == [("b", LOSS)]
+    assert await sweeper.sweep() == [one.id]
 
 
 # --- an acknowledgement whose retry is dead
@@ -252,6 +307,70 @@ async def test_a_copy_of_a_claim_that_was_given_up_takes_nothing_when_it_comes_l
     assert [each.id for each in await worker.claim(1, ["mail"])] == [job]
 
 
+async def test_a_claim_that_was_repeated_and_took_nothing_takes_nothing_when_its_first_copy_comes_late(
+    store: Store, distant: Store, proxy: Proxy
+) -> None:
+    """The lane asks again by itself. What it asked first may still be on its way, when the queue has jobs."""
+    await stored(store, draft())
+    worker = hand_of(distant, await hand(store))
+    await worker.take()
+    lose_next(proxy)
+    assert await worker.claim(1, ["mail"]) == []
+    assert proxy.lost == 1, "no reply was lost: nothing was tried"
+    late = worker.ticket * 1000
+    [elsewhere] = await stored(store, draft(queue="other"))
+    claims = await distant.claim(worker.id, worker.ticket, ["other"], 1)
+    if claims.refused == "used":
+        worker.ticket += 1
+        claims = await distant.claim(worker.id, worker.ticket, ["other"], 1)
+    assert [job.id for job in claims.jobs] == [elsewhere]
+    [job] = await stored(store, draft())
+    with store._flight() as lanes:  # type: ignore[attr-defined]  # noqa: SLF001
+        assert await lanes.claim.ask([_step(lanes.claim, worker.id, "mail", late, 10)]) == [b"stamp"]
+    assert await state(store, job) == "queued"
+    worker.ticket += 1
+    assert [each.id for each in await worker.claim(1, ["mail"])] == [job]
+
+
+async def test_a_claim_at_the_very_end_of_the_lease_takes_nothing(store: Store) -> None:
+    worker = await hand(store)
+    await running(store, worker, queue="mail")
+    await stored(store, draft())
+    store.shift += LEASE
+    assert await store.claim(worker.id, worker.ticket, ["mail"], 1) == Claims([], "expired")
+    store.shift -= 1
+    assert len(await worker.claim(1, ["mail"])) == 1
+
+
+async def test_a_job_that_is_claimed_again_does_not_free_the_key_that_is_anothers_now(store: Store) -> None:
+    worker = await hand(store)
+    first, second, third = (keyed(until="started", on_clash="return") for _ in range(3))
+    await stored(store, first)
+    job = await worker.take()
+    await stored(store, replace(second, delay=MINUTE))
+    await finish(store, job, Released())
+    assert (await worker.take()).id == first.id
+    assert (await store.enqueue([third]))[0].holder == second.id
+
+
+async def test_a_queue_whose_name_was_lost_is_known_again_by_who_claims_there(
+    store: Store, prefix: Prefix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = 1000.0
+    monkeypatch.setattr(queues, "monotonic", lambda: time)
+    await stored(store, *(draft() for _ in range(9)))
+    names = f"{{{prefix.name}}}:queues"
+    with Redis.from_url(prefix.server) as redis:
+        async with opened(prefix.url) as service:
+            worker = await hand(service)
+            await worker.claim(1, ["mail"])
+            for later, wanted in ((0, {b"mail"}), (59, set()), (2, {b"mail"})):
+                redis.delete(names)
+                time += later
+                await worker.claim(1, ["mail"])
+                assert redis.smembers(names) == wanted
+
+
 async def test_a_worker_that_speaks_through_another_process_goes_on_with_its_tickets(
     store: Store, prefix: Prefix
 ) -> None:
@@ -285,6 +404,63 @@ async def test_a_queue_that_refuses_does_not_hold_up_the_others(prefix: Prefix, 
     assert [job.id for job in await worker.claim()] == ids[4:]
 
 
+async def test_a_queue_that_refuses_after_an_unclear_claim_does_not_hold_up_the_others(
+    prefix: Prefix, store: Store, distant: Store, proxy: Proxy
+) -> None:
+    ids = await stored(store, draft(queue="whole"), draft(queue="whole"), draft(queue="broken"))
+    worker = hand_of(distant, await hand(store))
+    assert [job.id for job in await worker.claim(1, ["whole"])] == ids[:1]
+    proxy.lose_every = 1
+    with pytest.raises(StoreAway):
+        await distant.claim(worker.id, worker.ticket, ["broken"], 1)
+    proxy.lose_every = 0
+    rows = f"{{{prefix.name}:broken}}:workers"
+    with Redis.from_url(prefix.server) as redis:
+        there = redis.exists(rows)
+        if there:
+            redis.rename(rows, f"{rows}-aside")
+        redis.set(rows, "nothing of ours")
+        for _ in range(2):
+            claims = await distant.claim(worker.id, worker.ticket, ["whole"], 1)
+            if claims.refused == "used":
+                worker.ticket += 1
+                continue
+            break
+        assert [job.id for job in claims.jobs] == ids[1:2]
+        redis.delete(rows)
+        if there:
+            redis.rename(f"{rows}-aside", rows)
+        worker.ticket += 1
+        for _ in range(3):
+            claims = await distant.claim(worker.id, worker.ticket, ["broken"], 1)
+            if claims.jobs:
+                break
+            worker.ticket += 1
+        assert [job.id for job in claims.jobs] == ids[2:]
+
+
+async def test_what_other_queues_gave_is_not_told_while_one_of_them_is_unclear(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took jobs perhaps, under this very ticket: all of them are returned when it is used again."""
+    ids = await stored(store, *(draft(queue=queue) for queue in "aabb"))
+    worker = await hand(store)
+    asked = claim._asked  # noqa: SLF001
+
+    async def and_lose(lane: Lane, who: UUID, queue: str, ticket: int, part: int, limit: int) -> Any:
+        reply = await asked(lane, who, queue, ticket, part, limit)
+        if queue == "b" and reply != b"stranger":
+            with claim._unclear(lane, who, ticket, queue):  # noqa: SLF001
+                raise StoreAway("the reply was lost")
+        return reply
+
+    monkeypatch.setattr(claim, "_asked", and_lose)
+    with pytest.raises(StoreAway):
+        await worker.claim(9, ["a", "b"])
+    monkeypatch.undo()
+    assert {job.id for job in await worker.claim(9, ["a", "b"])} == set(ids)
+
+
 # --- batches
 
 
@@ -303,6 +479,32 @@ async def test_a_claim_of_large_jobs_is_taken_in_parts(prefix: Prefix, store: St
     assert {len(job.payload) for job in jobs} == {1_500_000}
     assert len(scripts) - 1 == 2, "9 MB, about 4 MB each; the first was asked as a stranger before"
     assert [job.id for job in await hand_of(store, worker).claim(9, ["mail"])] == sorted(ids)[6:]
+
+
+async def test_large_results_and_notes_are_written_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    step = Lane.step
+
+    def and_note(lane: Lane, name: str, keys: Any, args: Any = ()) -> Any:
+        asked.append(name)
+        return step(lane, name, keys, args)
+
+    await stored(store, *(draft() for _ in range(5)))
+    jobs = await (await hand(store)).claim(5, ["mail"])
+    monkeypatch.setattr(Lane, "step", and_note)
+    notes = [Note(job.id, job.fence, job.worker, saved=b"s" * 400_000) for job in jobs]
+    assert list(await store.note(notes)) == [True] * 5
+    settled = await store.finish([decide(job, Succeeded(b"r" * 400_000)) for job in jobs])
+    assert {each.answer for each in settled} == {"accepted"}
+    assert Counter(asked) == {"note": 3, "finish": 3}, "two of them are less than a megabyte, three are more"
+    asked.clear()
+    ids = await stored(store, *(draft(queue=f"q.{n}") for n in range(40)))
+    jobs = await (await hand(store)).claim(40, [f"q.{n}" for n in range(40)])
+    assert {job.id for job in jobs} == set(ids)
+    asked.clear()
+    settled = await store.finish([decide(job, Succeeded(b"1")) for job in jobs])
+    assert {each.answer for each in settled} == {"accepted"}
+    assert asked == ["finish"] * 40
 
 
 async def test_outcomes_of_many_queues_and_kinds_in_one_call_are_each_written(store: Store) -> None:
@@ -345,6 +547,15 @@ async def test_a_row_that_cannot_be_read_dies_and_holds_up_no_other(
     assert str(broken) in caplog.text
 
 
+async def test_only_who_holds_a_job_can_bury_it(store: Store) -> None:
+    job, other = await running(store, await hand(store)), await hand(store)
+    lane = store._opened().claim  # type: ignore[attr-defined]  # noqa: SLF001
+    keys = queue_keys(lane.place, job.queue)
+    assert await lane.script("bury", keys, str(job.id), str(other.id), "why") == 0
+    assert await state(store, job.id) == "running"
+    assert await lane.script("bury", keys, str(job.id), str(job.worker), "why") == 1
+
+
 async def test_whatever_is_odd_about_a_job_is_heeded_by_its_end(store: Store, prefix: Prefix) -> None:
     """Each alone: claim and finish look at these fields only where the job is marked."""
     worker = await hand(store)
@@ -370,6 +581,30 @@ async def test_whatever_is_odd_about_a_job_is_heeded_by_its_end(store: Store, pr
     assert list(await store.mail([worker.id])) == []
     with Redis.from_url(prefix.server) as redis:
         assert redis.hget(f"{{{prefix.name}:{two.queue}}}:note:{two.id}", "saved") is None, "no attempt follows"
+
+
+@pytest.mark.parametrize("size", [None, 9], ids=["without a bound", "bounded"])
+async def test_what_a_draft_says_is_known_to_its_claim(store: Store, size: int | None) -> None:
+    await bound(store, size)
+    drafts = [draft(priority=7), draft(alone=True), draft(priority=-1, alone=True), draft()]
+    await stored(store, *drafts)
+    jobs = {job.id: job for job in await (await hand(store)).claim(9, ["mail"])}
+    assert [(jobs[each.id].priority, jobs[each.id].alone) for each in drafts] == [
+        (7, False),
+        (0, True),
+        (-1, True),
+        (0, False),
+    ]
+
+
+async def test_the_reason_of_an_earlier_run_does_not_stand_on_a_success(store: Store) -> None:
+    worker = await hand(store)
+    job = await running(store, worker)
+    await finish(store, job, Released("the worker was stopped"))
+    assert (await record(store, job.id)).reason == "the worker was stopped"
+    [job] = await worker.claim(1, [job.queue])
+    await finish(store, job, Succeeded(b"1"))
+    assert (await record(store, job.id)).reason == ""
 
 
 async def test_the_loss_of_a_worker_that_answers_after_all_is_cleared(store: Store) -> None:

@@ -1,10 +1,16 @@
 """What a server can lose is said when it is opened; and with ?wait= its replicas are waited for."""
 
+import asyncio
 import logging
 import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -13,8 +19,9 @@ from holdfast.errors import StoreAway
 from holdfast.job import Outcome, State
 from holdfast.store import Where
 from holdfast.stores import open_store
-from holdfast.stores.redis.durability import Server
-from tests.stores.redis_places import draft, events, opened, refusal, said
+from holdfast.stores.redis.durability import Server, tell_durability
+from tests.flows.conftest import until
+from tests.stores.redis_places import draft, events, opened, place, refusal, said
 from tools.servers import Valkey
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -93,10 +100,67 @@ async def test_a_user_who_may_not_ask_is_told_that_it_is_unknown(own: Valkey, ca
     assert "INFO and CONFIG GET are forbidden" in words
 
 
-async def test_a_disk_that_cannot_be_written_is_a_warning(own: Valkey) -> None:
-    healthy = Server({"aof_last_write_status": "ok", "rdb_last_bgsave_status": "ok"}, {})
-    assert healthy.failing is None
-    assert "append-only" in str(Server({"aof_last_write_status": "err"}, {}).failing)
+@pytest.mark.parametrize(
+    ("info", "failing"),
+    [
+        ({"aof_last_write_status": "ok", "rdb_last_bgsave_status": "ok"}, None),
+        ({"aof_last_write_status": "err", "rdb_last_bgsave_status": "ok"}, "the append-only file"),
+        ({"aof_last_write_status": "ok", "rdb_last_bgsave_status": "err"}, "its snapshot"),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_a_warning(
+    caplog: pytest.LogCaptureFixture, info: dict[str, str], failing: str | None
+) -> None:
+    with caplog.at_level(logging.INFO, "holdfast.store"):
+        tell_durability(Server(info, {"appendonly": "yes", "appendfsync": "always"}), place("redis://h"))
+    [(level, fields)] = events(caplog, "durability")
+    assert (level, fields["cannot_write"]) == (logging.WARNING if failing else logging.INFO, failing)
+
+
+APP = """
+from holdfast import Holdfast
+
+jobs = Holdfast()
+
+@jobs.task(run_in="process")
+def errand():
+    leaf.enqueue()  # in a process of its own, which opens the store
+
+@jobs.task
+def leaf():
+    pass
+"""
+
+
+def test_a_service_of_many_processes_says_it_once(own: Valkey, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "enqueue.py").write_text("from app import errand\nfor _ in range(4): errand.enqueue()")
+    url = f"{own.url}?prefix=service"
+    how: Any = {
+        "cwd": tmp_path,
+        "env": {**os.environ, "HOLDFAST_URL": url, "PYTHONPATH": os.pathsep.join([str(Path.cwd() / "src"), "."])},
+        "stderr": subprocess.STDOUT,
+    }
+    subprocess.run([sys.executable, "enqueue.py"], check=True, timeout=60, stdout=subprocess.DEVNULL, **how)
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        command = [sys.executable, "-m", "holdfast", "worker", "--log", "kv", "--processes", "2", "app:jobs"]
+        process = subprocess.Popen(command, stdout=out, **how)
+    try:
+        asyncio.run(asyncio.wait_for(succeeded(url, 8), 60))
+        until(lambda: "event=durability" in log.read_text(), "what the server can lose")
+    finally:
+        process.terminate()
+        process.wait(60)
+    text = log.read_text()
+    assert text.count("event=durability") == 1, text
+    assert text.count("event=started") >= 2, text
+
+
+async def succeeded(url: str, jobs: int) -> None:
+    async with opened(url, create=False) as store:
+        while len(await store.find(Where(states=[State.SUCCEEDED]))) < jobs:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 # --- replicas
@@ -160,6 +224,17 @@ async def test_a_repeat_on_another_connection_is_not_confirmed_before_the_replic
             async with opened(url) as store:
                 with pytest.raises(StoreAway, match="0 of 1"):
                     await store.enqueue([job])
+
+
+async def test_callers_at_once_share_the_waiting(pair: tuple[Valkey, Valkey]) -> None:
+    """Each for itself, one behind the other on the connection, they would wait 20 times as long."""
+    primary, _ = pair
+    async with opened(waiting(primary, timeout=PATIENT)) as store:
+        said(primary, "CONFIG", "RESETSTAT")
+        receipts = await asyncio.gather(*(store.enqueue([draft()]) for _ in range(20)))
+        assert all(receipt.created for [receipt] in receipts)
+        [calls] = re.findall(r"cmdstat_wait:calls=(\d+)", said(primary, "INFO", "commandstats"))
+        assert int(calls) < 20
 
 
 async def test_more_replicas_than_there_are_never_confirm(pair: tuple[Valkey, Valkey]) -> None:

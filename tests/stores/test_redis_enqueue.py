@@ -11,7 +11,8 @@ from holdfast.errors import StoreAway, StoreError
 from holdfast.job import TOMBSTONE, Draft, QueueTerms, Succeeded, Terms, UniqueKey
 from holdfast.store import Receipt, Store
 from holdfast.stores import open_store
-from holdfast.stores.redis.lane import Lane
+from holdfast.stores.redis import queues
+from holdfast.stores.redis.lane import Lane, Step
 from holdfast.stores.redis.store import RedisStore
 from tests import servers
 from tests.servers.prefixes import Prefix
@@ -338,6 +339,73 @@ async def test_one_refused_queue_spares_the_others(store: RedisStore, server: re
     server.hset(_key(prefix, "meta", "slow"), "layout", "1")
     assert [await exists(store, job.id) for job in jobs] == [True, False, True]
     assert [r.created for r in await store.enqueue(jobs)] == [False, True, False]
+
+
+async def test_a_producer_says_the_name_of_its_queue_once_a_minute(
+    store: RedisStore, server: redis.Redis, prefix: Prefix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry may have lost it, and nobody else may know it."""
+    time = 1000.0
+    monkeypatch.setattr(queues, "monotonic", lambda: time)
+    await stored(store, *(draft() for _ in range(60)))
+    names = f"{{{prefix.name}}}:queues"
+    for later, wanted in ((0, set()), (59, set()), (2, {"mail"}), (59, set()), (2, {"mail"})):
+        server.delete(names)
+        time += later
+        await stored(store, draft())
+        assert server.smembers(names) == wanted
+
+
+async def test_a_plain_draft_is_known_again_after_its_job_was_deleted(store: RedisStore) -> None:
+    [job] = [draft()]
+    await stored(store, job)
+    assert list(await store.delete([job.id])) == ["deleted"]
+    assert await answers(store, [job, replace(job, payload=b"other")]) == ["accepted", "conflict"]
+    assert not await exists(store, job.id)
+
+
+async def test_drafts_of_many_queues_are_not_all_packed_before_the_first_is_sent(
+    store: RedisStore, asked: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred queues with a megabyte each would be some hundred megabytes in memory."""
+    drafts = [draft(queue=f"q.{n}", payload=b"x" * 1000) for n in range(40)]
+    each = Lane.each
+    packed: list[int] = []
+
+    async def and_count(lane: Lane, steps: Sequence[Step]) -> object:
+        packed.append(len(asked))
+        return await each(lane, steps)
+
+    monkeypatch.setattr(Lane, "each", and_count)
+    ids = await stored(store, *drafts)
+    monkeypatch.undo()
+    assert {job.id for job in await listing(store)} == set(ids)
+    sent = [count for count in packed if count]
+    assert sent[0] < 40 == sent[-1]
+
+
+async def test_of_a_call_of_which_some_is_stored_it_is_not_said_that_nothing_is(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = Lane.each
+    calls: list[int] = []
+
+    async def ends(lane: Lane, steps: Sequence[Step]) -> object:
+        calls.append(len(steps))
+        if len(calls) == 2:
+            away = StoreAway("nobody is there")
+            away.certain = True  # as where it cannot connect any more
+            raise away
+        return await each(lane, steps)
+
+    await stored(store, draft())  # the name is known
+    monkeypatch.setattr(Lane, "each", ends)
+    with pytest.raises(StoreAway) as away:
+        await store.enqueue([draft() for _ in range(300)])
+    assert len(calls) == 2
+    assert not away.value.certain
+    monkeypatch.undo()
+    assert len(await listing(store)) > 1
 
 
 async def test_an_id_is_one_queues_even_within_a_call(store: RedisStore) -> None:

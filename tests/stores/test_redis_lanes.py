@@ -12,17 +12,16 @@ from uuid import UUID, uuid4
 import pytest
 
 from holdfast.errors import StoreAway, StoreError
-from holdfast.job import State
-from holdfast.store import Store, Where
+from holdfast.job import QueueTerms, State
+from holdfast.store import LEASE, Authority, Store, Where
 from holdfast.stores import open_store
 from holdfast.stores.redis import lane as lane_
+from holdfast.stores.redis import limits, scripts
 from holdfast.stores.redis import resp as resp_
-from holdfast.stores.redis import scripts
 from holdfast.stores.redis.lane import Lane
-from tests import servers
 from tests.flows.proxy import Proxy
 from tests.flows.resp import frame, resp, words
-from tests.servers.prefixes import Prefix
+from tests.servers.prefixes import Prefix, Prefixes
 from tests.stores.redis_places import (
     draft,
     events,
@@ -53,9 +52,22 @@ def texts(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(scripts._texts, name, text)  # noqa: SLF001
 
 
+@pytest.fixture(scope="module")
+def own() -> Iterator[Valkey]:
+    """A server whose settings may be changed, and whose connections cut."""
+    with Valkey() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def prefixes(own: Valkey) -> Iterator[Prefixes]:
+    with Prefixes(own.url) as prefixes:
+        yield prefixes
+
+
 @pytest.fixture
-def prefix() -> Iterator[Prefix]:
-    with servers.valkey().bare() as prefix:
+def prefix(prefixes: Prefixes) -> Iterator[Prefix]:
+    with prefixes.bare() as prefix:
         yield prefix
 
 
@@ -209,13 +221,14 @@ async def test_one_that_is_refused_holds_up_no_other_and_stands_in_its_place(pre
         steps = [
             it.step("t_echo", keys_of(it), ("a",)),
             it.step("t_wrong", keys_of(it)),
-            it.command("NOSUCH"),
+            it.command("NOSUCH", "what a job was given"),
             it.step("t_echo", keys_of(it), ("b",)),
         ]
         first, wrong, unknown, last = await it.each(steps)
         assert (first, last) == (b"a", b"b")
         assert "another type than ours" in str(wrong)
         assert "NOSUCH" in str(unknown)
+        assert "given" not in str(unknown), "it may be a secret"
         with pytest.raises(StoreError, match="another type"):
             await it.ask(steps)
 
@@ -237,6 +250,17 @@ async def test_scripts_that_the_server_forgot_are_loaded_again(prefix: Prefix) -
 
 
 # --- connections that are lost
+
+
+@pytest.mark.parametrize("name", ["claim", "beat"])
+def test_what_keeps_a_lease_is_told_again_before_the_lease_is_over(name: str) -> None:
+    assert 2 * limits.silence(name, LEASE) < LEASE
+
+
+@pytest.mark.parametrize("name", ["enqueue", "finish"])
+def test_a_server_that_waits_for_its_replicas_is_not_given_up(name: str) -> None:
+    where = place("redis://h?wait=1&wait_timeout=30000")
+    assert lane_._silence(name, where) > 30_000 + lane_._silence(name, place("redis://h")) / 2  # noqa: SLF001
 
 
 async def test_a_call_whose_connection_was_cut_is_asked_again_on_a_fresh_one(prefix: Prefix) -> None:
@@ -315,9 +339,9 @@ async def test_a_server_that_stays_silent_is_away(prefix: Prefix) -> None:
 async def test_an_answer_that_comes_piece_by_piece_is_waited_for(prefix: Prefix) -> None:
     async with through_proxy(prefix) as (proxy, it):
         await it.script("t_echo", keys_of(it), "warm")
-        proxy.delay = 0.15
-        replies = await it.scripts([("t_echo", keys_of(it), (n,)) for n in range(8)])
-        assert replies == [b"%d" % n for n in range(8)]
+        proxy.delay = 0.1
+        replies = await it.scripts([("t_echo", keys_of(it), (n,)) for n in range(12)])
+        assert replies == [b"%d" % n for n in range(12)]
         assert proxy.accepted == 1, "1.2 s in all, and never 1 s of silence"
 
 
@@ -352,13 +376,6 @@ async def test_whoever_cancels_close_ends_the_calls_in_flight(prefix: Prefix) ->
 
 
 # --- another server behind the name
-
-
-@pytest.fixture(scope="module")
-def own() -> Iterator[Valkey]:
-    """A server whose settings may be changed."""
-    with Valkey() as server:
-        yield server
 
 
 async def test_a_server_that_became_a_replica_is_away_until_it_is_none_any_more(own: Valkey) -> None:
@@ -462,6 +479,39 @@ async def goes_on(producer: Store, consumer: Store, worker: UUID) -> None:
     [receipt] = await producer.enqueue([draft()])
     [claim] = (await consumer.claim(worker, 1, None, 10)).jobs
     assert claim.id == receipt.id
+
+
+@pytest.mark.parametrize("by", ["worker", "producer"])
+@pytest.mark.parametrize("cut", [True, False], ids=["restarted", "emptied"])
+async def test_what_a_process_declared_is_declared_again_where_the_server_has_lost_it(
+    prefix: Prefix, cut: bool, by: Authority
+) -> None:
+    bound = QueueTerms(2, "reject")
+    async with opened(prefix.url) as store:
+        await store.configure({"q": bound}, by)
+        for _ in range(2):
+            answers = [(await store.enqueue([draft()]))[0].answer for _ in range(4)]
+            assert answers == ["accepted", "accepted", "full", "full"]
+            if cut:
+                empty(prefix, cut=cut)
+                receipts = await store.enqueue([draft() for _ in range(4)])  # on the connection that finds it empty
+                assert [receipt.answer for receipt in receipts] == ["accepted", "accepted", "full", "full"]
+            [queue] = (await store.stats()).queues
+            assert queue.terms == bound
+            empty(prefix, cut=cut)
+
+
+async def test_a_worker_declares_again_where_the_server_has_lost_it(prefix: Prefix) -> None:
+    worker = uuid4()
+    async with opened(prefix.url) as store:
+        await store.configure({"q": QueueTerms(2, "reject")}, "worker")
+        await store.register(worker, None, {})
+        empty(prefix, cut=True)
+        assert (await store.beat([worker])).gone == {worker}
+        await store.register(uuid4(), None, {})
+        async with opened(prefix.url) as other:
+            answers = [(await other.enqueue([draft()]))[0].answer for _ in range(3)]
+            assert answers == ["accepted", "accepted", "full"]
 
 
 async def test_a_server_that_lost_everything_and_was_begun_anew_by_another_process_is_gone_on_with(

@@ -16,9 +16,11 @@ from holdfast.clock import DAY, HOUR, MINUTE, SECOND
 from holdfast.errors import StoreError
 from holdfast.job import TOMBSTONE, Loss, Note, QueueTerms, State, Succeeded, Terms, held_as
 from holdfast.policy import decide
-from holdfast.store import LEASE, LEASE_RAN_OUT, Line, Promoted, Store, Where
+from holdfast.store import LEASE, LEASE_RAN_OUT, Claims, Line, Promoted, Store, Where
 from holdfast.stores import open_store
+from holdfast.stores.redis import lives, sweep
 from holdfast.stores.redis.lane import Lane
+from holdfast.stores.redis.place import queue_keys
 from tests import servers
 from tests.servers.prefixes import Prefix
 from tests.store.acts import (
@@ -29,6 +31,7 @@ from tests.store.acts import (
     finish,
     hand,
     keep_beating,
+    keyed,
     listing,
     record,
     running,
@@ -156,8 +159,6 @@ async def test_a_worker_that_is_retired_cannot_join_a_queue_late(store: Store, k
     row = await keys.redis.hget(keys.registry("workers"), str(worker.id))
     await worker.retire(LOSS)
     lane = store._opened().claim  # type: ignore[attr-defined]  # noqa: SLF001
-    from holdfast.stores.redis.place import queue_keys
-
     joined = await lane.script("join", queue_keys(lane.place, queue), LEASE, str(worker.id), str(row))
     assert joined == b"gone"
     assert await worker.refusal() == "gone"
@@ -281,6 +282,180 @@ async def _out_of_reach(store: Store, keys: Keys, queue: str) -> None:
     store._place.joined.clear()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
+async def test_a_queue_whose_name_is_lost_is_beaten_in_by_who_has_joined_it(store: Store, keys: Keys) -> None:
+    worker = await hand(store)
+    await running(store, worker, queue="mail")
+    await keys.redis.delete(keys.registry("queues"))
+    await worker.reclaim()  # the registry's word goes before what the process knew
+    assert not store._place.queues  # type: ignore[attr-defined]  # noqa: SLF001
+    await keep_beating([worker], 2 * LEASE)
+    assert await keys.names() == {"mail"}
+    [job] = await stored(store, draft(queue="mail"))
+    assert [one.id for one in await worker.claim(1, ["mail"])] == [job]
+
+
+async def test_what_is_no_name_in_the_registry_disturbs_nobody(store: Store, keys: Keys) -> None:
+    [job] = await stored(store, draft())
+    await keys.redis.sadd(keys.registry("queues"), b"\xff")
+    worker = await hand(store)
+    assert await worker.beat()
+    assert [one.id for one in await worker.claim()] == [job]
+    assert [queue.name for queue in (await store.stats()).queues] == ["mail"]
+    assert await store.mail([worker.id]) == []
+    assert await store.promote(1) == Promoted(0, None)
+    await store.prune(1)
+
+
+# --- keys that somebody has deleted
+
+
+RESTORES: dict[str, Callable[[Store, Hand], Awaitable[Any]]] = {
+    "a beat": lambda _, worker: worker.beat(),
+    "an enqueue": lambda store, _: stored(store, draft()),
+    "an enqueue with a key": lambda store, _: stored(store, keyed()),
+    "a claim by a new worker": lambda store, _: _claim_anew(store),
+    "a declaration": lambda store, _: store.configure({"mail": QueueTerms(9)}, "worker"),
+}
+
+
+async def _claim_anew(store: Store) -> None:
+    assert len(await (await hand(store)).claim(1, ["mail"])) == 1
+
+
+@pytest.mark.parametrize("restores", RESTORES)
+async def test_a_queue_that_lost_its_meta_is_a_queue_again(
+    store: Store, prefix: Prefix, keys: Keys, restores: str
+) -> None:
+    worker = await hand(store)
+    jobs = [await running(store, worker, queue="mail") for _ in range(2)]
+    await stored(store, draft())
+    await keys.redis.delete(keys.of("mail", "meta"))
+    await finish(store, jobs[0], Succeeded(b"1"))
+    await RESTORES[restores](store, worker)
+    assert await keys.redis.hget(keys.of("mail", "meta"), "layout") == "1"
+    assert await asyncio.to_thread(wrongs, prefix) == []
+    sweeper = await hand(store)
+    await keep_beating([worker, sweeper], 2 * LEASE)
+    assert jobs[1].id not in await sweeper.reclaim(), "its worker is well"
+    assert (await finish(store, jobs[1], Succeeded(b"1"))).answer == "accepted"
+
+
+async def test_a_worker_is_retired_in_a_queue_that_lost_its_meta(store: Store, keys: Keys) -> None:
+    worker, sweeper = await hand(store), await hand(store)
+    job = await running(store, worker)
+    await keys.redis.delete(keys.of(job.queue, "meta"))
+    await worker.retire(LOSS)
+    assert {one.id: one.loss for one in (await sweeper.reclaim()).values()} == {job.id: LOSS}
+
+
+@pytest.mark.parametrize("end", ["retired", "silent"])
+async def test_jobs_of_a_dead_worker_whose_count_was_deleted_are_found_by_a_prune(
+    store: Store, prefix: Prefix, keys: Keys, end: str
+) -> None:
+    worker, sweeper = await hand(store), await hand(store)
+    jobs = [await running(store, worker, queue="mail") for _ in range(2)]
+    await keys.redis.delete(keys.of("mail", "holders"))
+    if end == "retired":
+        await worker.retire(LOSS)
+    await keep_beating([sweeper], 2 * DAY if end == "retired" else 2 * LEASE)  # its row would be over
+    assert await sweeper.reclaim() == {}, "nothing is lost: nothing was tried"
+    await store.prune(1)
+    assert set(await sweeper.reclaim()) == {job.id for job in jobs}
+    assert await asyncio.to_thread(wrongs, prefix) == []
+
+
+# --- retired while it joins
+
+
+@pytest.mark.parametrize("call", ["claim", "reclaim"])
+async def test_who_is_retired_while_it_joins_a_queue_gets_nothing_there(
+    store: Store, keys: Keys, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Whoever retires it has told the registry, and not this queue, of which he did not hear."""
+    worker, dead = await hand(store), await hand(store)
+    job = await running(store, dead, queue="mail")
+    [queued] = await stored(store, draft())
+    await dead.retire(LOSS)
+    asked = lives.standing
+    looks: list[str] = []
+
+    async def and_retire(lane: Lane, one: UUID, **how: Any) -> lives.Standing:
+        stands = await asked(lane, one, **how)
+        looks.append(stands.state)
+        if len(looks) == 1:
+            await lane.script("leave", lane.place.registry, str(worker.id))
+        return stands
+
+    monkeypatch.setattr(lives, "standing", and_retire)
+    monkeypatch.setattr(sweep, "standing", and_retire)
+    if call == "claim":
+        assert await store.claim(worker.id, 1, ["mail"], 5) == Claims([], "gone")
+    else:
+        assert await store.reclaim(worker.id, 5) == []
+    assert looks[0] == "live", "it was retired before: nothing was tried"
+    monkeypatch.undo()
+    assert await keys.redis.hkeys(keys.of("mail", "workers")) == []
+    assert (await state(store, queued), (await record(store, job.id)).worker) == ("queued", dead.id)
+
+
+async def test_a_sweeper_that_is_not_steady_any_more_takes_nothing_of_the_silent(store: Store) -> None:
+    """It was, when it looked at how much there is to do."""
+    worker, sweeper = await hand(store), await hand(store)
+    job = await running(store, worker)
+    await stored(store, draft(queue=job.queue))
+    await sweeper.claim(1, [job.queue])  # it has joined
+    await keep_beating([sweeper], 2 * LEASE)
+    lane = store._opened().work  # type: ignore[attr-defined]  # noqa: SLF001
+    args = (LEASE, str(sweeper.id), 10, "silent", 1_000_000, "", "")
+    store.shift += LEASE // 2 + 1
+    assert await lane.script("reclaim", queue_keys(lane.place, job.queue), *args) == []
+    await keep_beating([sweeper], 2 * LEASE)
+    assert len(await lane.script("reclaim", queue_keys(lane.place, job.queue), *args)) == 1
+
+
+async def test_a_lease_that_lies_too_far_ahead_is_cut_in_the_registry_too(store: Store, keys: Keys) -> None:
+    """The clock was stepped back: a worker that dies then would count as live until the old time is reached again."""
+    store.shift += DAY
+    dead = await hand(store)
+    await dead.beat()
+    store.shift -= DAY
+    sweeper = await steady_hand(store)
+    assert await dead.refusal() is None, "its lease is over already: nothing was tried"
+    await sweeper.reclaim()
+    await keep_beating([sweeper], LEASE + 1)
+    assert await dead.refusal() == "expired"
+    assert await sweeper.refusal() is None
+
+
+async def test_a_worker_that_came_back_is_not_taken_out_of_the_registry(store: Store) -> None:
+    """Between the look at whose rows are over, and taking them out."""
+    worker, gone = await hand(store), await hand(store)
+    store.shift += 2 * DAY
+    assert await worker.beat()
+    lane = store._opened().work  # type: ignore[attr-defined]  # noqa: SLF001
+    assert await lane.script("forget", lane.place.registry, str(worker.id), str(gone.id)) == 1
+    assert (await worker.beat(), await gone.beat()) == (True, False)
+
+
+async def test_what_a_worker_held_and_used_is_forgotten_with_it(store: Store, prefix: Prefix) -> None:
+    place = store._place  # type: ignore[attr-defined]  # noqa: SLF001
+    stays = await hand(store)
+    held = await running(store, stays)
+    async with process(prefix) as elsewhere:
+        for end in (store.retire, elsewhere.retire):
+            worker = await hand(store)
+            job = await running(store, worker)
+            assert place.whereabouts.held(job.id) is not None
+            assert worker.id in place.tickets
+            await end(worker.id)
+            assert (await store.beat([worker.id])).gone == {worker.id}
+            assert place.whereabouts.held(job.id) is None
+            assert place.whereabouts.queue_of(job.id) == job.queue
+            assert worker.id not in place.tickets
+    assert place.whereabouts.held(held.id) is not None
+    assert stays.id in place.tickets
+
+
 async def test_a_registry_that_forgot_its_queues_learns_them_from_who_works_there(store: Store, keys: Keys) -> None:
     worker = await hand(store)
     await running(store, worker, queue="mail")
@@ -310,6 +485,64 @@ async def test_the_next_due_of_all_queues_is_told(store: Store) -> None:
     assert await store.promote(10) == Promoted(0, 3 * SECOND)
     store.shift += 3 * SECOND
     assert await store.promote(10) == Promoted(1, 4 * SECOND)
+
+
+async def test_a_job_that_is_scheduled_by_an_index_alone_is_not_queued(store: Store, keys: Keys) -> None:
+    job = await running(store, await hand(store))
+    await keys.redis.zadd(keys.of(job.queue, "due"), {str(job.id): 1})
+    assert await store.promote(10) == Promoted(0, None)
+    assert await state(store, job.id) == "running"
+    assert await keys.redis.zcard(keys.of(job.queue, "ready")) == 0
+
+
+# --- notes
+
+
+async def test_a_late_note_of_another_worker_under_the_same_number_is_not_heard(store: Store) -> None:
+    """As after a failover that forgot a claim: job and fence agree, the worker does not."""
+    worker, other = await hand(store), await hand(store)
+    job = await running(store, worker)
+    await finish(store, job, Succeeded(b"1"))
+    assert await store.note([Note(job.id, job.fence, other.id, 0.7, "theirs", ((0, "theirs"),))]) == [False]
+    assert ((await record(store, job.id)).progress, await store.log(job.id)) == (None, [])
+    await store.note([Note(job.id, job.fence, worker.id, 0.5, "ours", ((0, "ours"),))])
+    assert [line.text for line in await store.log(job.id)] == ["ours"]
+
+
+# --- what is pruned
+
+
+async def test_a_prune_reads_no_mailbox_but_those_that_its_jobs_are_spoken_of_in(store: Store, keys: Keys) -> None:
+    """There may be thousands. Another program's key stands in the place of one: it is not met."""
+    worker, other = await hand(store), await hand(store)
+    job = await running(store, worker, queue="mail", terms=Terms(keep=0))
+    await stored(store, draft())
+    await other.claim(1, ["mail"])
+    await finish(store, job, Succeeded(b"1"))
+    await keys.redis.set(keys.of("mail", f"mail:{other.id}"), "another program's")
+    store.shift += TOMBSTONE
+    assert await store.prune(10) == 1
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["pruned", "deleted first"])
+async def test_that_a_job_was_lost_is_told_until_the_job_is_pruned(store: Store, deleted: bool) -> None:
+    workers, sweeper = [await hand(store), await hand(store)], await hand(store)
+    job = await running(store, workers[0], queue="mail", terms=Terms(keep=0))
+    lost = []
+    for worker in workers:  # one after the other
+        lost.append(Line(worker.id, "lost", job.id, job.fence))
+        await keep_beating([sweeper], 2 * LEASE)
+        assert await sweeper.sweep() == [job.id]
+        await workers[1].beat()
+        [job] = await workers[1].claim(1, ["mail"])
+    ids = [worker.id for worker in workers]
+    assert sorted(await store.mail(ids)) == sorted(lost)
+    await finish(store, job._replace(terms=Terms(keep=0)), Succeeded(b"1"))
+    if deleted:
+        assert list(await store.delete([job.id])) == ["deleted"]
+    store.shift += TOMBSTONE
+    assert await store.prune(10) == 1
+    assert await store.mail(ids) == []
 
 
 # --- many jobs: no script is long

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from itertools import chain, combinations
 from uuid import UUID, uuid4
 
@@ -9,7 +10,7 @@ import pytest
 import redis
 
 from holdfast.clock import DAY, FakeClock
-from holdfast.errors import StoreAway
+from holdfast.errors import StoreAway, StoreError
 from holdfast.job import TOMBSTONE, Failed, Failure, Note, Record, State, Succeeded
 from holdfast.store import Retried, Store, Where
 from holdfast.stores import open_store
@@ -327,6 +328,51 @@ def test_what_is_held_is_known_as_long_as_it_is_held() -> None:
     known.learn("mail", [held])
     known.forget([held])
     assert known.queue_of(held) is None
+
+
+async def test_a_job_that_went_to_another_queue_is_found_there(
+    store: RedisStore, stranger: RedisStore, asked: list[str]
+) -> None:
+    """Deleted, forgotten, and enqueued in another queue under its id: this process still thinks it in the first."""
+    one = draft(queue="a")
+    for act in (
+        lambda: store.find(Where(ids=[one.id])),
+        lambda: store.cancel([one.id, one.id]),
+        lambda: store.retry([one.id]),
+        lambda: store.delete([one.id]),
+    ):
+        await stored(store, replace(one, queue="a"))
+        await stranger.delete([one.id])
+        store.shift = stranger.shift = stranger.shift + TOMBSTONE
+        await stranger.prune(9)
+        await stored(stranger, replace(one, queue="b"))
+        answer = await act()
+        assert "missing" not in answer
+        assert answer
+        await stranger.delete([one.id])
+        store.shift = stranger.shift = stranger.shift + TOMBSTONE
+        await stranger.prune(9)
+        stranger._place.whereabouts.forget([one.id])  # noqa: SLF001
+        store._place.whereabouts.forget([one.id])  # noqa: SLF001
+
+
+async def test_a_server_that_answers_nothing_is_no_endless_loop(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [job] = await stored(store, draft())
+
+    async def nothing(_: Lane, calls: list[object]) -> list[object]:
+        return [[] for _ in calls]
+
+    monkeypatch.setattr(Lane, "scripts", nothing)
+    with pytest.raises(StoreError, match=r"answered \[\] to cancel"):
+        await store.cancel([job])
+
+
+@pytest.mark.parametrize("tag", ["\0", "a\ud800b"])
+async def test_a_tag_that_cannot_be_stored_as_it_is_is_found(store: RedisStore, tag: str) -> None:
+    [job] = await stored(store, draft(tags=(tag,)))
+    assert [found.id for found in await store.find(Where(tag=tag))] == [job]
 
 
 # --- cancel, retry, delete

@@ -18,6 +18,7 @@ from holdfast.job import LOG_MOST, Note, State, new_id
 from holdfast.store import LogLine
 from holdfast.worker.loop import Signal, repeat
 from holdfast.worker.notes import LINES_MOST, Notes, Page
+from holdfast.worker.outage import Outage
 from tests.worker.rig import PATIENCE, Shop, claim, events, fields, soon, until
 
 Word = tuple[UUID, int, UUID]
@@ -429,28 +430,105 @@ async def test_what_is_saved_is_there_for_the_next_attempt(shop: Shop) -> None:
     assert seen == [("plain", 0), ("plain", 10), ("plain", 20), ("coro", 0), ("coro", 10), ("coro", 20)]
 
 
-async def test_a_store_that_is_away_is_told_to_who_saves_and_to_nobody_else(shop: Shop) -> None:
-    met: list[str] = []
+@pytest.mark.parametrize("how", ["plain", "async", "elsewhere"])
+async def test_who_saves_while_the_store_is_away_waits_for_it(
+    shop: Shop, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    @shop.task
+    def plain() -> None:
+        current_job().log("said while away")
+        current_job().save(7)
+
+    @shop.task(name="async")
+    async def coro() -> None:
+        current_job().log("said while away")
+        await current_job().asave(7)
 
     @shop.task
-    def saves() -> str:
-        job = current_job()
-        job.log("said while away")
-        job.progress(0.5)
-        try:
-            job.save(1)
-        except StoreAway as error:
-            met.append(str(error))
-        shop.store.back()
-        job.save(2)
-        return "done"
+    def elsewhere() -> None:
+        """On a loop of its own."""
+        current_job().log("said while away")
+        asyncio.run(current_job().asave(7))
 
     shop.store.away("note")
     await shop.started()
-    job = await saves.aenqueue()
-    await shop.state(job, State.SUCCEEDED)
-    assert met == ["away"]
+    job = await {"plain": plain, "async": coro, "elsewhere": elsewhere}[how].aenqueue()
+    await until(lambda: shop.store.times("note") >= 5, "it is not asked for again")
+    assert (await shop.state(job, State.RUNNING)).history == ()
+    shop.store.back()
+    found = await shop.state(job, State.SUCCEEDED)
+    assert (found.attempt, found.history) == (1, ())
+    assert events(caplog, "store-away") == ["store-away"], "each try is told"
     await until_said(shop, job, ["said while away"])
+
+
+@pytest.mark.parametrize("why", ["shutdown", "timeout", "lost"])
+@pytest.mark.parametrize("how", ["plain", "async"])
+async def test_who_waits_for_the_store_to_save_and_must_end_waits_no_longer(shop: Shop, how: str, why: str) -> None:
+    met: list[BaseException] = []
+
+    @shop.task(timeout="50ms" if why == "timeout" else None)
+    def plain() -> None:
+        try:
+            current_job().save(1)
+        except BaseException as error:
+            met.append(error)
+            raise
+
+    @shop.task(name="async", timeout="50ms" if why == "timeout" else None)
+    async def coro() -> None:
+        try:
+            await current_job().asave(1)
+        except BaseException as error:
+            met.append(error)
+            raise
+
+    shop.store.away("note")
+    worker = await shop.started(deadline=0)
+    job = await (plain if how == "plain" else coro).aenqueue()
+    await until(lambda: shop.store.times("note") >= 2, "it is not asked for again")
+    if why == "shutdown":
+        assert (await soon(worker.astop(), "it does not stop")).forced == []
+    elif why == "lost":
+        worker.lost(worker.identity)
+    await until(lambda: met, "it waits for ever")
+    assert isinstance(met[0], StoreAway if how == "plain" else asyncio.CancelledError)
+    shop.store.back()
+    if why == "timeout":
+        assert (await shop.state(job, State.DEAD)).history[0].error.type == "TimeoutError"
+    if why == "shutdown":
+        assert [end.ended for end in (await shop.state(job, State.QUEUED)).history] == ["released"]
+
+
+async def test_a_worker_whose_lease_is_in_doubt_saves_no_longer() -> None:
+    """Another may have the job soon, and would not see what this one saves."""
+    store, held, outage = Taking(*[StoreAway("away")] * 1000), True, Outage()
+    notes = Notes(store, outage, lambda _: held)
+    save = asyncio.create_task(notes.asave(Note(*word(), saved=b"1")))
+    await until(lambda: len(store.faults) < 998, "it is not asked for again")
+    assert outage.goes_on
+    held = False
+    with pytest.raises(StoreAway, match=r"^away$"):
+        await soon(save, "it waits for ever")
+    assert not outage.goes_on, "an outage of which nobody asks any more would never be over"
+
+
+async def test_a_full_store_is_told_to_who_saves_at_once() -> None:
+    store, full = Taking(), StoreAway("there is no room")
+    full.full = True
+    store.faults = [full]
+    with pytest.raises(StoreAway, match="no room"):
+        await soon(Notes(store, None, lambda _: True).asave(Note(*word(), saved=b"1")), "it waits for ever")
+
+
+async def test_who_waits_for_the_store_to_save_when_the_worker_leaves_hears_that_it_was_not_made() -> None:
+    store = Taking(*[StoreAway("away")] * 1000)
+    notes = Notes(store, None, lambda _: True)
+    save = asyncio.create_task(notes.asave(Note(*word(), saved=b"1")))
+    await until(lambda: len(store.faults) < 998, "it is not asked for again")
+    notes.close()
+    with pytest.raises(StoreAway, match="the worker has left"):
+        await soon(save, "it waits for ever")
 
 
 async def test_what_was_said_before_the_worker_stops_is_written(shop: Shop, slow_pile: None) -> None:

@@ -129,12 +129,21 @@ async def test_threads_of_the_handler_save_and_speak(worker: Worker) -> None:
     assert sorted(line.text for line in lines) == [f"thread {number}" for number in range(8)]
 
 
+class _Full(StoreAway):
+    full = True
+
+
 @pytest.mark.parametrize(
-    ("error", "met"), [(StoreAway("away"), "StoreAway: away"), (StoreError("broken"), "StoreError: broken")]
+    ("error", "met"), [(_Full("no room"), "StoreAway: no room"), (StoreError("broken"), "StoreError: broken")]
 )
 async def test_what_the_store_says_of_a_save_is_told_in_the_process(flaky: Flaky, error: Exception, met: str) -> None:
     flaky.fail("note", error)
     assert await (await talkers.meets_what_a_save_raises.aenqueue()).aresult(60) == met
+
+
+async def test_who_saves_there_while_the_store_is_away_waits_for_it(flaky: Flaky) -> None:
+    flaky.fail("note", times=3)
+    assert await (await talkers.meets_what_a_save_raises.aenqueue()).aresult(60) == "nothing"
 
 
 async def test_what_it_said_before_it_closed_the_channel_and_after_comes_with_its_end(worker: Worker) -> None:

@@ -33,6 +33,7 @@ R = TypeVar("R")
 
 POLL_FIRST, POLL_MOST = 0.005, 1.0  # seconds between looks while waiting for a result
 TOGETHER = 0.1  # seconds between the moments at which all of a process look that wait
+AWAY_MOST, AWAY_PAUSE = 5.0, 0.1  # seconds that they ask again while the store is away; between two tries
 LONG = 10.0  # seconds after which somebody who waits is told why it may be in vain
 
 
@@ -107,7 +108,7 @@ class Asking:
     async def _finished(self, id: UUID, timeout: Duration | None) -> Record:
         end = None if timeout is None else time.monotonic() + span(timeout, "timeout") / 1000
         pause, since = POLL_FIRST, time.monotonic()
-        while (record := await self._read(id)).state not in FINAL:
+        while (record := await self._read_if_back(id, end)).state not in FINAL:
             if self._link.stood_in:
                 raise self._link.stood_in.unfinished(record)
             if time.monotonic() - since >= LONG:
@@ -120,6 +121,17 @@ class Asking:
             await asyncio.sleep(left if end is None else min(left, max(0.0, end - time.monotonic())))
             pause = min(pause * 1.5, POLL_MOST)
         return record
+
+    async def _read_if_back(self, id: UUID, end: float | None) -> Record:
+        """For one who waits anyway: a store that is away is asked again for AWAY_MOST seconds, until `end` at most."""
+        until = time.monotonic() + AWAY_MOST
+        while True:
+            try:
+                return await self._read(id)
+            except StoreAway:
+                if self._link.stood_in or time.monotonic() >= (until if end is None else min(until, end)):
+                    raise
+            await asyncio.sleep(AWAY_PAUSE)
 
     def _tell_of_waiting(self, record: Record) -> None:
         """Once for a queue: that nobody has begun the job, where somebody should have."""

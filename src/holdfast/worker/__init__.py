@@ -559,7 +559,7 @@ class Crew:
         identity.lost = True
         if self._keeper is not None:
             self._keeper.keeper.kept.pop(identity.id, None)
-        text = "the store knows it no more: it was retired by someone else, or lost with the store's data; its jobs are not its own"
+        text = "the store knows it no more: retired by someone else, or lost; its jobs are not its own now"
         tell(workers, logging.WARNING, "worker-gone", worker=identity.id, message=text)
         self._slots.take()
         for run in list(self._slots.running.values()):

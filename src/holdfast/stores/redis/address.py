@@ -16,9 +16,9 @@ from holdfast.stores.redis.limits import CONNECT, WAIT
 from holdfast.stores.redis.tls import OPTIONS as TLS_OPTIONS
 from holdfast.stores.redis.tls import tls_of
 
-SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
 _OURS = ("prefix", "wait", "wait_timeout", "allow_eviction", "protocol", "connect_timeout", "db")
 _PREFIX = re.compile(r"[A-Za-z0-9_. -]{1,64}")  # no { } :, which part the names of keys
+_POLICY = re.compile(r"(allkeys|volatile)-[a-z]+")
 _ENCODED = "in a password, signs such as @ / : ? # are written %40 %2F %3A %3F %23"
 
 
@@ -57,6 +57,9 @@ def address_of(parts: SplitResult) -> Address:
     prefix = options.get("prefix", "holdfast")
     if not _PREFIX.fullmatch(prefix):
         raise ValueError(f"prefix={prefix!r}: 1 to 64 letters, digits, blanks, _ . -")
+    eviction = options.get("allow_eviction", "")
+    if eviction and not _POLICY.fullmatch(eviction):
+        raise ValueError(f"allow_eviction={eviction}: the server's maxmemory-policy, such as allkeys-lru")
     protocol = options.get("protocol", "3")
     if protocol not in ("2", "3"):
         raise ValueError(f"protocol={protocol}: 2 or 3")
@@ -70,11 +73,15 @@ def address_of(parts: SplitResult) -> Address:
         password=password,
         prefix=prefix,
         wait=_number("wait", options.get("wait", ""), 0, 100),
-        wait_timeout=_number("wait_timeout", options.get("wait_timeout", ""), WAIT, 60 * SECOND, least=1),
-        allow_eviction=options.get("allow_eviction", ""),
+        wait_timeout=_number(
+            "wait_timeout", options.get("wait_timeout", ""), WAIT, 60 * SECOND, least=1, of=" of milliseconds"
+        ),
+        allow_eviction=eviction,
         protocol=2 if protocol == "2" else 3,
-        connect_timeout=_number("connect_timeout", options.get("connect_timeout", ""), CONNECT // SECOND, 3600, least=1)
-        * SECOND,
+        connect_timeout=SECOND
+        * _number(
+            "connect_timeout", options.get("connect_timeout", ""), CONNECT // SECOND, 3600, least=1, of=" of seconds"
+        ),
         tls=tls_of(tls) if secure else None,
     )
 
@@ -103,15 +110,15 @@ def _end(parts: SplitResult) -> tuple[str, int, str]:
     try:
         port = parts.port
     except ValueError:
-        raise ValueError(f"its port is a number: {_ENCODED}") from None
+        raise ValueError(f"its port is a number up to 65535: {_ENCODED}") from None
     return parts.hostname or "localhost", 6379 if port is None else port, ""
 
 
-def _number(name: str, text: str, default: int, most: int, least: int = 0) -> int:
+def _number(name: str, text: str, default: int, most: int, least: int = 0, of: str = "") -> int:
     if not text:
         return default
     if not re.fullmatch(r"[0-9]{1,12}", text) or not least <= int(text) <= most:
-        raise ValueError(f"{name}={text}: a whole number from {least} to {most}")
+        raise ValueError(f"{name}={text}: a whole number{of} from {least} to {most}")
     return int(text)
 
 

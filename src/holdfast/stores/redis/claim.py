@@ -24,7 +24,10 @@ from holdfast.stores.redis.whereabouts import known_queues
 _Refusal: TypeAlias = Literal["gone", "expired", "ticket", "used"]
 
 _AT_ONCE, _BYTES = 250, 4_000_000  # jobs, and bytes of what they carry, of one script: a few milliseconds
-_PARTS = 1000  # of one claim in one queue, see claim.lua
+_PARTS = 1000  # of one claim in one queue, see claim.lua and again.lua
+# Digits of a stamp, as it stands beside each job that is held: more than hash-max-listpack-value (64), so that what a
+# worker holds is never a list that the server searches from end to end.
+_WIDTH = 70
 
 
 async def claim(lane: Lane, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int) -> Claims:
@@ -179,7 +182,7 @@ def _said_again(lane: Lane, queue: str) -> list[Step]:
 
 def _step(lane: Lane, worker: UUID, queue: str, stamp: int, limit: int, *, spent: bool = False) -> Step:
     keys = queue_keys(lane.place, queue)
-    return lane.step("claim", keys, (str(worker), f"{stamp:070}", limit, _BYTES, "1" if spent else ""))
+    return lane.step("claim", keys, (str(worker), f"{stamp:0{_WIDTH}}", limit, _BYTES, "1" if spent else ""))
 
 
 # --- calls whose end is not known
@@ -210,15 +213,23 @@ def _note_copy(lane: Lane, worker: UUID, ticket: int, queue: str, repeats: int, 
 async def _use_up(lane: Lane, worker: UUID) -> bool:
     """Uses up the tickets of calls whose end is not known, where these were asked: from now on they take nothing more.
 
-    False: its lease is over, and they may take something once it lives again.
+    False: its lease is over, and they may take something once it lives again. A queue that refuses is asked again the
+    next time, and holds up no other.
     """
     place = lane.place
     calls = list(place.unclear[worker].items())
     steps = [_step(lane, worker, queue, (ticket + 1) * _PARTS - 1, 0, spent=True) for queue, ticket in calls]
-    if b"expired" in await lane.ask(steps):
+    replies = await lane.each(steps)
+    if b"expired" in replies:
         return False
+    left = {
+        queue: ticket for (queue, ticket), reply in zip(calls, replies, strict=True) if isinstance(reply, StoreError)
+    }
     place.unclear.pop(worker, None)
-    place.tickets.pop(worker, None)
+    if left:
+        place.unclear[worker] = left
+    if len(left) < len(calls):
+        place.tickets.pop(worker, None)
     return True
 
 

@@ -190,9 +190,16 @@ async def _missed(lane: Lane) -> int | None:
     Calls that come while one is waited for share the next: else each would wait behind all that came before it.
     """
     confirming = lane.confirming
-    if confirming.next is None:
-        confirming.next = asyncio.ensure_future(_next(lane, confirming.under_way))
+    if confirming.next is None or not _is_here(confirming.next):
+        before = confirming.under_way if confirming.under_way and _is_here(confirming.under_way) else None
+        confirming.next = asyncio.ensure_future(_next(lane, before))
+        confirming.next.add_done_callback(lambda done: done.cancelled() or done.exception())  # all may have left
     return await asyncio.shield(confirming.next)
+
+
+def _is_here(future: asyncio.Future[int | None]) -> bool:
+    """Not so in a forked child, where nobody goes on with it."""
+    return future.get_loop() is asyncio.get_running_loop()
 
 
 async def _next(lane: Lane, before: asyncio.Future[int | None] | None) -> int | None:

@@ -21,6 +21,7 @@ from holdfast.stores.redis.slots import Slots
 
 # Of one script, so that it holds up the server for a few milliseconds: drafts, those of admit.lua, and their payloads.
 _DRAFTS, _ADMITTED, _BYTES = 200, 50, 1_000_000
+_PIPELINED = 16  # queues that are asked at once: all that is said to them is in memory, more than once
 
 # What a draft says but its id, payload and unique key: most drafts of a call say the same.
 _kind_of = attrgetter("task", "priority", "delay", "at", "alone", "terms", "tags", "headers", "line")
@@ -74,25 +75,30 @@ async def _without_conflicts(
 
 
 async def _store(lane: Lane, queues: Sequence[_Queue]) -> None:
+    with Slots(lane) as slots:
+        for start in range(0, len(queues), _PIPELINED):
+            await _store_some(lane, slots, queues[start : start + _PIPELINED])
+        await make_known(lane, [queue.name for queue in queues if queue.was_few])
+
+
+async def _store_some(lane: Lane, slots: Slots, queues: Sequence[_Queue]) -> None:
     parts = [queue.part(0) for queue in queues]
     names = said_again(lane, [queue.name for queue in queues])
-    with Slots(lane) as slots:
-        while parts:
-            asking: Awaitable[dict[_Queue, Reply]] = slots.ask({part.queue: part.step for part in parts}, names)
-            names = []
-            following: dict[_Queue, _Part] = {}
-            if more := [part for part in parts if part.queue.goes_on(part.end)]:
-                asking = asyncio.ensure_future(asking)
-                await asyncio.sleep(0)  # it is sent, and the server works
-                following = {part.queue: part.queue.part(part.end) for part in more}
-            replies = await asking
-            for part in parts:
-                if part.queue not in replies:
-                    following.pop(part.queue, None)
-                elif (decided := part.queue.note(part.start, replies[part.queue])) < part.end:
-                    following[part.queue] = part.queue.part(decided)
-            parts = list(following.values())
-        await make_known(lane, [queue.name for queue in queues if queue.was_few])
+    while parts:
+        asking: Awaitable[dict[_Queue, Reply]] = slots.ask({part.queue: part.step for part in parts}, names)
+        names = []
+        following: dict[_Queue, _Part] = {}
+        if more := [part for part in parts if part.queue.goes_on(part.end)]:
+            asking = asyncio.ensure_future(asking)
+            await asyncio.sleep(0)  # it is sent, and the server works
+            following = {part.queue: part.queue.part(part.end) for part in more}
+        replies = await asking
+        for part in parts:
+            if part.queue not in replies:
+                following.pop(part.queue, None)
+            elif (decided := part.queue.note(part.start, replies[part.queue])) < part.end:
+                following[part.queue] = part.queue.part(decided)
+        parts = list(following.values())
 
 
 class _Part(NamedTuple):

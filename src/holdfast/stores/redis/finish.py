@@ -16,6 +16,7 @@ from holdfast.stores.redis.resp import Argument
 from holdfast.stores.redis.whereabouts import located
 
 _AT_ONCE, _BYTES = 200, 1_000_000  # outcomes, and bytes of their results, of one script
+_PIPELINED = 16  # scripts, in one round trip: all that they say is in memory, more than once
 _ACCEPTED = {state: Settled(Answer.ACCEPTED, state) for state in State}
 _HEAD = 8  # what stands before the outcomes of a group
 _GONE = Settled(Answer.GONE)
@@ -58,11 +59,13 @@ async def _finish(lane: Lane, outcomes: Sequence[Outcome], places: Sequence[int]
             answers[place] = _GONE
         else:
             _add(scripts.setdefault(text[0], [_Script()]), place, text[1], outcomes[place])
-    asked = [(queue, script) for queue, several in scripts.items() for script in several]
-    steps = [lane.step("finish", queue_keys(lane.place, queue), script.said()) for queue, script in asked]
-    for (_, script), (_, *said) in zip(asked, await lane.ask(steps), strict=True):
-        for number, answer, state in zip(said[::3], said[1::3], said[2::3], strict=True):
-            answers[script.places[number]] = _settled(answer, state)
+    every = [(queue, script) for queue, several in scripts.items() for script in several]
+    for start in range(0, len(every), _PIPELINED):
+        asked = every[start : start + _PIPELINED]
+        steps = [lane.step("finish", queue_keys(lane.place, queue), script.said()) for queue, script in asked]
+        for (_, script), (_, *said) in zip(asked, await lane.ask(steps), strict=True):
+            for number, answer, state in zip(said[::3], said[1::3], said[2::3], strict=True):
+                answers[script.places[number]] = _settled(answer, state)
     lane.place.whereabouts.let_go([outcomes[place].id for place in places])
     lane.place.whereabouts.forget([outcomes[place].id for place in places if answers[place] is _GONE])
 

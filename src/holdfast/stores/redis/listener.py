@@ -104,7 +104,8 @@ class Listener:
                 if word == self._proof:
                     self._proven.set()
                 elif not word.startswith(PROBE_MARK):
-                    self._place.filled.add(word)  # the next claim asks there first
+                    if word in self._place.queues:
+                        self._place.filled.add(word)  # the next claim asks there first
                     self._place.waiters.hint([word])
             case _:
                 pass

@@ -112,7 +112,8 @@ async def joined(
     inside = [queue for queue, answer in answers.items() if answer == "joined"]
     if inside and (await standing(lane, worker)).state == "gone":
         await slots.scripts("retire", dict.fromkeys(inside, (str(worker), 1, "")))
-        return answers | dict[str, Joined].fromkeys(inside, "gone")
+        answers.update((queue, "gone") for queue in inside)
+        return answers
     lane.place.joined.update(inside)
     return answers
 

@@ -82,7 +82,7 @@ class Place:
     told_same_id: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])  # queues of which the log was told
     told: Told = field(default_factory=Told)
     declared: dict[str, Declared] = field(default_factory=dict[str, "Declared"])  # by this process
-    undeclared: bool = False  # whether the server has lost that
+    undeclared: bool = False  # whether the server has lost that, and was not told again through a lane
     waiters: Waiters = field(default_factory=Waiters)
     told_durability: bool = False  # whether the log was told what the server can lose
     unreplicated: bool = False  # whether the log was told that replicas do not confirm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import NamedTuple
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 from holdfast.clock import Span
 from holdfast.errors import StoreAway
 from holdfast.observe.logging import stores, tell
-from holdfast.stores.redis.place import LAYOUT, OLDEST_CODE, Place
+from holdfast.stores.redis.place import LAYOUT, OLDEST_CODE, Place, queue_keys
 from holdfast.stores.redis.resp import Refusal, Reply, command
 from holdfast.stores.redis.session import Session
 
@@ -29,6 +30,8 @@ class Registry(NamedTuple):
 def registry_of(reply: Reply) -> Registry:
     """What open.lua says. ValueError where the key is not as it writes it."""
     layout, oldest_code, lease, store, made, created, moment = reply
+    if int(lease) < 1:
+        raise ValueError(f"a lease of {int(lease)} ms")
     return Registry(
         int(layout), int(oldest_code), int(lease), UUID(store.decode("ascii")), int(made), bool(created), moment
     )
@@ -62,6 +65,7 @@ async def recognise(session: Session, place: Place) -> None:
         place.begin_anew(found.store, found.lease, found.made)
         text = "the server came back empty: all jobs that it had are lost; the store goes on without them"
         tell(stores, logging.ERROR, "store-lost", store=place.url, message=text)
+        await _declare(session, place)
 
 
 async def _asked(session: Session, place: Place) -> Reply:
@@ -77,6 +81,17 @@ async def _asked(session: Session, place: Place) -> Reply:
     if isinstance(reply, Refusal):
         raise reply
     return reply
+
+
+async def _declare(session: Session, place: Place) -> None:
+    """What this process declared, before anything is asked on this connection. What is refused is said again later."""
+    script = place.script("configure")
+    said = [command("SCRIPT", "LOAD", script.text)]
+    for queue, (terms, by) in place.declared.items():
+        keys = queue_keys(place, queue).names
+        said.append(command("EVALSHA", script.sha, len(keys), *keys, place.shift, by, json.dumps(terms)))
+    if place.declared:
+        await session.ask(b"".join(said), len(said))
 
 
 def _away(place: Place, why: str) -> StoreAway:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
 from holdfast.job import Attempt, Ended, Failure, Record
-from holdfast.stores.columns import record_of, tags_of
+from holdfast.stores.columns import record_of
 from holdfast.stores.redis.lane import Lane
 from holdfast.stores.redis.resp import Reply
+from holdfast.stores.redis.rows import kind_of
 from holdfast.stores.redis.whereabouts import answers
 from holdfast.stores.unreadable import decoded
 
@@ -31,7 +31,7 @@ def _record_of(id: UUID, queue: str, shown: Sequence[Reply]) -> Record:
     moment, pairs, runs, (noted, progress, told), has_key = shown
     job: dict[bytes, bytes] = dict(zip(pairs[::2], pairs[1::2], strict=True))
     number, text = partial(_number, job), partial(_text, job)
-    terms, tags, headers, line = _kind_of(job[b"kind"])
+    terms, tags, headers, line = kind_of(job[b"kind"])
     settled = text("settled").split(" ") if text("settled") else [None, None, None]
     fence = number("fence") or 0
     runs_now = text("state") == "running"  # else the worker is that of the last run
@@ -60,15 +60,6 @@ def _text(job: Mapping[bytes, bytes], name: str) -> str:
 
 def _id(text: str) -> UUID | None:
     return UUID(text) if text else None
-
-
-@lru_cache(maxsize=1024)
-def _kind_of(text: bytes) -> tuple[str, tuple[str, ...], str, str]:
-    """The terms, as a text; tags, headers and line."""
-    terms, tags, headers, line = json.loads(text)
-    if not (isinstance(headers, str) and isinstance(line, str)):
-        raise ValueError(f"kind {text!r} has headers or a line that is no text")  # noqa: TRY004  # of a row
-    return json.dumps(terms), tags_of(tags), headers, line
 
 
 def _attempt_of(run: bytes) -> Attempt:

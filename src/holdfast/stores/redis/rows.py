@@ -10,9 +10,9 @@ from typing import Any
 from uuid import UUID, SafeUUID
 
 from holdfast.clock import Instant
-from holdfast.job import Claim, Terms
+from holdfast.job import Claim
 from holdfast.observe.logging import stores, tell
-from holdfast.stores.columns import loss_of, storable, terms_of
+from holdfast.stores.columns import loss_of, storable, tags_of, terms_of
 from holdfast.stores.redis.lane import Lane
 from holdfast.stores.redis.place import Place, queue_keys
 from holdfast.stores.unreadable import UNREADABLE, decoded
@@ -35,12 +35,12 @@ def text_of(data: bytes) -> str:
 
 
 @lru_cache(maxsize=1024)
-def kind_of(text: bytes) -> tuple[Terms, tuple[str, ...], str, str]:
-    """Terms, tags, headers and line."""
+def kind_of(text: bytes) -> tuple[str, tuple[str, ...], str, str]:
+    """The terms, as a text for columns.terms_of; tags, headers and line."""
     terms, tags, headers, line = json.loads(text)
-    if not (isinstance(headers, str) and isinstance(line, str) and all(isinstance(tag, str) for tag in tags)):
-        raise ValueError(f"kind {text!r} has tags, headers or a line that are no texts")
-    return terms_of(json.dumps(terms)), tuple(tags), headers, line
+    if not (isinstance(headers, str) and isinstance(line, str)):
+        raise ValueError(f"kind {text!r} has headers or a line that is no text")  # noqa: TRY004  # of a row
+    return json.dumps(terms), tags_of(tags), headers, line
 
 
 async def claims_of(
@@ -104,7 +104,7 @@ def _all_of(queue: str, worker: UUID, taken_at: Instant | None, rows: Sequence[A
         terms, _, headers, _ = kind_of(kind)
         claims.append(
             Claim._make((
-                uuid_of(job), 1, worker, text_of(task), queue, payload, terms, 0, 1, 0, 0, 0, False,
+                uuid_of(job), 1, worker, text_of(task), queue, payload, terms_of(terms), 0, 1, 0, 0, 0, False,
                 int(at), int(due), taken_at, None, headers, None,
             ))
         )  # fmt: skip
@@ -123,7 +123,7 @@ def _of(queue: str, worker: UUID, taken_at: Instant | None, row: Sequence[Any]) 
         text_of(task),
         queue,
         payload,
-        terms,
+        terms_of(terms),
         int(priority),
         int(attempt) + more,
         int(releases),

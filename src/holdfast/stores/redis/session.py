@@ -230,10 +230,15 @@ async def _greet(connection: AbstractConnection, address: Address) -> None:
     raise failure  # with no cause and no context: redis-py's own error may have the password in it
 
 
+_CUT_OFF = ("reset by peer", "closed by server")
+
+
 def _failure(error: Exception, address: Address) -> Refusal | Lost:
     """Why there is no connection, in words without the password: the server may have been told it, and repeat it."""
     failure = refusal_of(error) or _lost(error) if isinstance(error, RedisError) else _strange()
     words = str(failure)
+    if not address.tls and any(said in words for said in _CUT_OFF):
+        return Lost(f"{words}; does it want TLS (rediss://)?")
     if address.password and address.password in words and not isinstance(error, exceptions.ConnectionError):
         return type(failure)(words.replace(address.password, "***"))
     return failure
@@ -242,6 +247,9 @@ def _failure(error: Exception, address: Address) -> Refusal | Lost:
 async def _let_go(connection: AbstractConnection) -> None:
     with suppress(RedisError, OSError):
         await connection.disconnect(nowait=True)
+
+
+_MISNAMED = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, …_IP_ADDRESS_MISMATCH
 
 
 def _strange() -> Foreign:
@@ -262,7 +270,11 @@ def _overhear(reader: Any, hear: Callable[[], None]) -> None:
 def _lost(error: RedisError) -> Lost:
     cause = error.__cause__ or error.__context__
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return Foreign(f"its certificate is not trusted: {cause.verify_message or cause}")
+        name = cause.verify_code in _MISNAMED
+        why = (
+            "is for another name; use the one that it is for" if name else "is not trusted; ?ssl_ca_certs= says whom to"
+        )
+        return Foreign(f"its certificate {why} ({cause.verify_message or cause})")
     if isinstance(cause, ssl.SSLError):
         return Foreign(f"TLS is not what it speaks, or not as we do: {cause.reason or cause}")
     if isinstance(error, exceptions.InvalidResponse):

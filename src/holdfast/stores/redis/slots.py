@@ -30,7 +30,12 @@ class Slots:
     async def ask(self, steps: Mapping[T, Step], beside: Sequence[Step] = ()) -> dict[T, Reply]:
         """The same of any steps. `beside`: more of the same pipeline, whose replies do not matter."""
         answers = dict[T, Reply]()
-        for of_what, reply in zip(steps, await self._lane.each([*steps.values(), *beside]), strict=False):
+        try:
+            replies = await self._lane.each([*steps.values(), *beside])
+        except StoreAway as error:
+            error.certain = error.certain and not self._answered
+            raise
+        for of_what, reply in zip(steps, replies, strict=False):
             if isinstance(reply, StoreError):
                 self.error = self.error or reply
             else:

@@ -56,7 +56,7 @@ _REFUSED = {
     "has 0 alone)",
 }
 _NEVER = {
-    "WRONGTYPE": "a key of the store has another type than ours: another program writes under this prefix (or job); "
+    "WRONGTYPE": "a key of the store has another type than ours: another program writes under this prefix; "
     "nothing of this was done",
     "CROSSSLOT": "a script of ours reached for keys of two slots; please report it",
 }

@@ -59,7 +59,7 @@ class Waking:
             news = await waiter.news(min(end - now(), self._pause()))
             if news is not None:
                 return news
-            if now() >= end or self._ended:
+            if now() >= end or self._ended:  # the next wait begins with a look
                 return False
         return True
 

@@ -34,7 +34,7 @@ end
 local before_first = 2 + 10 * count
 local drafts = (#ARGV - before_first) / 4
 if drafts ~= math.floor(drafts) or drafts < 1 or drafts > MOST then
-  return redis.error_reply('HF wrong arguments: ' .. #ARGV .. ' arguments, of which ' .. count .. ' kinds')
+  return redis.error_reply('HFARGS ' .. #ARGV .. ' arguments, of which ' .. count .. ' kinds')
 end
 
 local before = call('ZCARD', JOBS)
@@ -358,7 +358,7 @@ if reached and (#made > 0 or decided < drafts) then
     end
   end
   if reached.id ~= said_id then
-    call('HSET', META, 'oldest', string.format('%.0f %s', reached.at, reached.id))
+    set_oldest(reached.at, reached.id)
   end
 end
 return { before, decided, room and 1 or 0, unpack(answers) }

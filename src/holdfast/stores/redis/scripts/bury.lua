@@ -4,7 +4,7 @@
 -- Returns 1 if it is dead now, else 0.
 
 local moment, id, worker, why = now(tonumber(ARGV[1])), ARGV[2], ARGV[3], ARGV[4]
-local wrong = not why and redis.error_reply('HF bury wants an id, a worker and why') or unsound()
+local wrong = not why and redis.error_reply('HFARGS id, worker, why') or unsound()
 if wrong then
   return wrong
 end

@@ -1,7 +1,7 @@
 -- Takes queued jobs of one queue for a worker that has joined it.
 -- KEYS  the queue's 13
--- ARGV  1 shift  2 worker  3 stamp: its ticket * 1000 + which part of the claim this is, of 70 digits: a hash
---       of short values would be searched from end to end  4 limit  5 bytes of payloads
+-- ARGV  1 shift  2 worker  3 stamp: its ticket * 1000 + which part of the claim this is (_PARTS and _WIDTH in
+--       claim.py)  4 limit  5 bytes of payloads
 --       after which no further job is taken  6 '1': takes nothing, but uses the stamp up: no late copy of a call that
 --       was given up may take anything under it
 -- Returns 'stranger', 'expired' or 'stamp' (a later one was used here), and then nothing has changed. Else: now, what

@@ -10,7 +10,7 @@ if wrong then
   return wrong
 end
 if by ~= 'producer' and by ~= 'worker' and by ~= 'operator' then
-  return redis.error_reply('HF wrong arguments: by ' .. by)
+  return redis.error_reply('HFARGS by ' .. by)
 end
 local said = call('HMGET', META, 'declared', 'edited', 'layout')
 local declared, edited = said[1] or '', said[2] or ''
@@ -33,7 +33,7 @@ for i = 1, 3 do
   fields[#fields + 1] = type(value) == 'number' and string.format('%.0f', value) or type(value) == 'string' and value or ''
 end
 if terms ~= '' and fields[8] == '' then
-  return redis.error_reply('HF wrong arguments: terms ' .. word)
+  return redis.error_reply('HFARGS terms ' .. word)
 end
 
 -- What is absent means none; a hash is never left without its layout.

@@ -1,4 +1,5 @@
--- Stores drafts without unique keys in a queue without a bound; admit.lua stores all others, and takes the same ARGV.
+-- Stores drafts without unique keys in a queue without a bound; admit.lua stores all others, and takes the same ARGV. What both
+-- do they do in the same way, here without a table per draft: keep the two equal.
 -- KEYS  the queue's 13
 -- ARGV  1 shift  2 how many kinds there are; then per kind ten: task, kind, priority, delay, at ("": the delay counts),
 --       keep, born ("1" or ""), and three of unique keys; then per draft four: id, payload, number of its kind, ""
@@ -13,7 +14,7 @@ local before = call('ZCARD', JOBS)
 call('ZCARD', READY)
 call('ZCARD', DUE)
 if queue[1] and queue[1] ~= LAYOUT then
-  return redis.error_reply('HF the keys ' .. BASE .. '* have layout ' .. queue[1] .. '; this is for layout ' .. LAYOUT)
+  return redis.error_reply('HFLAYOUT ' .. queue[1])
 elseif queue[2] then
   return -1
 end
@@ -30,14 +31,14 @@ for n = 1, count do
     score = is_due and string.format('%.0f', rank(priority, due)) or nil,
   }
   if not tonumber(ARGV[i + 5]) then
-    return redis.error_reply('HF wrong arguments: keep ' .. ARGV[i + 5])
+    return redis.error_reply('HFARGS keep ' .. ARGV[i + 5])
   end
 end
 local running = not queue[1] and held_by_all()
 local first = 3 + 10 * count
 local drafts = (#ARGV - first + 1) / 4
 if drafts ~= math.floor(drafts) or drafts < 1 or drafts > MOST then
-  return redis.error_reply('HF wrong arguments: ' .. #ARGV .. ' arguments, of which ' .. count .. ' kinds')
+  return redis.error_reply('HFARGS ' .. #ARGV .. ' arguments, of which ' .. count .. ' kinds')
 end
 
 local at = string.format('%.0f', moment)

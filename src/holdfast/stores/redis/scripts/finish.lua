@@ -1,4 +1,5 @@
--- Writes outcomes of one queue, each under its claim's word; no job comes twice in a call.
+-- Writes outcomes of one queue, each under its claim's word; no job comes twice in a call. What jobs.lua does job by job
+-- (take_out, end_job, put_in) it does for all at once: keep the two equal.
 -- KEYS  the queue's 13
 -- ARGV  1 shift  2 number of groups of plain successes, each: worker, kept ('' for ever), attempt, releases, losses,
 --       crashes, alone ('1' or ''), how many; then per outcome: id, fence, result
@@ -209,7 +210,7 @@ local function other(number, at)
   return following
 end
 
-local mistaken = redis.error_reply('HF finish.lua has other arguments than these ' .. #ARGV)
+local mistaken = redis.error_reply('HFARGS ' .. #ARGV .. ' arguments')
 local number, at = 0, 3
 for _ = 1, tonumber(ARGV[2]) do
   local count = tonumber(ARGV[at + 7])

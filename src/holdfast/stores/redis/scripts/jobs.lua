@@ -4,7 +4,7 @@
 local JOB, HELD, MAIL = BASE .. 'job:', BASE .. 'held:', BASE .. 'mail:'
 local HISTORY, NOTE, LOG = BASE .. 'history:', BASE .. 'note:', BASE .. 'log:'
 local TOMBSTONE = 60000
-local FAR = 17592186044415 -- 2^44 - 1: the last due time that `ready` tells apart
+local SPAN = 17592186044416 -- 2^44: of due times, within one priority of `ready`
 local call = redis.call
 
 -- All fields of a job but the bulky ones: payload, kind, result, loss. An absent or empty value is false.
@@ -65,8 +65,8 @@ end
 -- The score of a job in `ready`: priority descending, then due.
 local function rank(priority, due)
   due = tonumber(due)
-  due = due < 0 and 0 or due > FAR and FAR or due
-  return (100 - (tonumber(priority) or 0)) * 17592186044416 + due
+  due = due < 0 and 0 or due >= SPAN and SPAN - 1 or due
+  return (100 - (tonumber(priority) or 0)) * SPAN + due
 end
 
 local function count_held(worker, change)
@@ -177,7 +177,7 @@ local function other_layout()
   stays_here()
   local layout = call('HGET', META, 'layout')
   if layout and layout ~= LAYOUT then
-    return redis.error_reply('HF the keys ' .. BASE .. '* have layout ' .. layout .. '; this is for layout ' .. LAYOUT)
+    return redis.error_reply('HFLAYOUT ' .. layout)
   end
 end
 

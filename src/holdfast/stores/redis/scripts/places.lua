@@ -1,4 +1,4 @@
--- Prelude, after jobs.lua: who has a unique key, whether a queue has a place left, and where the search for its oldest
+-- Part: who has a unique key, whether a queue has a place left, and where the search for its oldest
 -- job goes on.
 
 -- The job that has a unique key, and whether its time is over: then the key is nobody's. nil where nobody has it.

@@ -17,7 +17,7 @@ while head[1] do
   if due and (not earliest or due < earliest) then
     earliest = due
   end
-  local next_priority = (math.floor(tonumber(head[2]) / 17592186044416) + 1) * 17592186044416
+  local next_priority = (math.floor(tonumber(head[2]) / SPAN) + 1) * SPAN
   head = call('ZRANGEBYSCORE', READY, string.format('%.0f', next_priority), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 end
 
