@@ -26,10 +26,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
 for _name in [name for name in os.environ if name.startswith("HOLDFAST_")]:
     del os.environ[_name]
 
+LONG = ("tests/flows/", "tests/programs/", "tests/test_demo.py", "tests/test_readme.py", "tests/store/test_machine.py")
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts whole services runs on one shared store, each test on another in turn, and on all in `make soak`."""
+    """What starts whole services runs on one shared store, each test on another in turn, and on all in `make soak`.
+
+    It comes first, or one process would still be at it when the others have nothing left to do.
+    """
     stores: dict[str, set[str]] = {}  # of a test: not all run on all
     for item in items:
         if (store := _store(item)) is not None:
@@ -40,6 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         mine = sorted(stores[_test(item)])
         if store != mine[crc32(_test(item).encode()) % len(mine)]:
             item.add_marker("soak")
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 def _test(item: pytest.Item) -> str:
