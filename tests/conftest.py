@@ -26,7 +26,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
 for _name in [name for name in os.environ if name.startswith("HOLDFAST_")]:
     del os.environ[_name]
 
-LONG = ("tests/flows/", "tests/programs/", "tests/test_demo.py", "tests/test_readme.py", "tests/store/test_machine.py")
+LONG = (
+    "tests/flows/",
+    "tests/programs/",
+    "tests/test_demo.py",
+    "tests/test_readme.py",
+    "tests/store/test_machine.py",
+    "tests/typing/",
+    "tests/worker/",
+    "tests/pool/",
+)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
@@ -232,8 +231,10 @@ async def test_late_outcomes_of_an_embedded_worker_stopped_past_its_lease_are_re
     assert text.count("event=refused") == 1
     assert f"job={ended.id} fence=1" in text
     assert "refused=1" in text
-    begun = Counter((line["job"], line["fence"]) for line in ledger.lines("begin"))
-    assert begun == {(str(job.id), fence): 1 for job in (ended, running) for fence in (1, 3)}
+    for job in (ended, running):
+        first, again = (line["fence"] for line in ledger.lines("begin") if line["job"] == str(job.id))
+        assert first == 1
+        assert again >= 3, "what is claimed while its first run is still under way here is given back until that ends"
 
 
 async def _rescue_by_lease(store: Store) -> Sequence[Claim]:

@@ -43,7 +43,9 @@ def both_run(app: Holdfast, ledger: Ledger, service: Service) -> None:
         seen |= {job.result(timeout=40) for job in app.enqueue_many(pids.bind() for _ in range(8))}
 
 
-@pytest.mark.parametrize("handler", [blocks_the_loop, spins], ids=["async", "thread"])
+@pytest.mark.parametrize(
+    "handler", [blocks_the_loop, pytest.param(spins, marks=pytest.mark.soak)], ids=["async", "thread"]
+)
 def test_a_handler_that_spins_in_python_keeps_its_lease_and_holds_up_nobody_elsewhere(
     handler: Any, robber: Robber, app: Holdfast, ledger: Ledger, serve: Callable[..., Service], tmp_path: Path
 ) -> None:

@@ -119,8 +119,8 @@ def _redis(prefixes: Callable[[], Prefixes], histories: int, *, declared: bool =
 BACKENDS: dict[str, Backend] = {
     "memory": _local(lambda _: "memory://"),
     "sqlite": _local(lambda folder: f"sqlite:///{folder}/jobs.db?durability=normal", 12),
-    "postgres": _postgres(servers.postgres, 8),
-    "pooled": _postgres(servers.pooled, 4),  # an older PostgreSQL, behind pgbouncer
+    "postgres": _postgres(servers.postgres, 5),
+    "pooled": _postgres(servers.pooled, 2),  # an older PostgreSQL, behind pgbouncer
     "redis": _redis(servers.valkey, 8),
     "redis7": _redis(servers.redis7, 4),  # the machine's own
     "slots": _redis(servers.slots, 4, declared=True),  # a cluster

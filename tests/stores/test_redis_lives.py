@@ -357,7 +357,7 @@ async def test_jobs_of_a_dead_worker_whose_count_was_deleted_are_found_by_a_prun
     await keys.redis.delete(keys.of("mail", "holders"))
     if end == "retired":
         await worker.retire(LOSS)
-    await keep_beating([sweeper], 2 * DAY if end == "retired" else 2 * LEASE)  # its row would be over
+    await keep_beating([sweeper], HOUR + MINUTE if end == "retired" else 2 * LEASE)  # its row would be over
     assert await sweeper.reclaim() == {}, "nothing is lost: nothing was tried"
     await store.prune(1)
     assert set(await sweeper.reclaim()) == {job.id for job in jobs}
