@@ -18,7 +18,7 @@ demo: $(STAMP)  ## the invoice shop's bad day, in under a minute; SERVE=1 keeps 
 	@$(BIN)/python -m examples.invoices.demo $(if $(SERVE),--serve) $(if $(STORE),--store $(STORE))
 
 test: $(STAMP)  ## all tests, on four processes, since many of them wait
-	@$(BIN)/python -m pytest -n 4 --dist load --maxschedchunk 4
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 check: $(STAMP)  ## lint, format, types, the typing contract, import layers
 	$(BIN)/ruff check .
