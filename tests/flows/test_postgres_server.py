@@ -228,13 +228,16 @@ def _everything_taken(direct: str) -> Iterator[None]:
     """Ends our sessions, and takes every connection that ordinary roles may have, until none of ours is left."""
     with contextlib.ExitStack() as stack, psycopg.connect(direct, autocommit=True) as watch:
 
-        def take() -> bool:
-            watch.execute(outage.EVICT)
+        def fill() -> bool:
             with contextlib.suppress(psycopg.OperationalError):
                 while True:
                     stack.enter_context(psycopg.connect(direct.replace("postgres@", "hog@")))
             ours = watch.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'")
             return ours.fetchone() == (0,)
+
+        def take() -> bool:
+            watch.execute(outage.EVICT)
+            return fill() and fill()  # those who were ended may have left their connections only after the first
 
         until(take, "all connections are others'")
         yield
