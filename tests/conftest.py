@@ -32,9 +32,6 @@ LONG = (
     "tests/test_demo.py",
     "tests/test_readme.py",
     "tests/store/test_machine.py",
-    "tests/typing/",
-    "tests/worker/",
-    "tests/pool/",
 )
 
 
@@ -42,7 +39,7 @@ LONG = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts whole services runs on one shared store, each test on another in turn, and on all in `make soak`.
 
-    What takes long stands evenly among the rest, so that all processes have as much of it, and wait while others work.
+    It comes first, or one process would still be at it when the others have nothing left to do.
     """
     stores: dict[str, set[str]] = {}  # of a test: not all run on all
     for item in items:
@@ -54,10 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         mine = sorted(stores[_test(item)])
         if store != mine[crc32(_test(item).encode()) % len(mine)]:
             item.add_marker("soak")
-    chosen = [item for item in items if not item.get_closest_marker("soak")]
-    groups = [[item for item in chosen if item.nodeid.startswith(LONG) is long] for long in (True, False)]
-    place = {item: n / len(group) for group in groups for n, item in enumerate(group)}
-    items.sort(key=lambda item: place.get(item, 1))
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 def _test(item: pytest.Item) -> str:

@@ -87,7 +87,8 @@ def _done(direct: str, number: int) -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("every", [5, 7])  # no multiple of the replies that a fresh connection needs
+# Few enough and two workers may be in step: what each needs to go on is then what is lost.
+@pytest.mark.parametrize("every", [7, 11])
 def test_a_reply_that_is_lost_loses_nothing_and_repeats_nothing(
     every: int, app: Holdfast, ledger: Ledger, serve: Callable[..., Service], wire: Proxy, direct: str
 ) -> None:
