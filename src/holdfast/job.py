@@ -99,11 +99,29 @@ WhenFull: TypeAlias = Literal["block", "reject", "drop_oldest", "drop_newest"]
 
 
 class QueueTerms(NamedTuple):
-    """What is declared of a queue. `max_size`: how many admitted, unfinished jobs it may have; None: no bound."""
+    """What is declared of a queue. `max_size`: how many admitted, unfinished jobs it may have; None: no bound.
+    `weight`: its share of the jobs that workers start, against the other queues' weights.
+    """
 
     max_size: int | None = None
     when_full: WhenFull = "reject"
     block_timeout: Span | None = None  # how long a producer waits for a place; None: as long as it takes
+    weight: int = 1
+
+
+class Until(NamedTuple):
+    """A time by the store's clock: an instant that the user named, or `delay` from when the store reads this."""
+
+    delay: Span = 0
+    at: Instant | None = None
+
+
+class Pause(NamedTuple):
+    """Since when something is paused, until when (None: until somebody resumes it), and why, for people."""
+
+    since: Instant
+    until: Instant | None = None
+    reason: str = ""
 
 
 class UniqueKey(NamedTuple):
@@ -137,6 +155,8 @@ class Draft:
     alone: bool = False
     unique: UniqueKey | None = None
     headers: str = ""
+    expires: Until | None = None  # not started by then: cancelled, reason "expired"
+    deadline: Until | None = None  # not finished by then: dead, reason "deadline"
 
     @property
     def content(self) -> str:
@@ -189,6 +209,7 @@ class Claim(NamedTuple):
     loss: Loss | None = None
     headers: str = ""
     saved: bytes | None = None  # what the handler saved last, in this attempt or an earlier one
+    deadline_at: Instant | None = None
 
 
 class Failure(NamedTuple):
@@ -271,6 +292,7 @@ class Outcome(NamedTuple):
     error: Failure | None = None
     reason: str = ""
     if_cancelled: Outcome | None = None
+    fingerprint: str = ""  # of a death: the same for errors that people would call the same
 
 
 class Attempt(NamedTuple):
@@ -351,6 +373,9 @@ class Record:
     holds_until: Instant | None = None
     progress: float | None = None
     text: str | None = None
+    expires_at: Instant | None = None
+    deadline_at: Instant | None = None
+    fingerprint: str = ""  # of the death that its state tells of
 
 
 def held_as(record: Record, worker: UUID) -> Claim:

@@ -13,12 +13,30 @@ from enum import StrEnum
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
-from holdfast.clock import SECOND, Instant, Span
-from holdfast.job import Claim, Draft, LogLine, Loss, Note, Outcome, QueueTerms, Record, State, WhenFull
+from holdfast.clock import DAY, HOUR, SECOND, Instant, Span
+from holdfast.job import (
+    Claim,
+    Draft,
+    LogLine,
+    Loss,
+    Note,
+    Outcome,
+    Pause,
+    QueueTerms,
+    Record,
+    State,
+    Until,
+    WhenFull,
+)
 
 LEASE: Span = 15 * SECOND  # the default; one setting of the store, written by migrate()
 RESERVED: Span = 60 * SECOND  # how long a place is kept for a caller's transaction
 LEASE_RAN_OUT = Loss("the worker's lease ran out")  # what reclaim writes where nobody said more
+TICKS_MOST = 20  # of a schedule that are kept: the newest
+SCHEDULE_LIMIT = 2 * 2**20  # bytes of an entry's text
+MINUTES_KEPT: Span = 24 * HOUR  # how long the history is kept minute by minute
+TENS_KEPT: Span = 30 * DAY  # how long it is kept in steps of ten minutes
+BUCKETS = 12  # of the history's histograms; where they end is their writers' affair
 
 
 class Room(NamedTuple):
@@ -96,14 +114,32 @@ class Line(NamedTuple):
     fence: int
 
 
+class Over(NamedTuple):
+    """A job that `promote` ended because its time was over: cancelled as expired, or dead by its deadline."""
+
+    id: UUID
+    task: str
+    queue: str
+    reason: Literal["expired", "deadline"]
+
+
 class Promoted(NamedTuple):
-    """`moved` jobs became queued; the next is due in `next_in` (0: now already), None: nothing is scheduled.
+    """`moved` jobs became queued, those in `over` were ended. The next step is due in `next_in` (0: now already), None:
+    there is none.
 
     Where another transaction holds one that is due, `next_in` is a pause after which to ask again.
     """
 
     moved: int
     next_in: Span | None
+    over: Sequence[Over] = ()
+
+
+class Quota(NamedTuple):
+    """How many jobs of a queue a claim takes before it looks at the next one."""
+
+    queue: str
+    most: int
 
 
 Cancelling: TypeAlias = Literal["cancelled", "requested", "final", "missing", "finishing"]
@@ -132,11 +168,129 @@ class QueueStats(NamedTuple):
     admitted: int | None
     dropped: int
     oldest_due: Instant | None  # of those queued
+    pause: Pause | None = None
 
 
 class Stats(NamedTuple):
     now: Instant
-    queues: Sequence[QueueStats]  # every queue that is declared or has such a job, by name
+    queues: Sequence[QueueStats]  # every queue that is declared, paused or has such a job, by name
+
+
+class QueueSetup(NamedTuple):
+    """What is laid down about a queue, without a look at its jobs."""
+
+    name: str
+    terms: QueueTerms
+    edited: bool
+    pause: Pause | None
+
+
+class WorkerRow(NamedTuple):
+    """A worker as the store knows it. `facts`: what it said of itself when it was registered."""
+
+    id: UUID
+    supervisor: UUID | None
+    facts: Mapping[str, object]
+    beat_at: Instant
+    steady_since: Instant
+    lease_until: Instant
+    retired_at: Instant | None
+
+
+class Roster(NamedTuple):
+    now: Instant
+    workers: Sequence[WorkerRow]
+
+
+# --- schedules
+
+
+class Ticked(NamedTuple):
+    """What became of a schedule's tick, as it is kept. made: `job` was stored for it; skipped: it was not, `reason`
+    says why (a receipt's answer), `job` is then whose key it met; missed: `count` ticks, of which `due` is the first,
+    were passed over.
+    """
+
+    due: Instant
+    at: Instant  # when it was settled
+    outcome: Literal["made", "skipped", "missed"]
+    job: UUID | None = None
+    reason: str = ""
+    count: int = 1
+
+
+class Entry(NamedTuple):
+    """A schedule as it is stored. Whoever changes one read it before: see `Store.schedule`.
+
+    `text` says what it does and who said so; stores keep it as it is. `ticks`: the newest, oldest first.
+    `made`, `skipped`, `missed`: how many ticks, since it was made.
+    """
+
+    name: str
+    queue: str  # that its jobs go to
+    text: str
+    next_at: Instant | None  # its next tick; None: it has none
+    pause: Pause | None = None
+    revision: int = 0  # grows by one with each change, not with ticks; 0: not stored yet
+    ticks: Sequence[Ticked] = ()
+    made: int = 0
+    skipped: int = 0
+    missed: int = 0
+
+
+class Schedules(NamedTuple):
+    """Entries, by name. `next_in`: how soon the next tick of one that is not among them is due, None: never."""
+
+    now: Instant
+    entries: Sequence[Entry]
+    next_in: Span | None = None
+
+
+class Tick(NamedTuple):
+    """A step of a schedule that is due: `draft` is stored for the tick `at`, and the next tick is `next_at`.
+
+    `revision`, `due`: as the entry was read. `missed`: how many ticks, from `due` on, are passed over with this step.
+    """
+
+    name: str
+    queue: str
+    revision: int
+    due: Instant
+    at: Instant
+    next_at: Instant | None
+    draft: Draft | None
+    missed: int = 0
+    reason: str = ""  # why they are passed over
+
+
+# --- the history of each minute
+
+
+class Tally(NamedTuple):
+    """Attempts of one queue and task that ended alike: how many, and how long they ran and had waited, in buckets."""
+
+    queue: str
+    task: str
+    outcome: str
+    count: int
+    ran: tuple[int, ...]  # BUCKETS numbers of attempts, as is `waited`
+    waited: tuple[int, ...]
+
+
+class Level(NamedTuple):
+    """How full a queue was: jobs that are due and not started, and how long the oldest had waited."""
+
+    queue: str
+    depth: int
+    oldest: Span
+
+
+class Minutes(NamedTuple):
+    """One minute, or ten minutes, of the history; `start` is a multiple of its length."""
+
+    start: Instant
+    tallies: Sequence[Tally]
+    levels: Sequence[Level]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +305,7 @@ class Where:
     task: str | None = None
     tag: str | None = None
     error: str | None = None  # the type of the newest kept error, exactly
+    fingerprint: str | None = None
     worker: UUID | None = None  # running under this worker now
     since: Instant | None = None
     before: Instant | None = None
@@ -254,12 +409,17 @@ class Store(Protocol):
         """
         ...
 
-    async def claim(self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int) -> Claims:
+    async def claim(
+        self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int, quotas: Sequence[Quota] = ()
+    ) -> Claims:
         """Takes up to `limit` queued jobs of `queues` (None: of every queue) for a worker.
 
         Never more than `limit`. In each queue by (priority descending, due, id); every queue that has jobs gets its
-        turn over a number of claims. attempt+1, fence+1, running, started_at = now, worker = this one. A unique key
-        until "started" is free from now on; a retry, a release or a rescue does not take it again.
+        turn over a number of claims. With `quotas`: first up to `most` jobs of each queue named there, in their order;
+        then, while there is room, as without. Nothing of a queue that is paused (now < until, or no until), nor a job
+        whose `expires` (where it was not started in this life) or `deadline` is over. attempt+1, fence+1, running,
+        started_at = now, worker = this one. A unique key until "started" is free from now on; a retry, a release or a
+        rescue does not take it again.
 
         Takes nothing unless the worker is registered, not retired (else refused: "gone"), and its lease is live
         (now < lease_until; else "expired"), checked in that order in the same atomic step. Tickets make a lost reply
@@ -332,12 +492,16 @@ class Store(Protocol):
 
     async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
         """Waits up to `timeout` seconds for a hint that a claim may find something; True at a hint, and at once where
-        jobs are queued already. Never needed for correctness.
+        jobs are queued already, in a queue that is not paused. Never needed for correctness.
         """
         ...
 
     async def promote(self, limit: int) -> Promoted:
-        """Moves up to `limit` scheduled jobs that are due to queued, the earliest due first."""
+        """First ends up to `limit` scheduled or queued jobs whose time is over (deadline_at <= now: dead, reason
+        "deadline", kept until someone decides; else not started in this life and expires_at <= now: cancelled, reason
+        "expired", prunable like any cancelled one); their history stays. Then moves up to `limit` scheduled jobs that
+        are due to queued, the earliest due first.
+        """
         ...
 
     async def reclaim(self, sweeper: UUID, limit: int) -> Sequence[Claim]:
@@ -380,6 +544,7 @@ class Store(Protocol):
         0, not alone unless its draft said so, no result, no reason, never started; id, fence, history, what was settled
         and what was saved go on. Else unchanged, and says why.
 
+        Its `expires` and `deadline` were the former life's: the new one has none.
         It takes its unique key again, whatever `until` is, and a place in its queue; `taken` where another job holds
         the key, else `full` where there is no place, whatever when_full is: a retry drops nothing. busy: an open
         transaction of somebody else holds the job, or decides on its key or its place; the others go on.
@@ -406,8 +571,76 @@ class Store(Protocol):
         """
         ...
 
+    async def pause(self, queue: str, until: Until | None = None, reason: str = "") -> None:
+        """Nothing more of the queue is claimed, until the time given, or until it is resumed; what runs goes on. Again:
+        the new `until` and `reason` hold, `since` stays. A queue may be paused that nobody declared and that has no
+        jobs.
+        """
+        ...
+
+    async def resume(self, queue: str) -> bool:
+        """Ends a pause now; False if the queue was not paused. Whoever waits for its jobs is given a hint."""
+        ...
+
+    async def queues(self) -> Sequence[QueueSetup]:
+        """Every queue that is declared or paused, by name. A pause whose time is over is none, here and in `stats`."""
+        ...
+
+    async def workers(self) -> Roster:
+        """Every worker whose row is kept, by id. A read."""
+        ...
+
     async def stats(self) -> Stats:
         """The queues as they are now, counted in one moment."""
+        ...
+
+    # --- schedules
+
+    async def schedules(self, names: Sequence[str] | None = None) -> Schedules:
+        """The entries of these names, or all of them. `next_in` is None."""
+        ...
+
+    async def due(self, limit: int) -> Schedules:
+        """Up to `limit` entries whose next tick is due (next_at <= now) and that are not paused, the longest overdue
+        first; without their `ticks`. `next_in`: when the next one comes (0: there were more).
+        """
+        ...
+
+    async def schedule(self, entries: Sequence[Entry]) -> Sequence[bool]:
+        """Per entry, in one atomic step each: stores it with revision+1, if the one that is stored has just its
+        revision (0: there is none of this name), else False. `ticks` and the counts that are stored stay, whatever the
+        entry says of them. An entry may move to another queue. Again after it was stored: False; who asks reads it.
+        """
+        ...
+
+    async def unschedule(self, names: Mapping[str, int]) -> Sequence[bool]:
+        """Per name with its revision: the entry is gone; False if there is none of this revision."""
+        ...
+
+    async def tick(self, ticks: Sequence[Tick]) -> Sequence[Ticked | None]:
+        """Per tick, in one atomic step each: if the entry has just this revision, `due` as its next tick, and is not
+        paused, then `next_at` is its next one, `draft` (if there is one) is stored as `enqueue` would, and both that
+        and what was missed are kept among its ticks and counted. None otherwise: somebody else has done it, or it was
+        changed; nothing is written. So there is one job for each tick, however many ask.
+
+        A receipt that is accepted (again, too) is "made"; any other is "skipped" with the answer as its reason; the
+        tick never waits for a place. None also for a draft that is `busy`, and for a draft of another queue than the
+        entry's. Without a draft the answer is what was missed.
+        """
+        ...
+
+    # --- the history of each minute
+
+    async def record(self, reporter: UUID, number: int, tallies: Sequence[Tally], levels: Sequence[Level] = ()) -> int:
+        """Adds to the history of this minute, and of these ten minutes, by the store's clock; returns the highest
+        number that the reporter, a registered worker, has used. A number that is not higher than that is a repeat:
+        nothing is added. An unknown or retired reporter: nothing, and 0. Of levels the highest depth and longest age are
+        kept. `prune` drops what is older than MINUTES_KEPT and TENS_KEPT.
+        """
+        ...
+
+    async def history(self, since: Instant, before: Instant, *, tens: bool = False) -> Sequence[Minutes]:
+        """The history from `since` up to `before`, oldest first: minutes, or steps of ten. Empty ones are left out."""
         ...
 
     # --- a handler's side
@@ -423,4 +656,12 @@ class Store(Protocol):
 
     async def log(self, id: UUID) -> Sequence[LogLine]:
         """The kept lines of a job's own log, the oldest first; none for an unknown job."""
+        ...
+
+    # --- who waits for a result
+
+    async def watch(self, ids: Sequence[UUID], timeout: float) -> bool:
+        """Waits up to `timeout` seconds for a hint that one of these jobs has ended or is gone; True at a hint, and at
+        once where one of them has. Never needed for correctness. Finishing costs nobody more where nobody watches.
+        """
         ...

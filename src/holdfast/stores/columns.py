@@ -102,8 +102,9 @@ def record_of(row: Row, history: Sequence[Attempt], now: Instant) -> Record:
         attempts, job, task, queue, line, state, payload, terms, priority, tags, life, attempt, fence, releases,
         losses, crashes, alone, enqueued_at, due_at, started_at, finished_at, worker, cancel_requested_at,
         settled_fence, settled_by, settled_state, result, reason,
-        headers, key, until, hold, clash, over, progress, told,
+        headers, key, until, hold, clash, over, progress, told, *limits,
     ) = row  # fmt: skip
+    expires_at, deadline_at, fingerprint = limits or (None, None, "")
     unique = unique_of(key, until, hold, clash)
     holds_until = finished_at + hold if finished_at is not None and hold > 0 and not over else None
     holds = unique is not None and (until == "finished" or started_at is None)  # else a claim took the key away
@@ -144,6 +145,9 @@ def record_of(row: Row, history: Sequence[Attempt], now: Instant) -> Record:
         holds_until=holds_until if holds else None,
         progress=progress,
         text=told,
+        expires_at=expires_at,
+        deadline_at=deadline_at,
+        fingerprint=fingerprint,
     )
 
 
