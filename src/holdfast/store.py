@@ -634,8 +634,8 @@ class Store(Protocol):
     async def record(self, reporter: UUID, number: int, tallies: Sequence[Tally], levels: Sequence[Level] = ()) -> int:
         """Adds to the history of this minute, and of these ten minutes, by the store's clock; returns the highest
         number that the reporter, a registered worker, has used. A number that is not higher than that is a repeat:
-        nothing is added. An unknown or retired reporter: nothing, and 0. Of levels the highest depth and longest age are
-        kept. `prune` drops what is older than MINUTES_KEPT and TENS_KEPT.
+        nothing is added. An unknown or retired reporter: nothing, and 0. Of levels the highest depth and longest
+        age are kept. `prune` drops what is older than MINUTES_KEPT and TENS_KEPT.
         """
         ...
 
