@@ -42,7 +42,7 @@ class State(StrEnum):
 FINAL = frozenset({State.SUCCEEDED, State.DEAD, State.CANCELLED})
 
 Event: TypeAlias = Literal[
-    "enqueue", "replace", "promote", "claim", "succeed", "fail", "snooze", "release", "lose", "cancel", "retry"
+    "enqueue", "replace", "promote", "expire", "claim", "succeed", "fail", "snooze", "release", "lose", "cancel", "retry"
 ]
 
 
@@ -60,6 +60,7 @@ def _transitions() -> frozenset[Transition]:
         "enqueue": [(None, s.SCHEDULED), (None, s.QUEUED)],
         "replace": [(s.SCHEDULED, s.QUEUED), (s.QUEUED, s.SCHEDULED)],
         "promote": [(s.SCHEDULED, s.QUEUED)],
+        "expire": [(source, target) for source in (s.SCHEDULED, s.QUEUED) for target in (s.CANCELLED, s.DEAD)],
         "claim": [(s.QUEUED, s.RUNNING)],
         "succeed": [(s.RUNNING, s.SUCCEEDED)],
         "fail": [(s.RUNNING, s.SCHEDULED), (s.RUNNING, s.QUEUED), (s.RUNNING, s.DEAD)],

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from holdfast.clock import HOUR, MINUTE, SECOND, Duration, Span, short, span
 from holdfast.errors import Cancel, ConfigError, Permanent, RetryAfter, Snooze
+from holdfast.fingerprint import LOST, OVERRAN, fingerprint
 from holdfast.job import (
     MESSAGE_LIMIT,
     REASON_LIMIT,
@@ -115,13 +116,25 @@ def decide(job: Claim, verdict: Verdict) -> Outcome:
             outcome = _after_release(job, reason, unknown=unknown)
         case Lost(loss):
             outcome = _after_loss(job, loss)
-    return outcome._replace(if_cancelled=_if_cancelled(job, outcome))
+    if_cancelled = _if_cancelled(job, outcome)
+    if outcome.state is State.DEAD:
+        mark = fingerprint(job.task, outcome.error, outcome.reason)
+        return outcome._replace(if_cancelled=if_cancelled, fingerprint=mark)
+    return outcome._replace(if_cancelled=if_cancelled)
 
 
 def unrecordable(outcome: Outcome, error: Exception) -> Outcome:
     """What is written instead of an outcome that the store cannot take: dead, with the reason as its error."""
+    why = failure(error)
     return outcome._replace(
-        ended="failed", state=State.DEAD, keep=None, delay=None, result=None, reason="", error=failure(error)
+        ended="failed",
+        state=State.DEAD,
+        keep=None,
+        delay=None,
+        result=None,
+        reason="",
+        error=why,
+        fingerprint=fingerprint("", why),
     )
 
 
@@ -146,7 +159,7 @@ def _after_loss(job: Claim, loss: Loss) -> Outcome:
         return back
     if loss.overdue:
         return _after_failure(job, _overdue(job, loss))
-    evidence = Failure("Lost", cut(loss.cause, MESSAGE_LIMIT), cut(loss.stack, TRACEBACK_LIMIT))
+    evidence = Failure(LOST, cut(loss.cause, MESSAGE_LIMIT), cut(loss.stack, TRACEBACK_LIMIT))
     if job.terms.max_crashes == 0:  # at most once, whoever ended it
         crashes = job.crashes + (not loss.on_purpose)
         return back._replace(state=State.DEAD, keep=None, crashes=crashes, attempt=job.attempt, error=evidence)
@@ -162,7 +175,7 @@ def _after_loss(job: Claim, loss: Loss) -> Outcome:
 
 
 def _overdue(job: Claim, loss: Loss) -> Failed:
-    text = f"ran longer than its timeout of {short(job.terms.timeout or 0)}; its process was ended"
+    text = f"{OVERRAN} {short(job.terms.timeout or 0)}; its process was ended"
     return Failed(Failure("TimeoutError", text, cut(loss.stack, TRACEBACK_LIMIT)), final=loss.overdue == "final")
 
 

@@ -1,18 +1,34 @@
-"""What the laws of the seam say of single jobs and queues, for every store that is written in Python: pure functions.
+"""What the laws of the seam say of single values, for every store that is written in Python: pure functions.
 
 Who may settle a claim, what is written then, what a held key means for a draft, what an operator may do in which state,
-whose word counts on a queue. A store finds the facts, asks here, and writes.
+whose word counts on a queue, what a tick leaves on its schedule, how the history adds up. A store finds the facts, asks
+here, and writes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import add
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from holdfast.clock import Instant
-from holdfast.job import FINAL, Draft, Outcome, QueueTerms, State
-from holdfast.store import Answer, Authority, Cancelling, Deleting, Receipt, Retried, Settled
+from holdfast.job import FINAL, Draft, Outcome, Pause, QueueTerms, State, Until
+from holdfast.store import (
+    TICKS_MOST,
+    Answer,
+    Authority,
+    Cancelling,
+    Deleting,
+    Entry,
+    Level,
+    Receipt,
+    Retried,
+    Settled,
+    Tally,
+    Tick,
+    Ticked,
+)
 
 _NO_TERMS = QueueTerms()
 
@@ -60,6 +76,13 @@ def due(draft: Draft, now: Instant) -> tuple[State, Instant]:
     """The state in which a draft begins, and when it is due."""
     due_at = now + draft.delay if draft.at is None else draft.at
     return (State.QUEUED if due_at <= now else State.SCHEDULED), due_at
+
+
+def instant(until: Until | None, now: Instant) -> Instant | None:
+    """`until` as an instant; None: none was named."""
+    if until is None:
+        return None
+    return now + until.delay if until.at is None else until.at
 
 
 def clash(draft: Draft, holder: UUID, *, alike: bool, unstarted: bool) -> Receipt:
@@ -124,3 +147,76 @@ class Said(NamedTuple):
         if terms is not None and (by == "worker" or self.declared is None):
             return self._replace(declared=terms)
         return self
+
+
+# --- pauses
+
+
+def in_force(pause: Pause | None, now: Instant) -> bool:
+    return pause is not None and (pause.until is None or now < pause.until)
+
+
+def paused(before: Pause | None, until: Until | None, reason: str, now: Instant) -> Pause:
+    """The pause that holds after one more word; one that is over began anew."""
+    since = before.since if before is not None and in_force(before, now) else now
+    return Pause(since, instant(until, now), reason)
+
+
+# --- schedules
+
+
+def ready_at(entry: Entry, now: Instant) -> Instant | None:
+    """When the entry's next tick can be settled; None: not before somebody changes it."""
+    if entry.next_at is None or entry.pause is None or not in_force(entry.pause, now):
+        return entry.next_at
+    return None if entry.pause.until is None else max(entry.next_at, entry.pause.until)
+
+
+def steps(entry: Entry | None, tick: Tick, now: Instant) -> bool:
+    """Whether the entry is still as whoever made `tick` saw it."""
+    return (
+        entry is not None
+        and (entry.revision, entry.next_at) == (tick.revision, tick.due)
+        and not in_force(entry.pause, now)
+        and (tick.draft is None or tick.draft.queue == entry.queue)
+    )
+
+
+def stepped(entry: Entry, tick: Tick, receipt: Receipt | None, now: Instant) -> tuple[Entry, Ticked]:
+    """The entry after `tick`, and what is answered. `receipt` is of its draft, if it has one."""
+    missed = Ticked(tick.due, now, "missed", reason=tick.reason, count=tick.missed)
+    new = [missed] if tick.missed else []
+    if receipt is not None:
+        new.append(_drawn(tick, receipt, now))
+    outcomes = [ticked.outcome for ticked in new]
+    entry = entry._replace(
+        next_at=tick.next_at,
+        ticks=(*entry.ticks, *new)[-TICKS_MOST:],
+        made=entry.made + outcomes.count("made"),
+        skipped=entry.skipped + outcomes.count("skipped"),
+        missed=entry.missed + tick.missed,
+    )
+    return entry, new[-1] if new else missed
+
+
+def _drawn(tick: Tick, receipt: Receipt, now: Instant) -> Ticked:
+    if receipt.answer == "accepted":
+        return Ticked(tick.at, now, "made", receipt.id)
+    return Ticked(tick.at, now, "skipped", receipt.holder, receipt.answer)
+
+
+# --- the history of each minute
+
+
+def added(one: Tally, other: Tally) -> Tally:
+    """Both of the same queue, task and outcome, as one."""
+    return one._replace(
+        count=one.count + other.count,
+        ran=tuple(map(add, one.ran, other.ran)),
+        waited=tuple(map(add, one.waited, other.waited)),
+    )
+
+
+def higher(one: Level, other: Level) -> Level:
+    """Both of the same queue, as one."""
+    return one._replace(depth=max(one.depth, other.depth), oldest=max(one.oldest, other.oldest))

@@ -336,6 +336,13 @@ class Store(Protocol):
         """Whether other processes see its jobs; False for a store that lives and dies with this process."""
         ...
 
+    @property
+    def unheard(self) -> str:
+        """Why hints of jobs from other processes do not arrive just now, so that workers look for jobs instead, which
+        is slower; empty where they do, or nobody waits. Not for what is polled by design.
+        """
+        ...
+
     def twin(self) -> Store:
         """The same store for another event loop or thread: not open yet, sees and writes the same jobs."""
         ...

@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.clock import HOUR, MINUTE
 from holdfast.job import KEY_LIMIT, TOMBSTONE, Draft, Released, State, Succeeded, Terms, Verdict, new_id
-from holdfast.store import Receipt, Store
+from holdfast.store import Promoted, Receipt, Store
 from tests.store.acts import (
     BOOM,
     ENDS,
@@ -225,7 +225,7 @@ async def test_what_was_brought_forward_is_claimed_at_once_and_is_not_promoted(s
     await answer(store, keyed(on_clash="replace"))
     store.shift += HOUR
     worker = await hand(store)
-    assert await store.promote(10) == (0, None)
+    assert await store.promote(10) == Promoted(0, None)
     assert [job.id for job in await worker.claim()] == [holder.id]
 
 

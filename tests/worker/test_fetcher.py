@@ -363,7 +363,7 @@ async def test_what_it_still_runs_by_another_claim_is_given_back_for_later(desk:
     await given_out(desk, runs._replace(fence=fence, worker=desk.identity.id))
     assert desk.begun == [runs.id]
     assert list(desk.slots.running) == [(runs.id, 1)]
-    (outcome,) = desk.finisher._outcomes  # noqa: SLF001
+    ((outcome, *_),) = desk.finisher._ended  # noqa: SLF001
     assert (outcome.ended, outcome.fence, outcome.worker) == ("released", fence, desk.identity.id)
     assert outcome.delay, "it comes back at once, again and again"
 

@@ -13,12 +13,12 @@ from typing import Any
 import click
 
 from holdfast.app import Holdfast, parts_of
-from holdfast.cli import ids, show
+from holdfast.cli import show
 from holdfast.cli.ends import NothingMatched, Wrong
 from holdfast.cli.options import filter_without, operated, url_option, wanted
-from holdfast.cli.shapes import shape
 from holdfast.client.filters import which
 from holdfast.clock import DAY, HOUR, Instant
+from holdfast.fingerprint import fingerprint, shape
 from holdfast.job import Record, State
 from holdfast.observe.visible import visible
 from holdfast.store import Where
@@ -29,12 +29,14 @@ SHOWN = 50  # groups on a terminal
 
 @dataclass
 class Group:
-    """Dead jobs whose last error is of one type and one shape."""
+    """Dead jobs of one fingerprint. `stored`: all of them have it in the store, so that a filter finds them."""
 
+    fingerprint: str
     type: str
     shape: str
     newest: Record  # by its death
     message: str  # what all of them say, or the shape of it
+    stored: bool = True
     count: int = 0
     oldest_at: Instant = 0
     died: list[Instant] = field(default_factory=list[Instant])
@@ -43,6 +45,7 @@ class Group:
     def add(self, record: Record, message: str) -> None:
         at = _died(record)
         self.count += 1
+        self.stored = self.stored and bool(record.fingerprint)
         self.died.append(at)
         self.tasks[record.task] = self.tasks.get(record.task, 0) + 1
         self.oldest_at = min(self.oldest_at or at, at)
@@ -72,8 +75,9 @@ class Group:
 def dead(as_json: bool, quiet: bool, url: str | None, **flags: Any) -> None:
     """Show why jobs are dead: one line for each kind of error, the most frequent first.
 
-    Messages that differ in numbers, ids, quotations, paths and hosts alone are one kind. In a pipe tab-separated
-    columns: count, newest and oldest death, tasks, error, id of the newest.
+    One kind is one task, type of error, message (but for numbers, ids, quotations, paths and hosts) and place in your
+    code; jobs, retry, cancel and delete take it as --fingerprint. In a pipe tab-separated columns: count, newest and
+    oldest death, tasks, error, id of the newest, fingerprint.
     """
     if as_json and quiet:
         raise Wrong("--json and --quiet exclude each other")
@@ -95,12 +99,12 @@ def dead(as_json: bool, quiet: bool, url: str | None, **flags: Any) -> None:
 
 def grouped(records: Iterable[Record]) -> list[Group]:
     """The groups of these records, the largest first."""
-    groups: dict[tuple[str, str], Group] = {}
+    groups: dict[str, Group] = {}
     for record in records:
         type_, message = _said(record)
-        key = (type_, shape(message))
+        key = record.fingerprint or fingerprint(record.task, show.last_error(record), record.reason)
         if key not in groups:
-            groups[key] = Group(*key, newest=record, message=message)
+            groups[key] = Group(key, type_, shape(message), newest=record, message=message)
         groups[key].add(record, message)
     return sorted(groups.values(), key=lambda group: (-group.count, -_died(group.newest)))
 
@@ -138,12 +142,12 @@ def _page(groups: Sequence[Group], flags: dict[str, Any]) -> None:
             show.coarse(seen - group.oldest_at),
             visible(", ".join(group.names)),
             visible(group.error),
-            ids.short(group.newest.id),
+            group.fingerprint,
         )
         for group in groups[:SHOWN]
     ]
     cuts = (show.Cut(6, 20), show.Cut(5, 10, front=True), show.Cut(6, 8))
-    heads = ("ALL", "24H", "1H", "NEWEST", "OLDEST", "TASKS", "ERROR", "E.G.")
+    heads = ("ALL", "24H", "1H", "NEWEST", "OLDEST", "TASKS", "ERROR", "FINGERPRINT")
     for line in show.table(show.Table(heads, rows, cuts)):
         show.out(line)
     if len(groups) > SHOWN:
@@ -164,18 +168,22 @@ def _next(groups: Sequence[Group], flags: dict[str, Any]) -> Iterator[str]:
 
 
 def commands_for(group: Group, flags: dict[str, Any]) -> dict[str, str]:
-    """What to run next about a group. A filter knows the error's type, not its shape: `retry_all` may find more."""
-    words = ["--state", "dead", "--task", group.names[0]] if len(group.names) == 1 else ["--state", "dead"]
-    if show.last_error(group.newest) is not None:
-        words += ["--error", group.type]
+    """What to run next about a group."""
+    words = ["--fingerprint", group.fingerprint] if group.stored else _words(group)
     for name, value in wanted(flags).items():
-        if name not in ("task", "error"):
+        if name not in ("task", "error", "fingerprint"):
             words += [f"--{name}", value.isoformat() if isinstance(value, datetime) else str(value)]
     return {
         "look": f"holdfast job {group.newest.id}",
         "retry_one": f"holdfast retry {group.newest.id}",
         "retry_all": shlex.join(["holdfast", "retry", *words]),
     }
+
+
+def _words(group: Group) -> list[str]:
+    """Where older code has stored some of them: a filter knows the error's type, not its shape, and may find more."""
+    words = ["--state", "dead", "--task", group.names[0]] if len(group.names) == 1 else ["--state", "dead"]
+    return words if show.last_error(group.newest) is None else [*words, "--error", group.type]
 
 
 # --- for programs
@@ -198,12 +206,14 @@ def _id(group: Group) -> str:
 
 def _columns(group: Group) -> str:
     newest, oldest = show.iso(_died(group.newest)) or "", show.iso(group.oldest_at) or ""
-    cells = (str(group.count), newest, oldest, ",".join(group.names), group.error, str(group.newest.id))
+    tasks, example = ",".join(group.names), str(group.newest.id)
+    cells = (str(group.count), newest, oldest, tasks, group.error, example, group.fingerprint)
     return "\t".join(visible(cell) for cell in cells)
 
 
 def _document(group: Group, flags: dict[str, Any]) -> dict[str, Any]:
     return {
+        "fingerprint": group.fingerprint,
         "count": group.count,
         "type": group.type,
         "shape": group.shape,

@@ -162,6 +162,7 @@ _FILTER: dict[str, Callable[[Any], Any]] = {
     "task": click.option("--task", metavar="TASK", help="Jobs of this task."),
     "tag": click.option("--tag", metavar="TAG", help="Jobs with this tag."),
     "error": click.option("--error", metavar="TYPE", help="Whose last error is of this type, such as TimeoutError."),
+    "fingerprint": click.option("--fingerprint", metavar="F", help="Dead of this error, as `dead` shows it."),
     "since": click.option("--since", metavar="WHEN", callback=past, help=f"Enqueued since: {_AGO}"),
     "before": click.option("--before", metavar="WHEN", callback=past, help=f"Enqueued before: {_AGO}"),
 }

@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from holdfast.clock import instant
 from holdfast.errors import ConfigError
+from holdfast.fingerprint import as_fingerprint
 from holdfast.job import State
 from holdfast.store import Where
 
@@ -16,6 +17,7 @@ class Filter(TypedDict, total=False):
     """Which jobs; all that is given must hold. `since` and `before` are about the time of enqueue.
 
     `state` may name several, separated by commas. `error` is the type of the last error, such as "TimeoutError".
+    `fingerprint`: dead jobs whose errors people would call the same; `holdfast dead` shows it.
     """
 
     state: State | str
@@ -23,6 +25,7 @@ class Filter(TypedDict, total=False):
     task: str
     tag: str
     error: str
+    fingerprint: str
     before: datetime
     since: datetime
 
@@ -39,6 +42,7 @@ def which(where: Filter) -> Where:
         task=where.get("task"),
         tag=where.get("tag"),
         error=where.get("error"),
+        fingerprint=as_fingerprint(where["fingerprint"]) if "fingerprint" in where else None,
         since=None if since is None else instant(since, "since"),
         before=None if before is None else instant(before, "before"),
     )

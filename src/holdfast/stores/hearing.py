@@ -32,11 +32,12 @@ class Hearing:
         if self._told or self._waiters.deaf:
             self._tell(logging.WARNING, "listening", _AGAIN)
         self._failed, self._alone, self._told = 0, 0, False
-        self._waiters.deaf = False
+        self._waiters.deaf, self._waiters.unheard = False, ""
         self._waiters.look()
 
     def deaf(self, text: str) -> float:
         """It cannot hear, and that will not change soon: says `text`; returns the seconds until the next try."""
+        self._waiters.unheard = text
         if not self._waiters.deaf:
             self._waiters.deaf = True
             self._tell(logging.WARNING, "deaf", text)
@@ -50,6 +51,8 @@ class Hearing:
         """
         self._failed += 1
         self._alone = self._alone + 1 if alone else 0
+        if self._alone >= 2:
+            self._waiters.unheard = f"{_NOT_LISTENING}: {error}"
         if self._alone == 2 and not self._told:
             self._told = True
             self._tell(logging.WARNING, "not-listening", _NOT_LISTENING, error)

@@ -53,6 +53,7 @@ class Waiters:
         self._all: set[Waiter] = set()
         self.latest = object()  # another with every hint
         self.deaf = False  # whether it was said that others' jobs are not heard of
+        self.unheard = ""  # why they are not heard of just now
 
     @contextmanager
     def one(self, queues: Sequence[str] | None) -> Generator[Waiter]:

@@ -82,7 +82,7 @@ class Attempts:
                 queue=claim.queue,
                 message=hint,
             )
-            self._finisher.add(decide(claim, Released(f"no task {claim.task!r} in this worker", unknown=True)))
+            self._finisher.add(decide(claim, Released(f"no task {claim.task!r} in this worker", unknown=True)), claim)
             return None
         around = self._around if self._around is not None and self._around.used else None
         held = self._identity().held
@@ -93,7 +93,7 @@ class Attempts:
             self._executor(run).start(run)
         except RuntimeError as error:
             tell_of(run.claim, logging.ERROR, "not-started", message=f"{error}; given back for later")
-            self._finisher.add(decide(claim, Released(f"could not be started: {error}", unknown=True)))
+            self._finisher.add(decide(claim, Released(f"could not be started: {error}", unknown=True)), claim)
             return None
         if claim.terms.timeout is not None:
             run.timer = asyncio.get_running_loop().call_later(claim.terms.timeout / SECOND, timed_out, run)
@@ -122,22 +122,23 @@ class Attempts:
     def _ended(self, run: Run, verdict: Verdict | None) -> None:
         """An attempt's code has ended: settle it, and free its slot."""
         run.settled()
+        ran = self._ran(run)
         self._notes.ended(run.claim)
         within, outcome = finished(run.job), None if verdict is None else decide(run.claim, verdict)
         if within:
-            self._finisher.confirms.add(self._question(run, verdict))
+            self._finisher.confirms.add(self._question(run, verdict, ran))
         elif outcome is None:
             self._box.end(run.key)
         else:
-            self._finisher.add(outcome)
+            self._finisher.add(outcome, run.claim, ran if run.entered else None)
         self.finished += 1
         self._freed(run)  # before anything is told: no line of the log shall keep a slot
         if not within and not _unheard(run, verdict):
-            self._tell_end(run, verdict, outcome, self._ran(run))
+            self._tell_end(run, verdict, outcome, ran)
 
-    def _question(self, run: Run, verdict: Verdict | None) -> Question:
+    def _question(self, run: Run, verdict: Verdict | None, ran: float) -> Question:
         """What to ask the store with: what is right if the transaction that the attempt finished in was rolled back."""
-        return Question(run.claim, *_if_undone(run, verdict), partial(self._confirmed, run, verdict, self._ran(run)))
+        return Question(run.claim, *_if_undone(run, verdict), partial(self._confirmed, run, verdict, ran), ran)
 
     def _confirmed(self, run: Run, verdict: Verdict | None, ran: float, question: Question, settled: Settled) -> None:
         """The store has said what became of the transaction: tells how the attempt ended."""

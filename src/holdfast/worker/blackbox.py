@@ -21,14 +21,16 @@ from zlib import crc32
 from holdfast.worker.memory import nameless
 
 # Places for runs that have ended but are not settled, beside those under way: fewer than finisher.PENDING_MOST outcomes
-# wait when a worker claims, finisher.BATCH_MOST are being written, and slots.PREFETCH_MOST that were claimed ahead may
-# end meanwhile. Their modules are above this one, so a test compares the sum.
-SPARE = 2_000
+# wait when a worker claims, finisher.BATCH_MOST are being written, slots.PREFETCH_MOST that were claimed ahead may end
+# meanwhile, and telling.UNTOLD_MOST and one batch more are on record but not told. Their modules are above this one, so a
+# test compares the sum.
+SPARE = 3_000
 
 _HEADER = 128
 _TIME, _COUNT = struct.Struct("<d"), struct.Struct("<q")
 _LOOP, _THREADS, _UNSENT, _BEATEN, _LEASE, _HELD = range(0, 48, 8)
 _BLOCKER, _LOOP_IDENT, _LOOP_NATIVE, _TOP = range(48, 80, 8)
+_LAG, _CLAIMING, _UNHEARD = range(80, 104, 8)
 _RUN = struct.Struct("<16sqdQQQQd")  # the time of its beginning is written last: until then there is no run
 
 _GROUP_AT = 56  # in a run
@@ -46,7 +48,7 @@ class Begun(NamedTuple):
     native: int
     code: int  # see `code_of`
     group: int
-    since: float  # below 0: its code has ended, only its outcome is not on record yet
+    since: float  # -1: its code has ended, only its outcome is not on record yet; below: see `news`
 
     @property
     def key(self) -> tuple[UUID, int]:
@@ -55,6 +57,11 @@ class Begun(NamedTuple):
     @property
     def over(self) -> bool:
         return self.since < 0
+
+    @property
+    def news(self) -> int:
+        """The number of the news that tell of its end, once it is on record; else 0."""
+        return int(-1 - self.since) if self.since < -1 else 0
 
 
 class BlackBox:
@@ -68,6 +75,7 @@ class BlackBox:
         self._free = list(range(places - 1, -1, -1))
         self._taken: dict[tuple[UUID, int], int] = {}
         self._top = 0
+        self._untold: list[int] = []  # places of runs that are on record, and not told
         self._growing = threading.Lock()
 
     @classmethod
@@ -122,10 +130,42 @@ class BlackBox:
             _write_time(self._memory, _HEADER + place * _RUN_SIZE + _RUN_SIZE - 8, 0.0)
             self._free.append(place)
 
+    def settled(self, key: tuple[UUID, int], news: int) -> None:
+        """Notes that a run is settled, if it was ever begun, and that the news of this number will tell of it.
+
+        Its place stays its own until they are `told`: whoever heard of them knows it, and whoever did not can ask.
+        """
+        place = self._taken.pop(key, None)
+        if place is not None:
+            _write_time(self._memory, _HEADER + place * _RUN_SIZE + _RUN_SIZE - 8, -1.0 - news)
+            self._untold.append(place)
+
+    @property
+    def untold(self) -> int:
+        """How many runs are settled and not told."""
+        return len(self._untold)
+
+    def told(self) -> None:
+        """All that is settled was told."""
+        self._free += self._untold
+        self._untold.clear()
+
     # --- runs, read by whoever outlives the worker
 
     def begun(self) -> list[Begun]:
         """The runs that are not settled."""
+        return [run for run in self._runs() if run.since >= -1]
+
+    def unheard(self, news: int) -> list[Begun]:
+        """The runs that may be on record although the news up to this number did not tell of them."""
+        return [run for run in self._runs() if run.since >= -1 or run.news > news]
+
+    def running(self) -> int:
+        """How many runs go on."""
+        tops = range(self._count(_TOP))
+        return sum(self._get(_HEADER + place * _RUN_SIZE + _RUN_SIZE - 8) > 0 for place in tops)
+
+    def _runs(self) -> list[Begun]:
         found: list[Begun] = []
         for place in range(self._count(_TOP)):
             fields = _RUN.unpack_from(self._memory, _HEADER + place * _RUN.size)
@@ -170,6 +210,25 @@ class BlackBox:
     def pulses(self) -> tuple[float, float, float]:
         """When the loop and when threads last went on, and since when the oldest outcome waits (0: none does)."""
         return self._get(_LOOP), self._get(_THREADS), self._get(_UNSENT)
+
+    def lags(self, seconds: float) -> None:
+        """The loop took so long to answer."""
+        self._set(_LAG, seconds)
+
+    @property
+    def lag(self) -> float:
+        """How long the loop took to answer last."""
+        return self._get(_LAG)
+
+    def claims(self, now: float, *, unheard: bool) -> None:
+        """The fetcher goes on: it has claimed, or there was no room. `unheard`: it has to look for jobs."""
+        self._set(_CLAIMING, now)
+        self._put(_UNHEARD, int(unheard))
+
+    @property
+    def claiming(self) -> tuple[float, bool]:
+        """When the fetcher went on last, 0: never; and whether it had to look for jobs."""
+        return self._get(_CLAIMING), bool(self._count(_UNHEARD))
 
     # --- the lease, written by whoever beats
 

@@ -32,13 +32,19 @@ Write = Callable[[Sequence[Outcome]], Awaitable[Sequence[Settled]]]
 
 class Question:
     """What became of an attempt that was finished within? `undone`: what it ended as if that was rolled back;
-    `left_open`: if it was open for too long. `answered` is told the answer.
+    `left_open`: if it was open for too long. `answered` is told the answer. `ran`: how many seconds it ran.
     """
 
     def __init__(
-        self, claim: Claim, undone: Verdict, left_open: Verdict, answered: Callable[[Question, Settled], object]
+        self,
+        claim: Claim,
+        undone: Verdict,
+        left_open: Verdict,
+        answered: Callable[[Question, Settled], object],
+        ran: float = 0.0,
     ) -> None:
         self.claim = claim
+        self.ran = ran
         self.verdict = undone
         self.outcome = decide(claim, undone)
         self.answered = answered
@@ -55,7 +61,9 @@ class Question:
 class Confirms:
     """Questions wait here until they are answered. `write` asks the store; `spoken` is told of each answer."""
 
-    def __init__(self, write: Write, spoken: Callable[[Outcome, Settled], object], written: Signal) -> None:
+    def __init__(
+        self, write: Write, spoken: Callable[[Outcome, Settled, Claim, float], object], written: Signal
+    ) -> None:
         self._write = write
         self._spoken = spoken
         self._written = written
@@ -95,7 +103,7 @@ class Confirms:
         self._questions = self._questions[len(asked) :] + left
         for question, answer in zip(asked, answers, strict=True):
             if answer.answer is not Answer.BUSY:
-                self._spoken(question.outcome, answer)
+                self._spoken(question.outcome, answer, question.claim, question.ran)
                 question.answered(question, answer)
             elif not question.late and (answer is _SILENT or at - question.since >= OPEN_MOST):
                 _tell_left_open(question)

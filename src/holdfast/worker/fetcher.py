@@ -113,7 +113,7 @@ class Fetcher:
     def give_back(self, claims: Sequence[Claim], reason: str, *, later: bool = False) -> None:
         """Releases claims that were never begun; `later`: they shall not come back at once."""
         for claim in claims:
-            self._finisher.add(decide(claim, Released(reason, unknown=later)))
+            self._finisher.add(decide(claim, Released(reason, unknown=later)), claim)
 
     def _refused(self, identity: Identity, claims: Claims) -> float:
         if claims.refused == "expired":  # the next beat revives the lease

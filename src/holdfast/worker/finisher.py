@@ -9,11 +9,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TypeAlias
 from uuid import UUID
 
 from holdfast.errors import StoreAway
-from holdfast.job import Outcome
+from holdfast.job import Claim, Outcome
 from holdfast.observe.logging import jobs, tell
+from holdfast.observe.tally import Counts
 from holdfast.policy import unrecordable
 from holdfast.store import Answer, Settled, Store
 from holdfast.worker.confirms import BUSY_PAUSE, IDLE, Confirms
@@ -25,19 +27,26 @@ REFUSALS = 5  # of one outcome, before it is recorded as a failure instead
 HELD_UP = 5.0  # seconds after which a row that stays locked is told of
 _LATER = Settled(Answer.BUSY)  # not the store's word: another reason to ask again
 
+Ended: TypeAlias = tuple[Outcome, Claim | None, float | None]  # with the seconds that it ran; None: it was never begun
+
 
 class Finisher:
     """Writes outcomes; while one write is in flight, later outcomes pile up for the next. `confirms`: what is not
-    written but asked for, since a handler's own transaction has it.
+    written but asked for, since a handler's own transaction has it. What the store took is told to `counts`.
     """
 
     def __init__(
-        self, store: Store, refused: Callable[[Outcome], None], settled: Callable[[tuple[UUID, int]], object]
+        self,
+        store: Store,
+        refused: Callable[[Outcome], None],
+        settled: Callable[[tuple[UUID, int]], object],
+        counts: Counts | None = None,
     ) -> None:
         self._store = store
         self._refused = refused
         self._settled = settled
-        self._outcomes: deque[Outcome] = deque()
+        self._counts = Counts() if counts is None else counts
+        self._ended: deque[Ended] = deque()
         self._writing: Sequence[Outcome] = ()
         self._refusals: dict[UUID, int] = {}
         self._held_since: dict[UUID, float] = {}  # monotonic seconds; those that were told: never
@@ -46,27 +55,31 @@ class Finisher:
         self.written = Signal()
         self.confirms = Confirms(self._write, self._spoken, self.written)
 
-    def add(self, outcome: Outcome) -> None:
-        """Takes an outcome to be written."""
+    def add(self, outcome: Outcome, claim: Claim | None = None, ran: float | None = None) -> None:
+        """Takes an outcome to be written; what is said of its claim is for the counts."""
         if not self._unsent_since:
             self._unsent_since = time.monotonic()
-        self._outcomes.append(outcome)
+        self._ended.append((outcome, claim, ran))
         self.arrived.poke()
 
     @property
     def full(self) -> bool:
         """Whether so much waits that the worker should claim nothing."""
-        return len(self._outcomes) + len(self.confirms) >= PENDING_MOST
+        return len(self._ended) + len(self.confirms) >= PENDING_MOST
 
     @property
     def pending(self) -> set[UUID]:
         """The ids of jobs whose outcome is not settled yet."""
-        return {outcome.id for outcome in (*self._outcomes, *self._writing)} | self.confirms.pending
+        return {outcome.id for outcome in self._unwritten} | self.confirms.pending
 
     @property
     def words(self) -> set[tuple[UUID, int, UUID]]:
         """The words (id, fence, worker) of claims whose outcome is not settled yet."""
-        return {outcome[:3] for outcome in (*self._outcomes, *self._writing, *self.confirms.outcomes)}
+        return {outcome[:3] for outcome in (*self._unwritten, *self.confirms.outcomes)}
+
+    @property
+    def _unwritten(self) -> list[Outcome]:
+        return [*self._writing, *(outcome for outcome, _, _ in self._ended)]
 
     @property
     def unsent_since(self) -> float:
@@ -76,22 +89,25 @@ class Finisher:
 
     async def step(self) -> float:
         """Writes one batch. A batch that could not be written stays."""
-        if not self._outcomes:
+        if not self._ended:
             self.written.poke()
             await self.arrived.wait(IDLE)
             return 0
-        batch = [self._outcomes.popleft() for _ in range(min(BATCH_MOST, len(self._outcomes)))]
-        self._writing = batch
+        taken = [self._ended.popleft() for _ in range(min(BATCH_MOST, len(self._ended)))]
+        self._writing = batch = [outcome for outcome, _, _ in taken]
         try:
             answers = await self._write(batch)
         except BaseException:
-            self._outcomes.extendleft(reversed(batch))
+            self._ended.extendleft(reversed(taken))
             raise
         finally:
             self._writing = ()
-        for outcome, answer in zip(batch, answers, strict=True):
-            self._settle(outcome, answer)
-        self._unsent_since = time.monotonic() if self._outcomes else 0.0
+        for ended, answer in zip(taken, answers, strict=True):
+            if answer.answer is Answer.BUSY:
+                self._ended.append(ended)
+            else:
+                self._spoken(ended[0], answer, *ended[1:])
+        self._unsent_since = time.monotonic() if self._ended else 0.0
         await self._tell_held_up(batch, answers)
         return BUSY_PAUSE if all(answer.answer is Answer.BUSY for answer in answers) else 0
 
@@ -136,12 +152,6 @@ class Finisher:
         except Exception:  # noqa: BLE001  # this one job stays as it is and is asked for again; the others go on
             return _LATER
 
-    def _settle(self, outcome: Outcome, answer: Settled) -> None:
-        if answer.answer is Answer.BUSY:
-            self._outcomes.append(outcome)
-        else:
-            self._spoken(outcome, answer)
-
     async def _tell_held_up(self, batch: Sequence[Outcome], answers: Sequence[Settled]) -> None:
         """Once for each; those that are late at the same time in one line."""
         now = time.monotonic()
@@ -165,20 +175,24 @@ class Finisher:
             message=f"it ended {HELD_UP:g} s ago, and that cannot be written: another transaction has locked its row",
         )
 
-    def _spoken(self, outcome: Outcome, answer: Settled) -> None:
+    def _spoken(self, outcome: Outcome, answer: Settled, claim: Claim | None, ran: float | None) -> None:
         if self._refusals or self._held_since:
             self._refusals.pop(outcome.id, None)
             self._held_since.pop(outcome.id, None)
         self._settled((outcome.id, outcome.fence))
-        if answer.answer is Answer.STALE:
+        if answer.answer is Answer.ACCEPTED or answer.answer is Answer.REPLAYED:
+            if claim is not None:
+                self._counts.settled(claim, outcome, answer, ran)
+        elif answer.answer is Answer.STALE:
+            self._counts.event("stale", claim.queue if claim else "")
             self._refused(outcome)
-        elif answer.answer is Answer.GONE:
+        else:
             tell(jobs, logging.WARNING, "gone", job=outcome.id, fence=outcome.fence, ended=outcome.ended)
 
     async def flush(self, seconds: float, now: Callable[[], float]) -> Sequence[Outcome]:
         """Waits until everything is written, at most `seconds`; returns what is not."""
         end = now() + seconds
-        while (self._outcomes or self._writing or self.confirms) and now() < end:
+        while (self._ended or self._writing or self.confirms) and now() < end:
             self.arrived.poke()
             await self.written.wait(min(0.1, end - now()))
-        return [*self._writing, *self._outcomes, *self.confirms.outcomes]
+        return [*self._unwritten, *self.confirms.outcomes]

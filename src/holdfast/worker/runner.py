@@ -15,6 +15,7 @@ from holdfast.around import Around
 from holdfast.clock import SECOND, short
 from holdfast.context import CurrentJob, Finishing, Notebook, ask_to_end, asked, current, finished
 from holdfast.errors import ArgumentsChanged, Stop, StopReason
+from holdfast.fingerprint import OVERRAN
 from holdfast.job import Cancelled, Claim, Failed, Failure, Released, Succeeded, Verdict
 from holdfast.observe.logging import jobs, tell
 from holdfast.policy import failure, verdict_of
@@ -221,7 +222,7 @@ def _raised(run: Run, error: BaseException) -> Verdict | None:
 
 
 def overran(run: Run, traceback: str) -> Verdict:
-    text = f"ran longer than its timeout of {short(run.claim.terms.timeout or 0)}"
+    text = f"{OVERRAN} {short(run.claim.terms.timeout or 0)}"
     return Failed(Failure("TimeoutError", text, traceback), final=then(run.task) == "final")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from holdfast.clock import DAY, HOUR, Instant
 from holdfast.job import Loss
-from holdfast.store import LEASE, Line
+from holdfast.store import LEASE, Line, WorkerRow
 
 
 @dataclass(slots=True, eq=False)
@@ -20,6 +22,9 @@ class Life:
     retired_at: Instant | None = None
     loss: Loss | None = None
     mail: list[Line] = field(default_factory=list)
+    supervisor: UUID | None = None
+    facts: Mapping[str, object] = field(default_factory=dict[str, object])
+    reported: int = 0  # the number of its newest report to the history
 
     def live(self, now: Instant) -> bool:
         return self.retired_at is None and now < self.lease_until
@@ -37,3 +42,14 @@ class Life:
     def over(self, now: Instant) -> bool:
         """Whether its row may go, if nothing is held under it."""
         return now >= (self.beat_at + DAY if self.retired_at is None else self.retired_at + HOUR)
+
+    def shown(self, worker: UUID) -> WorkerRow:
+        return WorkerRow(
+            worker,
+            self.supervisor,
+            self.facts,
+            self.beat_at,
+            self.steady_since,
+            self.lease_until,
+            self.retired_at,
+        )

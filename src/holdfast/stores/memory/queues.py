@@ -41,7 +41,7 @@ class Queue:
 
     def crowded(self) -> Room | None:
         """The queue as it is met, if it has no place left."""
-        size, when_full, block_timeout = self.terms
+        size, when_full, block_timeout, _ = self.terms
         return None if size is None or self.admitted < size else Room(self.admitted, size, when_full, block_timeout)
 
     def admit(self, row: Row) -> None:

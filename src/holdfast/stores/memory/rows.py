@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Literal
 from uuid import UUID
 
 from holdfast.clock import Instant
@@ -68,6 +69,9 @@ class Row:
     history: list[Attempt] = field(default_factory=list)
     omitted: int = 0
     told: Told | None = None
+    expires_at: Instant | None = None
+    deadline_at: Instant | None = None
+    fingerprint: str = ""
 
     @property
     def id(self) -> UUID:
@@ -81,6 +85,20 @@ class Row:
     def unstarted(self) -> bool:
         """Scheduled or queued, and not started in this life."""
         return self.state in (State.SCHEDULED, State.QUEUED) and self.started_at is None
+
+    @property
+    def ends_at(self) -> Instant | None:
+        """When its time is over, unless it is started or finished before."""
+        if self.started_at is not None or self.expires_at is None:
+            return self.deadline_at
+        return self.expires_at if self.deadline_at is None else min(self.expires_at, self.deadline_at)
+
+    def over(self, now: Instant) -> Literal["expired", "deadline"] | None:
+        """Why it may not be started any more."""
+        if self.deadline_at is not None and self.deadline_at <= now:
+            return "deadline"
+        expired = self.expires_at is not None and self.started_at is None and self.expires_at <= now
+        return "expired" if expired else None
 
     def remember(self, outcome: Outcome, now: Instant) -> None:
         """Appends the run that ends with `outcome` to the history."""
@@ -134,6 +152,7 @@ def fits(row: Row, where: Where) -> bool:
         and (where.task is None or row.draft.task == where.task)
         and (where.tag is None or where.tag in row.draft.tags)
         and (where.error is None or where.error == _newest_error(row))
+        and (where.fingerprint is None or row.fingerprint == where.fingerprint)
         and (where.worker is None or row.worker == where.worker)
         and (where.since is None or where.since <= row.enqueued_at)
         and (where.before is None or row.enqueued_at < where.before)
@@ -168,6 +187,7 @@ def claim_of(row: Row) -> Claim:
         row.loss,
         draft.headers,
         None if row.told is None else row.told.saved,
+        row.deadline_at,
     )
 
 
@@ -210,4 +230,7 @@ def record_of(row: Row, *, holds: bool) -> Record:
         holds_until=row.holds_until if holds else None,
         progress=None if told is None else told.progress,
         text=None if told is None else told.text,
+        expires_at=row.expires_at,
+        deadline_at=row.deadline_at,
+        fingerprint=row.fingerprint,
     )

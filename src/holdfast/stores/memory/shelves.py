@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import islice
 from uuid import UUID
 
 from holdfast.clock import Instant
 from holdfast.job import State
+from holdfast.store import Quota
 from holdfast.stores.memory.rows import Row
 
 
@@ -42,6 +44,19 @@ class Ordered:
         del self._keys[:end], self._rows[:end]
         return taken
 
+    def peek(self, limit: int, until: Instant) -> list[Row]:
+        """Up to `limit` of the first ones whose time has come."""
+        return self._rows[: max(0, min(bisect_left(self._keys, (until + 1,)), limit))]
+
+    def startable(self, limit: int, now: Instant) -> list[Row]:
+        """Removes up to `limit` of the first ones whose time is not over."""
+        if all(row.ends_at is None for row in self._rows[: max(0, limit)]):
+            return self.take(limit)
+        rows = list(islice((row for row in self._rows if row.over(now) is None), max(0, limit)))
+        for row in rows:
+            self.remove(row)
+        return rows
+
 
 def _claim_order(row: Row) -> tuple[int, ...]:
     return (-row.draft.priority, row.due_at, row.id.int)
@@ -49,6 +64,10 @@ def _claim_order(row: Row) -> tuple[int, ...]:
 
 def _due_order(row: Row) -> tuple[int, ...]:
     return (row.due_at, row.id.int)
+
+
+def _end_order(row: Row) -> tuple[int, ...]:
+    return (row.ends_at or 0, row.id.int)
 
 
 def _prune_order(row: Row) -> tuple[int, ...]:
@@ -61,10 +80,13 @@ class Shelves:
     def __init__(self) -> None:
         self.queued: dict[str, Ordered] = {}  # per queue that has any; the one served last stands last
         self.scheduled = Ordered(_due_order)
+        self.mortal = Ordered(_end_order)  # those scheduled or queued whose time will be over
         self.prunable = Ordered(_prune_order)
         self.held: defaultdict[UUID, dict[UUID, Row]] = defaultdict(dict)  # per worker, what runs under it
 
     def put_in(self, row: Row) -> None:
+        if _mortal(row):
+            self.mortal.add(row)
         match row.state:
             case State.QUEUED:
                 if row.queue not in self.queued:
@@ -80,6 +102,8 @@ class Shelves:
                 pass  # dead jobs stay until someone decides
 
     def take_out(self, row: Row) -> None:
+        if _mortal(row):
+            self.mortal.remove(row)
         match row.state:
             case State.QUEUED:
                 self.queued[row.queue].remove(row)
@@ -94,14 +118,46 @@ class Shelves:
             case _:
                 pass
 
-    def heads(self, queues: Sequence[str] | None, limit: int) -> list[Row]:
-        """Takes up to `limit` rows from the heads of queues; the queue served longest ago comes first."""
+    def due(self, limit: int, now: Instant) -> list[Row]:
+        """Takes up to `limit` scheduled rows whose time has come."""
+        return self._forget(self.scheduled.take(limit, until=now))
+
+    def heads(
+        self,
+        queues: Sequence[str] | None,
+        limit: int,
+        now: Instant,
+        paused: Collection[str] = (),
+        quotas: Sequence[Quota] = (),
+    ) -> list[Row]:
+        """Takes up to `limit` rows: by the quotas first, then from the heads of queues; the queue that was served
+        longest ago comes first.
+        """
         rows: list[Row] = []
-        for name in [name for name in self.queued if queues is None or name in queues]:
+        for queue, most in quotas:
+            if queue in self.queued and queue not in paused:
+                rows += self._head(queue, min(most, limit - len(rows)), now)
+        for name in [name for name in self.queued if (queues is None or name in queues) and name not in paused]:
             if len(rows) >= limit:
                 break
-            queued = self.queued.pop(name)
-            rows += queued.take(limit - len(rows))
-            if queued:
-                self.queued[name] = queued
+            rows += self._head(name, limit - len(rows), now)
         return rows
+
+    def _head(self, name: str, limit: int, now: Instant) -> list[Row]:
+        if limit <= 0:
+            return []
+        queued = self.queued.pop(name)
+        rows = queued.startable(limit, now)
+        if queued:
+            self.queued[name] = queued
+        return self._forget(rows)
+
+    def _forget(self, rows: list[Row]) -> list[Row]:
+        for row in rows:
+            if row.ends_at is not None:
+                self.mortal.remove(row)
+        return rows
+
+
+def _mortal(row: Row) -> bool:
+    return row.ends_at is not None and row.state in (State.QUEUED, State.SCHEDULED)

@@ -1,12 +1,11 @@
 """Jobs in dicts of this process: the plainest statement of what each method of the seam means.
 
 Nothing here survives the process. Every method holds the lock from its first look to its last write and
-never awaits inside, so all of them are atomic, from any thread and any event loop; only `wait` suspends.
+never awaits inside, so all of them are atomic, from any thread and any event loop; only `wait` and `watch` suspend.
 """
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import threading
 from collections import Counter
@@ -14,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from heapq import nlargest
 from uuid import UUID
 
-from holdfast.clock import Clock, Instant, Span
+from holdfast.clock import MINUTE, Clock, Instant, Span
 from holdfast.errors import ConfigError
 from holdfast.job import (
     FINAL,
@@ -25,11 +24,13 @@ from holdfast.job import (
     Loss,
     Note,
     Outcome,
+    Pause,
     QueueTerms,
     Record,
     State,
+    Until,
 )
-from holdfast.rulings import cancelling, clash, deleting, due, judge, retrying, written
+from holdfast.rulings import cancelling, clash, deleting, due, in_force, instant, judge, paused, retrying, written
 from holdfast.store import (
     LEASE,
     LEASE_RAN_OUT,
@@ -40,24 +41,39 @@ from holdfast.store import (
     Claims,
     Cursor,
     Deleting,
+    Entry,
+    Level,
     Line,
+    Minutes,
+    Over,
     Promoted,
+    QueueSetup,
     QueueStats,
+    Quota,
     Receipt,
     Registered,
     Retried,
+    Roster,
+    Schedules,
     Settled,
     Stats,
     Store,
+    Tally,
+    Tick,
+    Ticked,
     Where,
 )
 from holdfast.stores.columns import storable
+from holdfast.stores.memory.history import History
 from holdfast.stores.memory.keys import Keys
 from holdfast.stores.memory.lives import Life
 from holdfast.stores.memory.queues import Queue
 from holdfast.stores.memory.rows import Row, claim_of, fits, listing_order, record_of
+from holdfast.stores.memory.schedules import Timetable
 from holdfast.stores.memory.shelves import Shelves
-from holdfast.stores.memory.waiters import Waiter
+from holdfast.stores.memory.waiters import Waiter, waiter
+
+_OWN = ("_clock", "_lock", "_waiters", "_watchers")  # of one store, not of the jobs in it
 
 
 class MemoryStore:
@@ -72,8 +88,12 @@ class MemoryStore:
         self._shelves = Shelves()
         self._keys = Keys()
         self._queues: dict[str, Queue] = {}  # those declared, and those that have unfinished jobs
+        self._pauses: dict[str, Pause] = {}  # per queue; some may be over
         self._lives: dict[UUID, Life] = {}  # per worker
+        self._timetable = Timetable()
+        self._history = History()
         self._waiters: set[Waiter] = set()
+        self._watchers: dict[UUID, set[Waiter]] = {}  # per job
 
     @property
     def url(self) -> str:
@@ -82,6 +102,10 @@ class MemoryStore:
     @property
     def shared(self) -> bool:
         return False
+
+    @property
+    def unheard(self) -> str:
+        return ""
 
     def twin(self) -> Store:
         return self
@@ -133,7 +157,7 @@ class MemoryStore:
     def _alike(self) -> MemoryStore:
         """A store that has the same jobs now, to try there what a call would do here."""
         alike = MemoryStore(self._clock)
-        ours = {name: value for name, value in vars(self).items() if name not in ("_clock", "_lock", "_waiters")}
+        ours = {name: value for name, value in vars(self).items() if name not in _OWN}
         vars(alike).update(copy.deepcopy(ours))
         return alike
 
@@ -177,21 +201,18 @@ class MemoryStore:
     def _add(self, draft: Draft, now: Instant) -> None:
         state, due_at = due(draft, now)
         self._rows[draft.id] = row = Row(draft, state, now, due_at, draft.alone, draft.payload)
+        row.expires_at, row.deadline_at = instant(draft.expires, now), instant(draft.deadline, now)
         self._admit(row)
         self._put_in(row)
 
     # --- the worker's side: lease
 
-    async def register(
-        self,
-        worker: UUID,
-        supervisor: UUID | None,  # noqa: ARG002  # for display
-        facts: Mapping[str, object],  # noqa: ARG002  # for display
-    ) -> Registered:
+    async def register(self, worker: UUID, supervisor: UUID | None, facts: Mapping[str, object]) -> Registered:
         with self._lock:
             now = self._now()
             if worker not in self._lives:
-                self._lives[worker] = Life(lease_until=now + LEASE, beat_at=now, steady_since=now)
+                life = Life(now + LEASE, beat_at=now, steady_since=now, supervisor=supervisor, facts=dict(facts))
+                self._lives[worker] = life
             self._beat(worker, now)
             return Registered(LEASE, now)
 
@@ -224,7 +245,9 @@ class MemoryStore:
 
     # --- the worker's side: jobs
 
-    async def claim(self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int) -> Claims:
+    async def claim(
+        self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int, quotas: Sequence[Quota] = ()
+    ) -> Claims:
         with self._lock:
             now = self._now()
             me = self._lives.get(worker)
@@ -237,7 +260,7 @@ class MemoryStore:
                 return Claims(held, None if held else "used")
             if ticket != me.ticket + 1:
                 return Claims([], "ticket")
-            rows = self._shelves.heads(queues, limit)
+            rows = self._shelves.heads(queues, limit, now, self._paused(now), quotas)
             if rows:
                 me.ticket = ticket
             return Claims([self._start(row, worker, ticket, now) for row in rows])
@@ -287,6 +310,7 @@ class MemoryStore:
         row.attempt, row.releases = outcome.attempt, outcome.releases
         row.losses, row.crashes, row.alone = outcome.losses, outcome.crashes, outcome.alone
         row.result, row.reason = outcome.result, storable(outcome.reason)
+        row.fingerprint = storable(outcome.fingerprint) if outcome.state is State.DEAD else ""
         row.worker = row.ticket = row.loss = row.cancel_requested_at = None
         row.settled_fence, row.settled_by, row.settled_state = outcome.fence, outcome.worker, outcome.state
         if outcome.ended == "succeeded" and row.told is not None:
@@ -298,32 +322,40 @@ class MemoryStore:
         self._put_in(row)
 
     async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
-        waiter = Waiter(asyncio.get_running_loop(), asyncio.Event(), queues)
+        mine = waiter(queues)
         with self._lock:
-            if any(queues is None or name in queues for name in self._shelves.queued):
+            stopped = self._paused(self._now())
+            if any((queues is None or name in queues) and name not in stopped for name in self._shelves.queued):
                 return True
-            self._waiters.add(waiter)
+            self._waiters.add(mine)
         try:
-            await asyncio.wait_for(waiter.hint.wait(), timeout)
-        except TimeoutError:
-            return False
-        else:
-            return True
+            return await mine.woken(timeout)
         finally:
             with self._lock:
-                self._waiters.discard(waiter)
+                self._waiters.discard(mine)
 
     # --- the janitor's side
 
     async def promote(self, limit: int) -> Promoted:
         with self._lock:
             now = self._now()
-            due = self._shelves.scheduled.take(limit, until=now)
+            over = tuple(self._time_out(row, now) for row in self._shelves.mortal.peek(limit, until=now))
+            due = self._shelves.due(limit, now)
             for row in due:
                 row.state = State.QUEUED
                 self._put_in(row)
-            following = next(iter(self._shelves.scheduled), None)
-            return Promoted(len(due), None if following is None else max(0, following.due_at - now))
+            return Promoted(len(due), self._next_in(now), over)
+
+    def _time_out(self, row: Row, now: Instant) -> Over:
+        reason = row.over(now) or "expired"
+        self._end_unstarted(row, reason, now, dead=reason == "deadline")
+        return Over(row.id, row.draft.task, row.queue, reason)
+
+    def _next_in(self, now: Instant) -> Span | None:
+        due = next((row.due_at for row in self._shelves.scheduled), None)
+        over = next((row.ends_at for row in self._shelves.mortal), None)
+        following = min((time for time in (due, over) if time is not None), default=None)
+        return None if following is None else max(0, following - now)
 
     async def reclaim(self, sweeper: UUID, limit: int) -> Sequence[Claim]:
         with self._lock:
@@ -380,6 +412,7 @@ class MemoryStore:
             for worker in [worker for worker, life in self._lives.items() if life.over(now)]:
                 if not self._shelves.held[worker]:
                     del self._lives[worker], self._shelves.held[worker]
+            self._history.prune(now)
             return len(over)
 
     # --- the operator's side
@@ -439,7 +472,8 @@ class MemoryStore:
         row.life += 1
         row.attempt = row.releases = row.losses = row.crashes = 0
         row.alone = row.draft.alone
-        row.result, row.reason = None, ""
+        row.result, row.reason, row.fingerprint = None, "", ""
+        row.expires_at = row.deadline_at = None
         row.started_at = row.finished_at = row.prunable_at = row.holds_until = None
         self._admit(row)
         self._put_in(row)
@@ -462,6 +496,7 @@ class MemoryStore:
             row.state = State.CANCELLED
             self._end(row, now, keep=None)
         self._keys.free(row)
+        self._tell_watchers(id)
         row.told = None
         row.history.clear()
         row.prunable_at = (row.finished_at or now) + TOMBSTONE
@@ -476,12 +511,38 @@ class MemoryStore:
                 queue.declare(terms, by)
                 self._forget_idle(queue)
 
+    async def pause(self, queue: str, until: Until | None = None, reason: str = "") -> None:
+        with self._lock:
+            self._pauses[queue] = paused(self._pauses.get(queue), until, storable(reason), self._now())
+
+    async def resume(self, queue: str) -> bool:
+        with self._lock:
+            stopped = in_force(self._pauses.pop(queue, None), self._now())
+            if queue in self._shelves.queued:
+                self._hint(queue)
+            return stopped
+
+    async def queues(self) -> Sequence[QueueSetup]:
+        with self._lock:
+            stopped = self._paused(self._now())
+            names = {queue.name for queue in self._queues.values() if queue.known} | stopped.keys()
+            return [self._setup_of(name) for name in sorted(names)]
+
+    def _setup_of(self, name: str) -> QueueSetup:
+        queue = self._queues.get(name) or Queue(name)
+        return QueueSetup(name, queue.terms, queue.said.edited is not None, self._pauses.get(name))
+
+    async def workers(self) -> Roster:
+        with self._lock:
+            return Roster(self._now(), [self._lives[worker].shown(worker) for worker in sorted(self._lives)])
+
     async def stats(self) -> Stats:
         with self._lock:
+            now = self._now()
             counts = Counter((row.queue, row.state) for row in self._rows.values())
             names = {queue.name for queue in self._queues.values() if queue.known or queue.admitted}
-            names |= {name for name, state in counts if state is State.DEAD}
-            return Stats(self._now(), [self._stats_of(name, counts) for name in sorted(names)])
+            names |= {name for name, state in counts if state is State.DEAD} | self._paused(now).keys()
+            return Stats(now, [self._stats_of(name, counts) for name in sorted(names)])
 
     def _stats_of(self, name: str, counts: Mapping[tuple[str, State], int]) -> QueueStats:
         queue = self._queues.get(name) or Queue(name)
@@ -495,7 +556,59 @@ class MemoryStore:
             None if queue.terms.max_size is None else queue.admitted,
             queue.dropped,
             min((row.due_at for row in queued), default=None),
+            self._pauses.get(name),
         )
+
+    def _paused(self, now: Instant) -> Mapping[str, Pause]:
+        """The queues that are paused now, in the order of pausing."""
+        for name in [name for name, pause in self._pauses.items() if not in_force(pause, now)]:
+            del self._pauses[name]
+        return self._pauses
+
+    # --- schedules
+
+    async def schedules(self, names: Sequence[str] | None = None) -> Schedules:
+        with self._lock:
+            return self._timetable.shown(names, self._now())
+
+    async def due(self, limit: int) -> Schedules:
+        with self._lock:
+            return self._timetable.due(limit, self._now())
+
+    async def schedule(self, entries: Sequence[Entry]) -> Sequence[bool]:
+        with self._lock:
+            return [self._timetable.put(entry) for entry in entries]
+
+    async def unschedule(self, names: Mapping[str, int]) -> Sequence[bool]:
+        with self._lock:
+            return [self._timetable.drop(name, revision) for name, revision in names.items()]
+
+    async def tick(self, ticks: Sequence[Tick]) -> Sequence[Ticked | None]:
+        with self._lock:
+            now = self._now()
+            return [self._tick(tick, now) for tick in ticks]
+
+    def _tick(self, tick: Tick, now: Instant) -> Ticked | None:
+        if not self._timetable.waits_for(tick, now):
+            return None
+        receipt = None if tick.draft is None else self._receive(tick.draft, now)
+        return self._timetable.step(tick, receipt, now)
+
+    # --- the history of each minute
+
+    async def record(self, reporter: UUID, number: int, tallies: Sequence[Tally], levels: Sequence[Level] = ()) -> int:
+        with self._lock:
+            life = self._lives.get(reporter)
+            if life is None or life.retired_at is not None:
+                return 0
+            if number > life.reported:
+                life.reported = number
+                self._history.add(tallies, levels, self._now())
+            return life.reported
+
+    async def history(self, since: Instant, before: Instant, *, tens: bool = False) -> Sequence[Minutes]:
+        with self._lock:
+            return self._history.shown(since, before, 10 * MINUTE if tens else MINUTE)
 
     # --- a handler's side
 
@@ -508,6 +621,32 @@ class MemoryStore:
         with self._lock:
             row = self._rows.get(id)
             return [] if row is None or row.told is None else list(row.told.lines)
+
+    # --- who waits for a result
+
+    async def watch(self, ids: Sequence[UUID], timeout: float) -> bool:
+        mine = waiter()
+        with self._lock:
+            if any((row := self._rows.get(job)) is None or row.state in FINAL for job in ids):
+                return True
+            for job in ids:
+                self._watchers.setdefault(job, set()).add(mine)
+        try:
+            return await mine.woken(timeout)
+        finally:
+            with self._lock:
+                self._unwatch(ids, mine)
+
+    def _unwatch(self, ids: Sequence[UUID], mine: Waiter) -> None:
+        for job in ids:
+            watchers = self._watchers.get(job, set())
+            watchers.discard(mine)
+            if not watchers:
+                self._watchers.pop(job, None)
+
+    def _tell_watchers(self, job: UUID) -> None:
+        for watcher in self._watchers.get(job, ()):
+            watcher.wake()
 
     # --- places and keys: taken by what begins a life, given back by what ends it
 
@@ -527,6 +666,7 @@ class MemoryStore:
     def _end(self, row: Row, now: Instant, keep: Span | None) -> None:
         """`row` has a final state from now on."""
         row.finished_at = now
+        self._tell_watchers(row.id)
         queue = self._queue(row.queue)
         queue.admitted -= 1
         self._forget_idle(queue)
@@ -534,20 +674,23 @@ class MemoryStore:
         hold = 0 if row.holds_until is None else row.holds_until - now
         row.prunable_at = None if keep is None else now + max(keep, TOMBSTONE, hold)
 
-    def _end_unstarted(self, row: Row, reason: str, now: Instant) -> None:
+    def _end_unstarted(self, row: Row, reason: str, now: Instant, *, dead: bool = False) -> None:
         self._take_out(row)
-        row.state, row.reason = State.CANCELLED, reason
-        self._end(row, now, row.draft.terms.keep)
+        row.state, row.reason = State.DEAD if dead else State.CANCELLED, reason
+        self._end(row, now, None if dead else row.draft.terms.keep)
         self._put_in(row)
 
     # --- where a row stands
 
     def _put_in(self, row: Row) -> None:
         self._shelves.put_in(row)
-        if row.state is State.QUEUED:
-            for waiter in self._waiters:
-                if waiter.queues is None or row.queue in waiter.queues:
-                    waiter.wake()
+        if row.state is State.QUEUED and self._waiters and row.queue not in self._paused(self._now()):
+            self._hint(row.queue)
+
+    def _hint(self, queue: str) -> None:
+        for mine in self._waiters:
+            if mine.queues is None or queue in mine.queues:
+                mine.wake()
 
     def _take_out(self, row: Row) -> None:
         self._shelves.take_out(row)

@@ -72,6 +72,11 @@ class PostgresStore:
         """True: other processes see the same database."""
         return True
 
+    @property
+    def unheard(self) -> str:
+        """Why notifications do not arrive just now; empty if they do."""
+        return self._place.waiters.unheard
+
     def twin(self) -> Store:
         """The same store for another event loop, on connections of its own."""
         twin = PostgresStore.__new__(PostgresStore)

@@ -117,7 +117,7 @@ class _Script:
         """False where it is one too many."""
         (
             _, fence, worker, ended, state, attempt, releases, losses, crashes, alone, keep, _, result, error, reason,
-            if_cancelled,
+            if_cancelled, _,
         ) = outcome  # fmt: skip
         size = (0 if result is None else len(result)) + (0 if error is None else len(error.message + error.traceback))
         if len(self._plain) + len(self._others) == _AT_ONCE or (self._bytes and self._bytes + size > _BYTES):

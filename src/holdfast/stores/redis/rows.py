@@ -105,7 +105,7 @@ def _all_of(queue: str, worker: UUID, taken_at: Instant | None, rows: Sequence[A
         claims.append(
             Claim._make((
                 uuid_of(job), 1, worker, text_of(task), queue, payload, terms_of(terms), 0, 1, 0, 0, 0, False,
-                int(at), int(due), taken_at, None, headers, None,
+                int(at), int(due), taken_at, None, headers, None, None,
             ))
         )  # fmt: skip
     return claims

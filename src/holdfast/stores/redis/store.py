@@ -77,6 +77,11 @@ class RedisStore:
         """True: other processes see the same server."""
         return True
 
+    @property
+    def unheard(self) -> str:
+        """Why messages do not arrive just now; empty if they do."""
+        return self._place.waiters.unheard
+
     def twin(self) -> Store:
         """The same store for another event loop, on connections of its own."""
         twin = RedisStore.__new__(RedisStore)

@@ -95,6 +95,11 @@ class SqliteStore:
         """True: other processes see the same file."""
         return True
 
+    @property
+    def unheard(self) -> str:
+        """Empty: writes to the file are always noticed."""
+        return ""
+
     def twin(self) -> Store:
         """The same store for another event loop; both use the same threads and connections."""
         twin = SqliteStore.__new__(SqliteStore)

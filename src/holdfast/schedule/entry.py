@@ -1,0 +1,148 @@
+"""What a schedule's stored entry says: what code declares of it, what an operator made of that, and its ticks' jobs.
+
+An entry's text is JSON, `{"declared": D or null, "edited": D or null}`, where D is a Definition. What is in effect is
+what was edited, else what is declared.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from typing import Any, NamedTuple, cast
+from uuid import UUID
+
+from holdfast.clock import Instant, Span, moment
+from holdfast.errors import StoreError
+from holdfast.headers import SCHEDULE, SCHEDULED_FOR, headers_of, headers_text
+from holdfast.job import Draft, Terms, UniqueKey, Until
+from holdfast.schedule.rule import Rule
+
+_NOBODY = UUID(int=0)
+
+
+class Definition(NamedTuple):
+    """When a schedule ticks, and the job that it makes: a draft without an id of its own.
+
+    `owner`: the module whose code declares it, "" for an operator's.
+    """
+
+    rule: Rule
+    job: Draft
+    owner: str = ""
+
+    def made(self, schedule: str, id: UUID, at: Instant | None) -> Draft:
+        """The job of the tick `at`; of no tick, if it is None."""
+        own = headers_of(self.job.headers)
+        told = {SCHEDULE: schedule} if at is None else {SCHEDULE: schedule, SCHEDULED_FOR: moment(at).isoformat()}
+        return _with(
+            self.job,
+            id=id,
+            headers=headers_text({**own, **told}),
+            unique=self._key(schedule),
+            at=None if at is None else at + self.jitter(schedule, at),
+        )
+
+    def _key(self, schedule: str) -> UniqueKey | None:
+        """A job with a key of its own keeps that; else one keeps the next from overlapping it."""
+        if self.job.unique is not None or self.rule.overlap == "allow":
+            return self.job.unique
+        return UniqueKey(f"schedule:{schedule}")
+
+    def jitter(self, schedule: str, at: Instant) -> Span:
+        """How much later than its tick the job is due: the same for everybody."""
+        return _number(schedule, at, "jitter") % (self.rule.jitter + 1)
+
+
+class Text(NamedTuple):
+    """An entry's text, read."""
+
+    declared: Definition | None = None
+    edited: Definition | None = None
+
+    @property
+    def effective(self) -> Definition | None:
+        return self.edited or self.declared
+
+    def written(self) -> str:
+        document = {
+            "declared": None if self.declared is None else _written(self.declared),
+            "edited": None if self.edited is None else _written(self.edited),
+        }
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def read(text: str, name: str) -> Text:
+    """An entry's text. StoreError for one that this version cannot read."""
+    try:
+        document = json.loads(text)
+        return Text(_definition(document["declared"]), _definition(document["edited"]))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StoreError(
+            f"schedule {name}: its entry in the store cannot be read ({type(error).__name__}: {error}); it may be of a "
+            "newer version of Holdfast: update this one, or delete the schedule"
+        ) from error
+
+
+def tick_id(schedule: str, at: Instant) -> UUID:
+    """The id of the job of a tick, a UUIDv8: the same, whoever makes it."""
+    number = _number(schedule, at, "id") >> 128
+    return UUID(int=number & ~(0xF << 76) & ~(0x3 << 62) | 8 << 76 | 2 << 62)
+
+
+def _number(schedule: str, at: Instant, what: str) -> int:
+    return int.from_bytes(sha256(f"{schedule}\0{at}\0{what}".encode()).digest(), "big")
+
+
+# --- as JSON
+
+
+def _written(definition: Definition) -> dict[str, Any]:
+    job = definition.job
+    return {
+        "rule": definition.rule._asdict(),
+        "job": {
+            "task": job.task,
+            "queue": job.queue,
+            "payload": job.payload.decode(),
+            "terms": list(job.terms),
+            "priority": job.priority,
+            "tags": list(job.tags),
+            "headers": job.headers,
+            "alone": job.alone,
+            "unique": None if job.unique is None else list(job.unique),
+            "expires": _until(job.expires),
+            "deadline": _until(job.deadline),
+        },
+        "owner": definition.owner,
+    }
+
+
+def _until(until: Until | None) -> list[int | None] | None:
+    return None if until is None else list(until)
+
+
+def _definition(document: Any) -> Definition | None:
+    if document is None:
+        return None
+    job = document["job"]
+    draft = Draft(
+        _NOBODY,
+        job["task"],
+        job["queue"],
+        job["payload"].encode(),
+        Terms(*job["terms"]),
+        job["priority"],
+        tags=tuple(job["tags"]),
+        alone=job["alone"],
+        unique=None if job["unique"] is None else UniqueKey(*job["unique"]),
+        headers=job["headers"],
+        expires=None if job["expires"] is None else Until(*job["expires"]),
+        deadline=None if job["deadline"] is None else Until(*job["deadline"]),
+    )
+    return Definition(Rule(**document["rule"]), draft, document["owner"])
+
+
+def _with(draft: Draft, **changes: Any) -> Draft:
+    from dataclasses import replace
+
+    return cast("Draft", replace(draft, **changes))
