@@ -15,7 +15,11 @@ import pytest
 
 from holdfast import ConfigError
 from holdfast.observe import logging as observed
-from holdfast.observe.logging import LINE_LIMIT, Human, KeyValue, Lines, Told, configure, place, quoted, tell
+from holdfast.observe.human import Human
+from holdfast.observe.lines import Lines
+from holdfast.observe.logging import configure, place, tell
+from holdfast.observe.styles import Json, KeyValue
+from holdfast.observe.told import LINE_LIMIT, Told, quoted
 from holdfast.observe.visible import columns, shortened, visible
 
 JOB = UUID("01a20391-922e-7b4c-a1d0-5f6e8c2b7c3e")
@@ -364,7 +368,7 @@ def test_a_handler_that_does_not_wait_leaves_out_what_nobody_reads() -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as reading, os.fdopen(writer, "w", buffering=1) as stream:
         handler = Lines(stream, waits=False)
-        record = logging.makeLogRecord({"msg": Told("beat", {"seconds": 1}), "name": "holdfast"})
+        record = logging.makeLogRecord({"msg": Told("beat", {"seconds": 1}), "name": "holdfast", "levelno": logging.INFO})
         handler.emit(record)
         first = os.read(reading.fileno(), 100)
         while select.select([], [writer], [], 0)[1]:

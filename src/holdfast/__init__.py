@@ -2,6 +2,7 @@
 
 from holdfast.app import Holdfast
 from holdfast.client.filters import Filter
+from holdfast.client.schedules import ScheduleStatus, ScheduleTick
 from holdfast.clock import Duration
 from holdfast.context import CurrentJob, current_job
 from holdfast.errors import (
@@ -16,6 +17,7 @@ from holdfast.errors import (
     QueueFull,
     Refused,
     ResourceError,
+    ScheduleNotFound,
     Snooze,
     Stop,
     StoreError,
@@ -62,6 +64,9 @@ __all__ = [
     "Resource",
     "ResourceError",
     "Retry",
+    "ScheduleNotFound",
+    "ScheduleStatus",
+    "ScheduleTick",
     "Snooze",
     "State",
     "Stop",

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar, cast
 from uuid import UUID
 
 from holdfast.errors import ConfigError, Stop, StopReason
-from holdfast.headers import headers_of
+from holdfast.headers import SCHEDULED_FOR, headers_of, without_ours
 from holdfast.job import MESSAGE_LIMIT, REASON_LIMIT, SAVED_LIMIT, Note, cut, new_id
 from holdfast.observe.tracebacks import text_of
 
@@ -82,6 +82,7 @@ class CurrentJob:
         "_notes",
         "_on_loop",
         "_saved",
+        "_tick",
         "_why",
         "_worker",
         "attempt",
@@ -115,6 +116,7 @@ class CurrentJob:
         self._deadline = deadline
         self._held = held
         self._headers: str | Mapping[str, str] = headers
+        self._tick: datetime | None = None  # known once the headers are read
         self._saved = saved
         self._worker = worker
         self._notes = notes
@@ -127,13 +129,22 @@ class CurrentJob:
     def headers(self) -> Mapping[str, str]:
         """What travelled with the job: `using(headers=...)`, and the app's `carry` variables as JSON."""
         if isinstance(self._headers, str):
-            self._headers = MappingProxyType(headers_of(self._headers))
+            self._headers = MappingProxyType(self._read_headers(self._headers))
         return self._headers
+
+    def _read_headers(self, text: str) -> Mapping[str, str]:
+        headers = headers_of(text)
+        if tick := headers.get(SCHEDULED_FOR):
+            self._tick = datetime.fromisoformat(tick)
+        return without_ours(headers)
 
     @property
     def scheduled_for(self) -> datetime | None:
-        """The tick that made this job; None for a job that no schedule made."""
-        return None
+        """The tick that this job was made for, in UTC; None for a job that no schedule made. A job that is late, or is
+        due later by its schedule's jitter, has the tick's own time.
+        """
+        _ = self.headers
+        return self._tick
 
     @property
     def cancelled(self) -> bool:
@@ -147,7 +158,7 @@ class CurrentJob:
 
     @property
     def time_left(self) -> float | None:
-        """Seconds until the timeout, not below 0; None without one."""
+        """Seconds until the timeout or the job's deadline, whichever is earlier, not below 0; None without either."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def check(self) -> None:
@@ -297,6 +308,11 @@ def ask_to_end(job: CurrentJob, why: StopReason) -> bool:
         return False
     job._why = why  # noqa: SLF001
     return True
+
+
+def ends_at(job: CurrentJob, deadline: float | None) -> None:
+    """When the attempt has to end, in monotonic seconds."""
+    job._deadline = deadline  # noqa: SLF001
 
 
 def asked(job: CurrentJob) -> StopReason | None:

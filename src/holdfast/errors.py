@@ -10,6 +10,7 @@ What callers meet:
     │   └── StoreAway        the store cannot be reached just now; the same call may work later
     ├── ResourceError        a resource could not be opened, or is asked for where it is not open
     ├── JobNotFound          no job with this id
+    ├── ScheduleNotFound     no schedule of this name
     ├── JobFailed            from result(): the job is dead; `error` has the last attempt's error
     ├── JobCancelled         from result(): the job was cancelled, expired or dropped, and why
     ├── FinishRolledBack     a job's error: finish(connection), and the handler's transaction was rolled back
@@ -80,6 +81,10 @@ class ResourceError(HoldfastError):
 
 class JobNotFound(HoldfastError):
     """No job has this id: it was never stored, its transaction is not committed, it was pruned, or it is no id."""
+
+
+class ScheduleNotFound(HoldfastError):
+    """No schedule in the store has this name; the message has names that are near."""
 
 
 class JobFailed(HoldfastError):

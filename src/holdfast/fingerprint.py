@@ -18,6 +18,7 @@ from holdfast.job import Failure
 DIGITS = 12  # hexadecimal ones
 MOST = 300  # characters of a message that are looked at
 OVERRAN = "ran longer than its timeout of"  # how the message of a timeout begins
+LATE = "ran past its deadline"  # and of a run that was ended by its job's deadline
 LOST = "Lost"  # the type that stands for the loss of the process
 
 # In this order: what comes first takes what a later one would cut into pieces. A host is known by its port or by three
@@ -41,8 +42,9 @@ def fingerprint(task: str, error: Failure | None, reason: str = "") -> str:
     """DIGITS hexadecimal digits for a death of `task`: by its error, else by the reason that was given for it."""
     if error is None:
         return _digest(task, "", shape(reason), "")
-    if error.message.startswith(OVERRAN):
-        return _digest(task, error.type, OVERRAN, "")
+    for said in (OVERRAN, LATE):
+        if error.message.startswith(said):
+            return _digest(task, error.type, said, "")
     at = "" if error.type == LOST else _place(error, task.partition(".")[0])
     return _digest(task, error.type, shape(error.message), at)
 

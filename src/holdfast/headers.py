@@ -15,6 +15,8 @@ from holdfast.errors import ConfigError, PayloadError
 from holdfast.job import HEADERS_LIMIT, cut
 
 Headers = Mapping[str, str]
+OURS = "holdfast."  # how the names begin that the library keeps for itself
+SCHEDULE, SCHEDULED_FOR = f"{OURS}schedule", f"{OURS}scheduled_for"  # which made the job, and for which tick
 _UNSET = object()
 
 
@@ -27,6 +29,8 @@ class Carry:
         self.variables = {variable.name: variable for variable in variables}
         if broken := [name for name in self.variables if not _writable(name)]:
             raise ConfigError(f"carry: the name {broken[0]!r} has half a surrogate pair, which is no text")
+        if ours := [name for name in self.variables if name.startswith(OURS)]:
+            raise ConfigError(f"carry: {_reserved(ours[0])}")
         if len(self.variables) < len(variables):
             names = [variable.name for variable in variables]
             twice = next(name for name in names if names.count(name) > 1)
@@ -49,7 +53,7 @@ class Carry:
             value = variable.get(_UNSET)
             if value is not _UNSET:  # a default is the worker's own affair
                 headers[name] = _json(value, name)
-        return _within_limit(headers) if headers else ""
+        return headers_text(headers)
 
     def restore(self, headers: Headers) -> None:
         """Sets the variables in the current context, as they were at the enqueue; those that did not travel stay unset.
@@ -61,9 +65,28 @@ class Carry:
                 variable.set(_value(headers[name], name))
 
 
+def with_more(text: str, more: Headers) -> str:
+    """A job's headers and those of `more` that it does not have yet; without these where all would be too much."""
+    headers = {**more, **headers_of(text)}
+    try:
+        return _within_limit(headers) if headers else ""
+    except PayloadError:
+        return text
+
+
 def headers_of(text: str) -> Headers:
     """A job's headers, from what is stored."""
     return cast("Headers", json.loads(text)) if text else {}
+
+
+def headers_text(headers: Headers) -> str:
+    """As they are stored; PayloadError above HEADERS_LIMIT."""
+    return _within_limit(headers) if headers else ""
+
+
+def without_ours(headers: Headers) -> Headers:
+    """Those that users know of."""
+    return {name: text for name, text in headers.items() if not name.startswith(OURS)}
 
 
 def own_headers(value: object, parameter: str) -> Headers:
@@ -74,9 +97,17 @@ def own_headers(value: object, parameter: str) -> Headers:
     for name, text in headers.items():
         if not (isinstance(name, str) and name and isinstance(text, str)):
             raise ConfigError(f"{parameter}: {name!r}: {text!r}: names and values are texts, a name is not empty")
+        if name.startswith(OURS):
+            raise ConfigError(f"{parameter}: {_reserved(name)}")
         if not (_writable(name) and _writable(text)):
             raise ConfigError(f"{parameter}: {name!r}: {text!r} has half a surrogate pair, which is no text")
     return cast("Headers", headers)
+
+
+def _reserved(name: str) -> str:
+    return (
+        f"{name!r}: names that begin with {OURS!r} are the library's own; such as {name.removeprefix(OURS)!r} would do"
+    )
 
 
 def _json(value: object, name: str) -> str:

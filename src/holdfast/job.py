@@ -42,7 +42,18 @@ class State(StrEnum):
 FINAL = frozenset({State.SUCCEEDED, State.DEAD, State.CANCELLED})
 
 Event: TypeAlias = Literal[
-    "enqueue", "replace", "promote", "expire", "claim", "succeed", "fail", "snooze", "release", "lose", "cancel", "retry"
+    "enqueue",
+    "replace",
+    "promote",
+    "expire",
+    "claim",
+    "succeed",
+    "fail",
+    "snooze",
+    "release",
+    "lose",
+    "cancel",
+    "retry",
 ]
 
 
@@ -175,8 +186,8 @@ class Loss(NamedTuple):
     `culprit`: this job is known to have ended the process. `company`: other runs were under way in the process that
     died, so not even a job that ran alone is to blame. `stack`: what its code did last, as text, cut
     to TRACEBACK_LIMIT by whoever makes it.
-    `overdue`: the process was ended because this very run had passed its timeout, which is a failed attempt;
-    "final": the task's Retry does not retry a TimeoutError.
+    `overdue`: the process was ended because this very run had passed its timeout, or its job's deadline, which is a
+    failed attempt; "final": the task's Retry does not retry a TimeoutError.
     """
 
     cause: str
@@ -212,6 +223,11 @@ class Claim(NamedTuple):
     saved: bytes | None = None  # what the handler saved last, in this attempt or an earlier one
     deadline_at: Instant | None = None
 
+    @property
+    def left(self) -> Span | None:
+        """How long it had to its deadline when it was claimed; None without one."""
+        return None if self.deadline_at is None else max(0, self.deadline_at - self.claimed_at)
+
 
 class Failure(NamedTuple):
     """An error as it is kept: texts, cut to MESSAGE_LIMIT and TRACEBACK_LIMIT with the cut visible."""
@@ -231,11 +247,14 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """`final`: no further attempt whatever the budget. `after`: the handler named the delay."""
+    """`final`: no further attempt whatever the budget. `after`: the handler named the delay. `reason`: why the job is
+    dead, if it is, beside the error.
+    """
 
     error: Failure
     final: bool = False
     after: Span | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,6 +417,7 @@ def held_as(record: Record, worker: UUID) -> Claim:
         record.enqueued_at,
         record.due_at,
         record.started_at or record.due_at,
+        deadline_at=record.deadline_at,
     )
 
 

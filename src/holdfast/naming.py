@@ -22,13 +22,17 @@ def named(value: object, parameter: str) -> str:
 
 def default_name(fn: Callable[..., Any]) -> str:
     """module.qualname, with `__main__` resolved to the module that a worker would import, and `<locals>` left out."""
-    module = getattr(fn, "__module__", None) or "__main__"
-    module = _main_module() if module == "__main__" else module.removesuffix(".__main__")
+    module = module_named(getattr(fn, "__module__", None) or "__main__")
     qualname = getattr(fn, "__qualname__", "")
     name = f"{module}.{qualname}".replace(".<locals>", "")
     if not qualname or not _NAME.fullmatch(name):
         raise ConfigError(f"the name {name!r} does not fit (letters, digits, _ . : - up to 100): give name=")
     return name
+
+
+def module_named(name: str) -> str:
+    """A module's name as a worker would import it."""
+    return _main_module() if name == "__main__" else name.removesuffix(".__main__")
 
 
 def _main_module() -> str:

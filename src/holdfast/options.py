@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, TypedDict, cast
 
-from holdfast.clock import Duration, Instant, Span, instant, span
+from holdfast.clock import Duration, Instant, Span, instant, moment, short, span
 from holdfast.errors import ConfigError
 from holdfast.headers import Headers, own_headers
-from holdfast.job import Terms
+from holdfast.job import Terms, Until
 from holdfast.naming import named
 from holdfast.policy import Retry
 from holdfast.unique import Unique, as_unique
@@ -43,6 +43,8 @@ class JobOptions(EnqueueOptions, total=False):
 
     delay: Duration
     at: datetime  # aware
+    expires: Duration | datetime  # not started by then: cancelled, reason "expired"
+    deadline: Duration | datetime  # not finished by then: dead, reason "deadline"
     unique: str | Unique | Callable[..., str] | None  # in place of what the task says; None: no key
     headers: Mapping[str, str]  # read by the handler as current_job().headers
     connection: object
@@ -59,6 +61,8 @@ class Plan(NamedTuple):
     tags: tuple[str, ...] = ()
     delay: Span = 0
     at: Instant | None = None
+    expires: Until | None = None
+    deadline: Until | None = None
     unique: Unique | None = None
     headers: Headers | None = None
     connection: object = None
@@ -80,7 +84,40 @@ class Plan(NamedTuple):
         plan = self._replace(**{name: _CHECKS[name](value, name) for name, value in options.items()})
         if plan.delay and plan.at is not None:
             raise ConfigError(f"{where}: delay= and at= exclude each other")
+        plan.check_ends(where)
         return plan
+
+    @property
+    def ends(self) -> bool:
+        """Whether its jobs have an end, be they finished or not."""
+        return self.expires is not None or self.deadline is not None
+
+    def check_ends(self, where: str, now: Instant | None = None) -> None:
+        """ConfigError for a job that would be over before it is due; without `now`, as far as that can be told."""
+        for name, end in (("expires", self.expires), ("deadline", self.deadline)):
+            if end is not None and (now is not None or (end.at is None) == (self.at is None)):
+                _check_end(f"{where}: {name}", end, self.delay, self.at, now or 0)
+
+
+def until(value: Duration | datetime, parameter: str) -> Until:
+    """A time to come: a duration from now, or an instant. ConfigError naming `parameter` for what is neither."""
+    if isinstance(value, datetime):
+        return Until(at=instant(value, parameter))
+    if not isinstance(value, (int, float, str, timedelta)):
+        raise ConfigError(f"{parameter}={value!r}: a duration such as 30 or '2h', or an aware datetime")
+    return Until(span(value, parameter, positive=True))
+
+
+def _check_end(what: str, end: Until, delay: Span, at: Instant | None, now: Instant) -> None:
+    over = now + end.delay if end.at is None else end.at
+    due = now + delay if at is None else max(at, now)
+    if over > due:
+        return
+    said = short(end.delay) if end.at is None else moment(end.at).isoformat()
+    if due == now:
+        raise ConfigError(f"{what}={said}: that is over, it is {moment(now).isoformat()} now; give a later time")
+    when = f"in {short(delay)}" if at is None else f"at {moment(at).isoformat()}"
+    raise ConfigError(f"{what}={said}: the job is not due before that, but {when}; give a later time")
 
 
 def _priority(value: object, parameter: str) -> int:
@@ -122,6 +159,8 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "tags": _tags,
     "delay": span,
     "at": instant,
+    "expires": until,
+    "deadline": until,
     "unique": as_unique,
     "headers": own_headers,
     "connection": _as_is,

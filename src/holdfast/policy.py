@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, cast
 
-from holdfast.clock import HOUR, MINUTE, SECOND, Duration, Span, short, span
+from holdfast.clock import HOUR, MINUTE, SECOND, Duration, Span, moment, short, span
 from holdfast.errors import Cancel, ConfigError, Permanent, RetryAfter, Snooze
-from holdfast.fingerprint import LOST, OVERRAN, fingerprint
+from holdfast.fingerprint import LATE, LOST, OVERRAN, fingerprint
 from holdfast.job import (
     MESSAGE_LIMIT,
     REASON_LIMIT,
@@ -35,6 +35,7 @@ from holdfast.job import (
 from holdfast.observe.tracebacks import text_of, traceback_of
 
 COMPANY_LOSSES = 2  # losses in company before the job runs alone
+DEADLINE = "deadline"  # why a job is dead whose time was over
 UNCHARGED_MOST = 10  # losses beyond which any is charged: a job that ends its worker from its slot must not circle
 UNKNOWN_FIRST, UNKNOWN_MOST = 1 * SECOND, 60 * SECOND
 
@@ -140,7 +141,7 @@ def unrecordable(outcome: Outcome, error: Exception) -> Outcome:
 
 def _after_failure(job: Claim, verdict: Failed) -> Outcome:
     if verdict.final or job.attempt >= job.terms.max_attempts:
-        return _outcome(job, "failed", State.DEAD, error=verdict.error)
+        return _outcome(job, "failed", State.DEAD, error=verdict.error, reason=verdict.reason)
     delay = backoff(job) if verdict.after is None else verdict.after
     return _outcome(job, "failed", _later(delay), delay=delay, error=verdict.error)
 
@@ -175,8 +176,21 @@ def _after_loss(job: Claim, loss: Loss) -> Outcome:
 
 
 def _overdue(job: Claim, loss: Loss) -> Failed:
+    if deadline_first(job):
+        return past_deadline(job, loss.stack, "; its process was ended")
     text = f"{OVERRAN} {short(job.terms.timeout or 0)}; its process was ended"
     return Failed(Failure("TimeoutError", text, cut(loss.stack, TRACEBACK_LIMIT)), final=loss.overdue == "final")
+
+
+def deadline_first(job: Claim) -> bool:
+    """Whether a run of the job meets its deadline before its timeout."""
+    return job.left is not None and (job.terms.timeout is None or job.left <= job.terms.timeout)
+
+
+def past_deadline(job: Claim, traceback: str, more: str = "") -> Failed:
+    """What a run is that its job's deadline has ended."""
+    text = f"{LATE} of {moment(job.deadline_at or 0).isoformat(' ', 'seconds')}{more}"
+    return Failed(Failure("TimeoutError", text, cut(traceback, TRACEBACK_LIMIT)), final=True, reason=DEADLINE)
 
 
 def _if_cancelled(job: Claim, outcome: Outcome) -> Outcome:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 from uuid import UUID
 
+from holdfast.clock import Instant
 from holdfast.context import CurrentJob, current, detached
 from holdfast.errors import ConfigError
 from holdfast.handles import Job, NewJob
@@ -31,6 +32,7 @@ class Maker(Protocol):
     """What a task needs from its app: to store its jobs, and to make handles of them."""
 
     def headers(self, own: Headers | None) -> str: ...
+    def now(self) -> Instant: ...
     def store(self, job: NewJob[R], connection: object) -> Job[R]: ...
     async def astore(self, job: NewJob[R], connection: object) -> Job[R]: ...
     def job(self, id: UUID | str) -> Job[Any]: ...
@@ -117,6 +119,8 @@ class Task(Generic[P, R]):
 
     def _bound(self, args: tuple[object, ...], kwargs: dict[str, object]) -> NewJob[R]:
         plan = self.plan
+        if plan.ends:
+            plan.check_ends(self.name, self._maker.now())
         payload = self._encoded(args, kwargs)
         return NewJob(
             Draft(
@@ -132,6 +136,8 @@ class Task(Generic[P, R]):
                 alone=self.in_process,
                 unique=self._keying.of(payload, self.signature) if self._keying else None,
                 headers=self._maker.headers(plan.headers),
+                expires=plan.expires,
+                deadline=plan.deadline,
             )
         )
 

@@ -72,6 +72,10 @@ class Tapped:
         return self._inner.shared
 
     @property
+    def unheard(self) -> str:
+        return self._inner.unheard
+
+    @property
     def shift(self) -> Span:
         return self._inner.shift
 

@@ -16,7 +16,7 @@ import pytest
 
 from holdfast import Holdfast
 from holdfast.job import MESSAGE_LIMIT, TRACEBACK_LIMIT
-from holdfast.observe.logging import LINE_LIMIT
+from holdfast.observe.told import LINE_LIMIT
 from holdfast.policy import failure
 from tests.flows import hostile
 from tests.flows.conftest import Service, until

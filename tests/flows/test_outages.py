@@ -105,6 +105,10 @@ class Way:
     def shared(self) -> bool:
         return self._store.shared
 
+    @property
+    def unheard(self) -> str:
+        return self._store.unheard
+
     def __getattr__(self, method: str) -> Any:
         inner = getattr(self._store, method)
 

@@ -28,7 +28,7 @@ from holdfast import (
     State,
     current_job,
 )
-from holdfast.observe.logging import Human
+from holdfast.observe.human import Human
 from tests.pool.rig import PATIENCE, Gate, held, threads_of_pools, until
 
 app = Holdfast("memory://")

@@ -29,7 +29,7 @@ from holdfast.job import (
     new_id,
 )
 from holdfast.policy import decide
-from holdfast.store import LEASE, QueueStats, Receipt, Retried, Settled, Store, Where
+from holdfast.store import LEASE, QueueStats, Quota, Receipt, Retried, Settled, Store, Where
 
 PATIENCE = 30  # seconds, for whatever a test waits for
 TERMS = Terms(max_attempts=3, base_delay=10 * SECOND, max_delay=HOUR, jitter=0.0, max_crashes=2, keep=HOUR)
@@ -59,8 +59,10 @@ class Hand:
         self._tickets = count(1)
         self.ticket = next(self._tickets)  # the next one to use
 
-    async def claim(self, limit: int = 100, queues: Sequence[str] | None = None) -> list[Claim]:
-        claims = await self.store.claim(self.id, self.ticket, queues, limit)
+    async def claim(
+        self, limit: int = 100, queues: Sequence[str] | None = None, quotas: Sequence[Quota] = ()
+    ) -> list[Claim]:
+        claims = await self.store.claim(self.id, self.ticket, queues, limit, quotas)
         assert claims.refused is None, f"a claim that should have been served was refused: {claims.refused}"
         if claims.jobs:
             self.ticket = next(self._tickets)

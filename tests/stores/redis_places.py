@@ -16,7 +16,7 @@ import redis
 
 from holdfast.errors import StoreError
 from holdfast.job import Draft, Note, Outcome, QueueTerms, State, Terms, new_id
-from holdfast.observe.logging import Told
+from holdfast.observe.told import Told
 from holdfast.store import Store, Where
 from holdfast.stores import open_store
 from holdfast.stores.redis.address import address_of

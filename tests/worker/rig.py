@@ -98,6 +98,10 @@ class Flaky:
     def shared(self) -> bool:
         return self.inner.shared
 
+    @property
+    def unheard(self) -> str:
+        return self.inner.unheard
+
     def twin(self) -> Store:
         return self  # the memory store serves every loop
 

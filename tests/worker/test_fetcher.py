@@ -18,6 +18,7 @@ from holdfast.worker.finisher import PENDING_MOST, Finisher
 from holdfast.worker.identity import DOUBT, Identity
 from holdfast.worker.loop import Signal
 from holdfast.worker.runner import Run
+from holdfast.worker.shares import Shares
 from holdfast.worker.slots import WAIT_MOST, Slots
 from tests.store.acts import Hand, draft, hand, steady_hand, stored
 from tests.worker.rig import claim, events, memory, record, run_of, soon
@@ -36,6 +37,7 @@ class Desk:
         self.stopping = Signal()
         self.lost: list[Identity] = []
         self.identity = Identity(self.clock)
+        self.shares = Shares(queues)
         self.fetcher = Fetcher(
             self.store,
             lambda: self.identity,
@@ -45,9 +47,10 @@ class Desk:
             self.stopping,
             self.lost.append,
             lambda: self.allowance,
+            self.shares,
         )
 
-    def _start(self, of: Claim) -> Run:
+    def _start(self, of: Claim, since: float) -> Run:  # noqa: ARG002  # as Attempts.begin
         self.started.append(run := run_of(of))
         return run
 
@@ -391,7 +394,7 @@ async def test_what_has_ended_or_was_given_back_may_be_claimed_again(desk: Desk)
 
 async def test_what_could_not_be_started_may_be_claimed_again(desk: Desk) -> None:
     given = claim()
-    start, desk.slots._start = desk.slots._start, lambda _: None  # noqa: SLF001
+    start, desk.slots._start = desk.slots._start, lambda *_: None  # noqa: SLF001
     desk.slots.add([given])
     desk.slots._start = start  # noqa: SLF001
     await given_out(desk, given)

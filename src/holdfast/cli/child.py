@@ -37,7 +37,7 @@ def main() -> int:
         os.set_inheritable(descriptor, False)  # the handlers' own subprocesses must not keep them
     write_stacks(options["stacks"])
     told_by_parent.add("durability")
-    configure(options["style"], options["level"])
+    configure(options["style"], options["level"], together=True)
     serving = threading.Event()
     threading.Thread(target=_end_if_orphaned, args=(os.getppid(), serving), name="holdfast-start", daemon=True).start()
     try:

@@ -36,12 +36,12 @@ def enqueue(task: str, args_json: tuple[str, ...], spec: str | None, kwargs_json
 
     holdfast enqueue --app shop:jobs shop.send_invoice 42 '"ann@example.com"'
     """
-    args = [_argument(place, text) for place, text in enumerate(args_json, 1)]
-    kwargs = _keywords(kwargs_json)
+    args = [argument(place, text) for place, text in enumerate(args_json, 1)]
+    kwargs = keywords(kwargs_json)
     with load_app(spec) as app:
-        _must_last(app)
+        must_last(app)
         parts_of(app).registry.load()
-        chosen = _task(app, task).using(**_options(**given))
+        chosen = task_named(app, task).using(**_options(**given))
         try:
             job = chosen.enqueue(*args, **kwargs)
         except TypeError as error:
@@ -49,7 +49,7 @@ def enqueue(task: str, args_json: tuple[str, ...], spec: str | None, kwargs_json
     show.out(str(job.id))
 
 
-def _argument(place: int, text: str) -> object:
+def argument(place: int, text: str) -> object:
     try:
         return json.loads(text)
     except ValueError:
@@ -60,7 +60,7 @@ def _argument(place: int, text: str) -> object:
     raise Wrong(f"argument {place}, {text!r}, is not JSON; as a text it is written '{quoted}'")
 
 
-def _keywords(text: str | None) -> dict[str, Any]:
+def keywords(text: str | None) -> dict[str, Any]:
     try:
         found: object = json.loads(text or "{}")
     except ValueError as error:
@@ -83,7 +83,7 @@ def _options(
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _task(app: Holdfast, name: str) -> Task[..., Any]:
+def task_named(app: Holdfast, name: str) -> Task[..., Any]:
     tasks = parts_of(app).registry.names
     if name in tasks:
         return tasks[name]
@@ -96,6 +96,6 @@ def _task(app: Holdfast, name: str) -> Task[..., Any]:
     raise Wrong(f"there is no task {name!r}; there are {', '.join(some)}{', …' if len(tasks) > len(some) else ''}")
 
 
-def _must_last(app: Holdfast) -> None:
+def must_last(app: Holdfast) -> None:
     if not parts_of(app).link.store.shared:
         raise ConfigError(f"{parts_of(app).link.store.url} lives in one process: the job would end with this command")

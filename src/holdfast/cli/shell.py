@@ -17,14 +17,16 @@ from holdfast.cli.job import job
 from holdfast.cli.jobs import jobs
 from holdfast.cli.migrate import migrate
 from holdfast.cli.queues import queues
+from holdfast.cli.schedules import schedules
 from holdfast.cli.worker import worker
-from holdfast.errors import ConfigError, HoldfastError, JobNotFound, PayloadError, Refused, StoreError
+from holdfast.errors import ConfigError, HoldfastError, JobNotFound, PayloadError, Refused, ScheduleNotFound, StoreError
 
 _CODES: dict[type[HoldfastError], int] = {
     ConfigError: WRONG_USAGE,
     PayloadError: WRONG_USAGE,
     StoreError: AWAY,
     JobNotFound: NOTHING_MATCHED,
+    ScheduleNotFound: NOTHING_MATCHED,
     Refused: REFUSED,
 }
 
@@ -76,5 +78,5 @@ def shell(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (worker, enqueue, jobs, job, dead, retry, cancel, delete, queues, migrate):
+for command in (worker, enqueue, jobs, job, dead, retry, cancel, delete, queues, schedules, migrate):
     shell.add_command(command)

@@ -10,11 +10,14 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 from uuid import UUID
 
 from holdfast.clock import SystemClock
-from holdfast.observe.logging import Style, configure, takes
+from holdfast.observe.lines import takes
+from holdfast.observe.endpoint import Server
+from holdfast.observe.logging import WARNING, Style, configure, tell, workers
 from holdfast.stores import open_store
 from holdfast.worker.child import Handed
 from holdfast.worker.processes.launch import interpreter
@@ -35,8 +38,9 @@ def run(
     max_jobs: int | None = None,
     max_memory: int | None = None,
     stall_limit: float | None = STALL_LIMIT,
+    metrics: str | None = None,
 ) -> int:
-    """Supervises worker processes until a signal; returns the exit code."""
+    """Supervises worker processes until a signal; returns the exit code. ConfigError if it cannot listen at `metrics`."""
     configure(style, level, waits=False)  # a full pipe must not keep it from its children
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some start it, nobody would know how a child ended
     options = {
@@ -50,13 +54,18 @@ def run(
         "max_memory": max_memory,
     }
     started = time.monotonic()
+    endpoint = Server.bound(metrics) if metrics is not None else None
+    if endpoint is not None and find_spec("prometheus_client") is None:
+        text = "/metrics needs prometheus-client: pip install 'holdfast[metrics]'; /live and /ready are answered"
+        tell(workers, WARNING, "no-metrics", message=text)
 
     def command(handed: Handed, supervisor: UUID) -> Sequence[str]:
         text = json.dumps({**options, **handed._asdict(), "supervisor": str(supervisor)})
         return [*interpreter(), "-m", "holdfast.cli.child", text]
 
     def ready(facts: dict[str, Any]) -> None:
-        lines = banner(facts, options, processes, time.monotonic() - started)
+        at = None if endpoint is None else endpoint.address
+        lines = banner(facts, options, processes, time.monotonic() - started, at)
         if takes(sys.stderr):
             sys.stderr.write("\n".join(lines) + "\n")
 
@@ -72,13 +81,16 @@ def run(
             stall_limit=stall_limit,
             clock=clock,
             ready=ready,
+            endpoint=endpoint,
         ).run()
 
     return asyncio.run(supervise())
 
 
-def banner(facts: dict[str, Any], options: dict[str, Any], processes: int, took: float) -> list[str]:
-    """What am I, where, which queues and tasks, how to stop."""
+def banner(
+    facts: dict[str, Any], options: dict[str, Any], processes: int, took: float, metrics: str | None = None
+) -> list[str]:
+    """What am I, where, which queues and tasks, where to look, how to stop."""
     from holdfast import __version__
 
     tasks = facts["tasks"]
@@ -96,5 +108,6 @@ def banner(facts: dict[str, Any], options: dict[str, Any], processes: int, took:
         ),
         f"  queues   {' '.join(options['queues']) if options['queues'] else 'every queue in the store'}",
         f"  tasks    {len(tasks)}: {shown}",
+        *([f"  metrics  http://{metrics}/metrics   /live   /ready"] if metrics else []),
         f"ready in {took:.2f} s. Ctrl-C drains, twice stops at once.",
     ]

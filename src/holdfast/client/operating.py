@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from holdfast.client.asking import Asking
 from holdfast.client.filters import with_states
 from holdfast.client.link import CHUNK, Link
+from holdfast.clock import Duration, moment
 from holdfast.errors import ConfigError
 from holdfast.handles import Job, JobStatus
-from holdfast.job import CANCELLABLE, DELETABLE, RETRYABLE, LogLine, QueueTerms, Record, State
+from holdfast.job import CANCELLABLE, DELETABLE, REASON_LIMIT, RETRYABLE, LogLine, QueueTerms, Record, State, cut
+from holdfast.naming import named
 from holdfast.observe import logging as observed
+from holdfast.options import until as as_until
 from holdfast.store import Cursor, Stats, Store, Where
 
 PAGE = 100
@@ -108,7 +112,30 @@ class Operating:
         """Lays down a queue's terms, whatever code declares; None takes that back."""
         self._link.run(self._set_queue, name, terms)
 
+    def pause(self, queue: str, until: Duration | datetime | None, reason: str) -> None:
+        self._link.blocking("apause", self._pause, queue, until, reason)
+
+    async def apause(self, queue: str, until: Duration | datetime | None, reason: str) -> None:
+        await self._link.arun(self._pause, queue, until, reason)
+
+    def resume(self, queue: str) -> bool:
+        return self._link.blocking("aresume", self._resume, queue)
+
+    async def aresume(self, queue: str) -> bool:
+        return await self._link.arun(self._resume, queue)
+
     # --- on the bridge's loop
+
+    async def _pause(self, queue: str, until: Duration | datetime | None, reason: str) -> None:
+        name, end = named(queue, "queue"), None if until is None else as_until(until, "until")
+        if not isinstance(reason, str):
+            raise ConfigError(f"reason={reason!r}: a text")
+        if end is not None and end.at is not None and end.at <= (now := self._link.clock.now()):
+            raise ConfigError(f"until={until!r}: that is over, it is {moment(now).isoformat()} now; give a later time")
+        await (await self._link.opened()).store.pause(name, end, cut(reason, REASON_LIMIT))
+
+    async def _resume(self, queue: str) -> bool:
+        return await (await self._link.opened()).store.resume(named(queue, "queue"))
 
     async def _stats(self) -> Stats:
         return await (await self._link.opened()).store.stats()

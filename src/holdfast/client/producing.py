@@ -11,11 +11,13 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 from holdfast.bridge import run_here
+from holdfast.client import traced
 from holdfast.client.asking import Asking
 from holdfast.client.link import CHUNK, Link, Opened, on_a_loop
 from holdfast.client.patience import Patience
 from holdfast.client.queues import Queues
 from holdfast.client.refusals import Answered, Answers
+from holdfast.clock import Instant
 from holdfast.errors import ConfigError, StoreAway, StoreError
 from holdfast.handles import Job, NewJob
 from holdfast.headers import Carry
@@ -36,26 +38,32 @@ class Producing:
         self._link = link
         self._asking = asking
         self._queues = queues
+        self._carried = carry.variables
         self.headers = carry.text
+
+    def now(self) -> Instant:
+        return self._link.clock.now()
 
     def job(self, id: UUID | str) -> Job[Any]:
         return self._asking.job(id)
 
     def store(self, job: NewJob[R], connection: object) -> Job[R]:
-        if connection is not None:
-            return self._within([job], connection)[0]
-        drafts, patience = [job.draft], self._patience("aenqueue")
-        with _unclear(drafts, ()):
-            answered = self._link.blocking("aenqueue", self._put, drafts, patience)
-        return self._one(job, answered, patience)
+        with traced.one(job, self._carried):
+            if connection is not None:
+                return self._within([job], connection)[0]
+            drafts, patience = [job.draft], self._patience("aenqueue")
+            with _unclear(drafts, ()):
+                answered = self._link.blocking("aenqueue", self._put, drafts, patience)
+            return self._one(job, answered, patience)
 
     async def astore(self, job: NewJob[R], connection: object) -> Job[R]:
-        if connection is not None:
-            return (await self._awithin([job], connection))[0]
-        drafts, patience = [job.draft], self._patience()
-        with _unclear(drafts, ()):
-            answered = await self._link.arun(self._put, drafts, patience)
-        return self._one(job, answered, patience)
+        with traced.one(job, self._carried):
+            if connection is not None:
+                return (await self._awithin([job], connection))[0]
+            drafts, patience = [job.draft], self._patience()
+            with _unclear(drafts, ()):
+                answered = await self._link.arun(self._put, drafts, patience)
+            return self._one(job, answered, patience)
 
     def _one(self, job: NewJob[R], answered: Answered, patience: Patience) -> Job[R]:
         """The handle of the one job of a call: the way that most take, so it is short."""
@@ -67,6 +75,14 @@ class Producing:
         return answers.all_accepted(patience.why)[0]
 
     async def astore_many(self, jobs: Iterable[NewJob[R]], connection: object) -> list[Job[R]]:
+        with traced.many(self._carried) as span:
+            return await self._astore_many(span.marked(jobs), connection)
+
+    def store_many(self, jobs: Iterable[NewJob[R]], connection: object) -> list[Job[R]]:
+        with traced.many(self._carried) as span:
+            return self._store_many(span.marked(jobs), connection)
+
+    async def _astore_many(self, jobs: Iterable[NewJob[R]], connection: object) -> list[Job[R]]:
         if connection is not None:
             return await self._awithin(list(jobs), connection)
         source, answers, patience = iter(jobs), self._answers(), self._patience()
@@ -76,7 +92,7 @@ class Producing:
                 answers.take(chunk, *await self._link.arun(self._put, drafts, patience))
         return answers.all_accepted(patience.why)
 
-    def store_many(self, jobs: Iterable[NewJob[R]], connection: object) -> list[Job[R]]:
+    def _store_many(self, jobs: Iterable[NewJob[R]], connection: object) -> list[Job[R]]:
         if connection is not None:
             return self._within(list(jobs), connection)
         source, answers, patience = iter(jobs), self._answers(), self._patience("aenqueue_many")

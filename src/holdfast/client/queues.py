@@ -24,10 +24,12 @@ class Queues:
     def __init__(self) -> None:
         self.terms: dict[str, QueueTerms] = {}
 
-    def declare(self, name: str, max_size: int | None, when_full: WhenFull, block_timeout: Duration | None) -> None:
+    def declare(
+        self, name: str, max_size: int | None, when_full: WhenFull, block_timeout: Duration | None, weight: int
+    ) -> None:
         """ConfigError naming the parameter that makes no sense, or both declarations where they differ."""
         name = named(name, "name")
-        terms = queue_terms(max_size, when_full, block_timeout)
+        terms = queue_terms(max_size, when_full, block_timeout, weight)
         known = self.terms.setdefault(name, terms)
         if known != terms:
             raise ConfigError(f"queue {name!r} is declared twice: {_told(known)}, and {_told(terms)}; say it once")
@@ -108,7 +110,8 @@ def full_text(queue: str, room: Room) -> str:
 
 def _told(terms: QueueTerms) -> str:
     wait = f", block_timeout={terms.block_timeout / 1000:g}" if terms.block_timeout is not None else ""
-    return f"max_size={terms.max_size}, when_full={terms.when_full!r}{wait}"
+    weight = f", weight={terms.weight}" if terms.weight != 1 else ""
+    return f"max_size={terms.max_size}, when_full={terms.when_full!r}{wait}{weight}"
 
 
 def _loop() -> asyncio.AbstractEventLoop | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from holdfast.errors import ConfigError
+from holdfast.naming import module_named
 from holdfast.options import Plan
 from holdfast.task import Maker, Task, define
 
@@ -33,11 +34,16 @@ class Registry:
         task = define(maker, fn, self._defaults, options)
         for name in (task.name, *task.aliases):
             taken = self.names.get(name)
-            if taken is not None and not _redefinition(taken.fn, task.fn):
+            if taken is not None and not redefinition(taken.fn, task.fn):
                 raise ConfigError(f"two tasks are named {name!r}: {taken.fn!r} and {task.fn!r}; give one of them name=")
         for name in (task.name, *task.aliases):
             self.names[name] = task
         return task
+
+    def knows(self, module: str) -> bool:
+        """Whether the app's tasks, or what is in `modules`, are in this module: it speaks for it."""
+        named = any(module == name or module.startswith(f"{name}.") for name in self._modules)
+        return named or any(module == module_named(task.fn.__module__) for task in self.names.values())
 
     def load(self) -> None:
         """Imports `modules`, so that their tasks exist. ConfigError naming the module that cannot be imported."""
@@ -46,7 +52,7 @@ class Registry:
                 _import(module)
 
 
-def _redefinition(old: Callable[..., Any], new: Callable[..., Any]) -> bool:
+def redefinition(old: Callable[..., Any], new: Callable[..., Any]) -> bool:
     """Whether `new` is `old` loaded once more, as by importlib.reload or as __main__ and by its name."""
     return _origin(old) == _origin(new) and getattr(old, "__code__", None) is not getattr(new, "__code__", None)
 

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from holdfast.around import Around
+from holdfast.client.declaring import Declarations
 from holdfast.client.link import Link, not_while_loading
 from holdfast.client.queues import Queues
 from holdfast.client.registry import Registry
@@ -24,7 +25,14 @@ class Staffing:
     """Gives each worker the tasks, a store of its own, and what its slot processes must load."""
 
     def __init__(
-        self, app: object, link: Link, registry: Registry, queues: Queues, resources: Resources, around: Around
+        self,
+        app: object,
+        link: Link,
+        registry: Registry,
+        queues: Queues,
+        declarations: Declarations,
+        resources: Resources,
+        around: Around,
     ) -> None:
         self._app = app
         self._link = link
@@ -32,16 +40,21 @@ class Staffing:
         self._resources = resources
         self._around = around
         self._queues = queues
+        self._declarations = declarations
 
-    def embedded(self, *, queues: Sequence[str] | None, concurrency: int, deadline: Duration) -> Worker:
+    def embedded(
+        self, *, queues: Sequence[str] | None, concurrency: int, deadline: Duration, strict: bool = False
+    ) -> Worker:
         crew = Crew(
             self._supply,
             queues=queues,
+            strict=strict,
             concurrency=concurrency,
             deadline=deadline,
             clock=self._link.clock,
             launch=lambda: launch_of(self._app, self._registry.tasks, self._link.url),
             declared=self._queues.terms,
+            reconcile=self.reconcile,
             resources=self._resources,
             around=self._around,
         )
@@ -52,6 +65,7 @@ class Staffing:
         return Crew(
             self._supply,
             queues=options["queues"],
+            strict=options["strict"],
             concurrency=options["concurrency"],
             deadline=options["deadline"],
             clock=self._link.clock,
@@ -61,9 +75,14 @@ class Staffing:
             max_memory=options["max_memory"],
             launch=lambda: Launch(options["app"], self._link.url, options["style"], options["level"]),
             declared=self._queues.terms,
+            reconcile=self.reconcile,
             resources=self._resources,
             around=self._around,
         )
+
+    async def reconcile(self, store: Store) -> None:
+        """Brings what code declares of schedules to the store."""
+        await self._declarations.reconcile(store, self._registry.knows)
 
     def _supply(self) -> tuple[Store, dict[str, Task[..., Any]]]:
         not_while_loading()

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -22,6 +23,8 @@ BOUNDS = (0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
 CALL_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 TASKS_MOST, QUEUES_MOST, PAIRS_MOST = 200, 100, 1_000
 OTHER = "other"  # what all names beyond those are called
+FADES = 0.98  # of what is known of a queue's pace, with each look: half of it is gone after three minutes
+PACE_UNKNOWN = 1.0  # seconds that a job is taken to run while nothing is known of any
 
 # Of a cell: how many attempts ended, the seconds that they ran and had waited, and both once more in buckets.
 COUNT, RAN, WAITED, RAN_AT, WAITED_AT = 0, 1, 2, 3, 3 + BUCKETS
@@ -135,9 +138,11 @@ class Names:
 
 
 class Totals:
-    """Of one service. Read from any thread, added to on one."""
+    """Of one service. For any thread."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pace: dict[str, list[float]] = {}  # per queue: runs, and the seconds that they took
         self.cells: dict[Key, Cell] = {}
         self.events: dict[tuple[str, str], int] = {}
         self.lengths: dict[tuple[str, str], Lengths] = {}
@@ -147,10 +152,15 @@ class Totals:
 
     def add(self, news: News) -> None:
         """Counts what a process handed on."""
+        with self._lock:
+            self._add(news)
+
+    def _add(self, news: News) -> None:
         for queue, task, status, *numbers in news.cells:
             key = (*self._pair(queue, task), status)
             _add(self.cells, key, numbers)
             _add(self._fresh, key, numbers)
+            _add(self._pace, key[0], [sum(numbers[RAN_AT:WAITED_AT]), numbers[RAN]])
         for name, queue, count in news.events:
             place = (name, self.queues.of(queue) if queue else "")
             self.events[place] = self.events.get(place, 0) + count
@@ -167,8 +177,18 @@ class Totals:
 
     def fresh(self) -> list[Tally]:
         """What was added since this was asked for last, for the history."""
-        fresh, self._fresh = self._fresh, {}
+        with self._lock:
+            fresh, self._fresh = self._fresh, {}
+            self._pace = {queue: [FADES * number for number in pace] for queue, pace in self._pace.items()}
         return [tally(key, cell) for key, cell in fresh.items()]
+
+    def pace(self, queue: str) -> float:
+        """How many seconds a job of the queue runs, on the average of the last minutes; of all, where it had none."""
+        paces = dict(self._pace)
+        runs, seconds = paces.get(queue, (0.0, 0.0))
+        if not runs:
+            runs, seconds = (sum(pace[which] for pace in paces.values()) for which in (0, 1))
+        return seconds / runs if runs else PACE_UNKNOWN
 
     def by_status(self) -> Mapping[tuple[str, str], int]:
         """How many ended, by queue and status."""

@@ -7,8 +7,9 @@ what was edited, else what is declared.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from hashlib import sha256
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from holdfast.clock import Instant, Span, moment
@@ -34,7 +35,7 @@ class Definition(NamedTuple):
         """The job of the tick `at`; of no tick, if it is None."""
         own = headers_of(self.job.headers)
         told = {SCHEDULE: schedule} if at is None else {SCHEDULE: schedule, SCHEDULED_FOR: moment(at).isoformat()}
-        return _with(
+        return replace(
             self.job,
             id=id,
             headers=headers_text({**own, **told}),
@@ -140,9 +141,3 @@ def _definition(document: Any) -> Definition | None:
         deadline=None if job["deadline"] is None else Until(*job["deadline"]),
     )
     return Definition(Rule(**document["rule"]), draft, document["owner"])
-
-
-def _with(draft: Draft, **changes: Any) -> Draft:
-    from dataclasses import replace
-
-    return cast("Draft", replace(draft, **changes))

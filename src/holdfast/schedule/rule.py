@@ -39,9 +39,10 @@ class Rule(NamedTuple):
 
     def coming(self, after: Instant) -> Iterator[Instant]:
         """All ticks later than `after`."""
-        at: Instant | None = after
-        while (at := self.next(at)) is not None:
+        at = self.next(after)
+        while at is not None:
             yield at
+            at = self.next(at)
 
     def between(self, after: Instant, until: Instant) -> int:
         """How many ticks there are in (after, until]: by the wall clock, as if it never jumped."""
@@ -103,7 +104,7 @@ def _every(every: Duration) -> Span:
 
 
 def _zoned(tz: str | None, every: Duration | None) -> str:
-    if tz is None:
+    if tz is None or (tz == "UTC" and every is not None):
         return "UTC"
     if every is not None:
         raise ConfigError(f"tz={tz!r}: an interval has no time zone; it is for cron=")

@@ -10,9 +10,11 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
+from uuid import UUID
 
 from holdfast.clock import Instant
-from holdfast.job import Attempt, Failure, Loss, Record, State, Terms, UniqueKey
+from holdfast.job import Attempt, Failure, Loss, QueueTerms, Record, State, Terms, UniqueKey
+from holdfast.store import Ticked
 
 Row: TypeAlias = Sequence[Any]
 
@@ -64,6 +66,28 @@ def array_of(text: str) -> list[Any]:
 
 def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and abs(value) <= _LONGEST  # NaN is not
+
+
+def text_of_queue_terms(terms: QueueTerms | None) -> str | None:
+    """A weight of 1 is not written: code that knows no weights can read it."""
+    return None if terms is None else json.dumps(terms[:3] if terms.weight == 1 else terms)
+
+
+def queue_terms_of(text: str) -> QueueTerms:
+    fields = array_of(text)
+    if len(fields) not in (3, 4):
+        raise ValueError(f"a queue's terms {text!r} are not an array of 3 or 4")
+    return QueueTerms(*fields)
+
+
+def text_of_ticks(ticks: Sequence[Ticked]) -> str:
+    return json.dumps([[due, at, outcome, job and str(job), *more] for due, at, outcome, job, *more in ticks])
+
+
+def ticks_of(text: str) -> tuple[Ticked, ...]:
+    """Of arrays of due, at, outcome, job, reason, count."""
+    rows = array_of(text)
+    return tuple(Ticked(due, at, outcome, job and UUID(job), *more) for due, at, outcome, job, *more in rows)
 
 
 def text_of_loss(loss: Loss | None) -> str | None:

@@ -6,10 +6,10 @@ import asyncio
 import copy
 import functools
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
-from holdfast.clock import SECOND
 from holdfast.context import current
 from holdfast.job import Verdict
 from holdfast.task import Task
@@ -42,8 +42,8 @@ class Attempts:
         loop = asyncio.get_running_loop()
         ended: list[Verdict | None] = []
         run.handle = handle = loop.create_task(_alone(run, ended), context=fresh())
-        if run.claim.terms.timeout is not None:
-            run.timer = loop.call_later(run.claim.terms.timeout / SECOND, timed_out, run)
+        if run.deadline is not None:
+            run.timer = loop.call_later(run.deadline - time.monotonic(), timed_out, run)
         try:
             await asyncio.wait({handle})
         except asyncio.CancelledError:  # the test gives up, or Ctrl-C
@@ -62,10 +62,9 @@ async def _alone(run: Run, ended: list[Verdict | None]) -> None:
 
 def _plain(run: Run) -> Verdict | None:
     """Runs it in this thread; a timer flags it when its time is over, as a worker does."""
-    timeout = run.claim.terms.timeout
-    if timeout is None:
+    if run.deadline is None:
         return fresh().run(run_plain, run)
-    timer = threading.Timer(timeout / SECOND, timed_out, [run])
+    timer = threading.Timer(max(0.0, run.deadline - time.monotonic()), timed_out, [run])
     timer.daemon = True
     timer.start()
     try:

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from holdfast.app import Parts
 from holdfast.bridge import run_here
-from holdfast.clock import FakeClock, Span
+from holdfast.clock import SECOND, FakeClock, Span
 from holdfast.job import Claim, Failed, Note, Outcome, Record, Released, State, Succeeded, Verdict
 from holdfast.policy import decide
 from holdfast.store import Store, Where
@@ -22,6 +22,7 @@ from holdfast.testing.loops import Loops
 from holdfast.testing.openings import Openings
 from holdfast.worker.report import tell_failed, tell_of
 from holdfast.worker.runner import Run, begun
+from holdfast.worker.ticker import Ticker
 
 MOST = 1000  # attempts of one call of run(), and of one job at one moment
 ENDLESS = 20_000  # attempts at one moment, beyond those that are due when so many ran
@@ -39,6 +40,7 @@ class Runs:
         self._under_way: dict[UUID, Run] = {}
         self.openings = Openings(parts.resources, loops)
         self._attempts = Attempts(loops, self.openings)
+        self._ticker = Ticker(store)
 
     async def due(self, limit: int) -> list[Record]:
         """Runs what is due now, until nothing is, at most `limit` attempts; each row as its attempt left it."""
@@ -88,10 +90,13 @@ class Runs:
         return ran
 
     async def _promoted(self) -> Span | None:
-        """Makes due what is due; how long until the next job is."""
+        """Makes due what is due, schedules' ticks first; how long until the next tick or job is."""
+        while await self._ticker.settled():
+            pass
+        next_tick = (await self._store.due(0)).next_in
         while (promoted := await self._store.promote(MOST)).next_in == 0:
             pass
-        return promoted.next_in
+        return min((wait for wait in (promoted.next_in, next_tick) if wait is not None), default=None)
 
     async def _more(self, ids: Sequence[UUID] | None = None) -> bool:
         """Whether any of these is due, or any job at all."""
@@ -123,7 +128,9 @@ class Runs:
     async def _attempt(self, claim: Claim, task: Task[..., Any]) -> None:
         watching, escaped = watched(task)
         around, within = self._parts.around or None, Pretended(task)
-        run = begun(claim, watching, None, time.monotonic(), None, self._notes, around, within.of)
+        now = time.monotonic()
+        ends = None if claim.left is None else now + claim.left / SECOND  # by the machine's clock, as a timeout is
+        run = begun(claim, watching, None, now, None, self._notes, around, within.of, ends=ends)
         self._under_way[claim.id] = run
         verdict: Verdict | None = Released("interrupted")
         try:

@@ -37,7 +37,8 @@ class Sandbox:
             [status] = box.run()
             assert status.state == "succeeded"
 
-    Nothing runs by itself: `run()` runs what is due now, `advance("2h")` lets time pass. Plain handlers run in the
+    Nothing runs by itself: `run()` runs what is due now, `advance("2h")` lets time pass, and the app's schedules tick on
+    the way. Plain handlers run in the
     thread that calls these, async ones on a loop of the sandbox's own; with `async with`, `arun()` and `aadvance()`, on
     the caller's loop. No process is started, for `run_in="process"` neither, and no thread stays.
 
@@ -98,6 +99,7 @@ class Sandbox:
             raise RuntimeError("this sandbox is open already; make another one: Sandbox(jobs)")
         self._parts.registry.load()
         self._world = _World(self._app, FakeClock(SystemClock().now() if self._now is None else self._now), loops)
+        run_here(self._parts.staffing.reconcile(cast("Store", self._world.store)))
         if self._inline:
             self._world.stage.stored = self._world.runs.at_once
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +21,9 @@ from holdfast.clock import SECOND, Clock, Duration, Span, span
 from holdfast.errors import ConfigError, Stop, StoreError
 from holdfast.job import Loss, Note, Outcome, QueueTerms
 from holdfast.naming import named
+from holdfast.observe.health import Vitals
 from holdfast.observe.logging import jobs, tell, workers
+from holdfast.observe.tally import Counts, News, Totals
 from holdfast.resource import Opening, Resources
 from holdfast.store import Line, Store
 from holdfast.task import Task
@@ -34,12 +36,18 @@ from holdfast.worker.janitor import Janitor
 from holdfast.worker.keeper import KeeperThread
 from holdfast.worker.keeper import OnLoop as ToLoop
 from holdfast.worker.loop import Signal, Trouble, repeat
+from holdfast.worker.measured import measured
 from holdfast.worker.notes import Notes
 from holdfast.worker.outage import Outage
 from holdfast.worker.processes.launch import Launch
-from holdfast.worker.pulse import Pulse, resident
+from holdfast.worker.pulse import Pulse
+from holdfast.worker.recorder import Recorder
 from holdfast.worker.runner import GRACE, Run
+from holdfast.worker.shares import Shares, Strict
 from holdfast.worker.slots import Slots
+from holdfast.worker.telling import Telling
+from holdfast.worker.ticker import Ticker
+from holdfast.worker.vitals import resident, vitals
 from holdfast.worker.within import Within
 
 FLUSH = 5.0  # seconds that the store has for the last outcomes, and for each other call that is under way at a stop
@@ -81,6 +89,7 @@ class Crew:
         supply: Supply,
         *,
         queues: Sequence[str] | None = None,
+        strict: bool = False,
         concurrency: int = 10,
         deadline: Duration = 10,
         clock: Clock,
@@ -92,9 +101,11 @@ class Crew:
         resources: Resources | None = None,
         around: Around | None = None,
         declared: Mapping[str, QueueTerms] = MappingProxyType({}),
+        reconcile: Callable[[Store], Awaitable[None]] | None = None,
     ) -> None:
         self._supply = supply
         self._queues = _queues(queues)
+        self._shares = _strict(self._queues) if strict else Shares(self._queues)
         self._concurrency = _concurrency(concurrency)
         self.deadline = span(deadline, "deadline") / SECOND  # seconds
         self._clock = clock
@@ -106,10 +117,13 @@ class Crew:
         self._resources = resources or Resources()
         self._around = around
         self._declared = declared  # what the app's code says of queues
+        self._reconcile = reconcile  # brings what it says of schedules
         self._opening: Opening | None = None
         self._to_open: asyncio.Task[Opening] | None = None
         self._unwanted = False  # since before it had started
         self.identity = Identity(clock)
+        self.counts, self.totals = Counts(), Totals()
+        self.hand_on: Callable[[News], object] = self.totals.add  # is told what was counted
         self._hurry = Signal()
         self._main: asyncio.Task[None] | None = None
         self._keeping = threading.Lock()
@@ -131,7 +145,8 @@ class Crew:
         """
         if self._main is not None:
             raise ConfigError("this worker runs already")
-        self._store, self._tasks = self._supply()
+        store, self._tasks = self._supply()
+        self._store = measured(store, self.counts)
         launch = self._launch()
         if launch is None:
             _refuse_processes(self._tasks)
@@ -140,9 +155,12 @@ class Crew:
         try:
             if self._declared:
                 await self._store.configure(self._declared, by="worker")
+            if self._reconcile is not None and hasattr(self._store, "due"):
+                await self._reconcile(self._store)
             self._opening = await self._opened()
             self._wire(launch)
             await self._register()
+            await self._fetcher.weights_step()
         except BaseException:
             await self._close_resources()
             await self._store.close()
@@ -193,7 +211,8 @@ class Crew:
         self._silent = False  # whether the store has left a step under way without an answer for too long
         self._departure = Departure()
         self._keeper: KeeperThread | None = None
-        self._finisher = Finisher(self._store, self._stale, self._box.end)
+        self._telling = Telling(self.counts, self._box, lambda news: self.hand_on(news))
+        self._finisher = Finisher(self._store, self._stale, self._telling.settled, self.counts)
         self._notes = Notes(self._store, self._outage, self._goes_on)
         self._attempts = Attempts(
             self._tasks,
@@ -227,8 +246,11 @@ class Crew:
             self._claiming,
             self.lost,
             self._allowance,
+            self._shares,
         )
-        self._janitor = Janitor(self._store, lambda: self.identity.id)
+        self._ticker = Ticker(self._store, self.counts)
+        self._janitor = Janitor(self._store, lambda: self.identity.id, self.counts)
+        self.recorder = Recorder(self._store, lambda: self.identity.id, self.totals)
 
     async def _its_store(self) -> Store:
         return self._store
@@ -293,8 +315,11 @@ class Crew:
                     ("promote", self._janitor.promote_step),
                     ("reclaim", self._janitor.reclaim_step),
                     ("prune", self._janitor.prune_step),
+                    *([("tick", self._ticker.step)] if hasattr(self._store, "due") else []),
                     ("strays", self._fetcher.strays_step),
+                    ("weights", self._fetcher.weights_step),
                     ("look", self._look_step),
+                    *([("record", self.recorder.step)] if self._supervisor is None else []),
                 )
             ]
             await self._claiming.wait(None)
@@ -305,6 +330,7 @@ class Crew:
             self._notes.wake()
             self._silent |= bool(self._departure.unsettled)
             await self._ended(*roles)
+            self._telling.now()
         self._outage.look(last=True)
 
     async def _ended(self, *roles: asyncio.Task[None]) -> None:
@@ -525,6 +551,8 @@ class Crew:
             self.overdue(run, stack)
 
     async def _look_step(self) -> float:
+        self._telling.now()
+        self._box.claims(self._fetcher.went_on, unheard=bool(self._store.unheard))
         return self._attempts.look(list(self._slots.running.values()))
 
     def _goes_on(self, note: Note) -> bool:
@@ -543,6 +571,15 @@ class Crew:
             ended=outcome.ended,
             message="a late outcome: the job was given to another worker meanwhile; nothing was written",
         )
+
+    def vitals(self, number: int = 0) -> Vitals:
+        """How it is now. From any thread."""
+        return vitals(self._box, number, self._concurrency, resident(), self._clock.monotonic())
+
+    @property
+    def away(self) -> bool:
+        """Whether its store does not answer."""
+        return self._outage.goes_on
 
     # --- what the keeper hears
 
@@ -619,6 +656,12 @@ def _queues(queues: Sequence[str] | None) -> tuple[str, ...] | None:
     if isinstance(queues, str) or not queues:
         raise ConfigError(f"queues={queues!r}: a list of queue names, or None for every queue")
     return tuple(named(queue, "queues") for queue in queues)
+
+
+def _strict(queues: Sequence[str] | None) -> Strict:
+    if queues is None:
+        raise ConfigError("strict=True: in which order? Name the queues, as in queues=['urgent', 'mail'], strict=True")
+    return Strict(queues)
 
 
 def _concurrency(value: object) -> int:

@@ -68,8 +68,10 @@ class Attempts:
         self._around = around
         self._within = within
 
-    def begin(self, claim: Claim) -> Run | None:
-        """Starts an attempt; None if that cannot be, which is an end in itself."""
+    def begin(self, claim: Claim, since: float) -> Run | None:
+        """Starts an attempt; None if that cannot be, which is an end in itself. `since`: when it was claimed, in
+        monotonic seconds.
+        """
         task = self._tasks.get(claim.task)
         if task is None:
             hint = "given back for later; is its module imported by the app, or named in Holdfast(modules=[...])?"
@@ -86,7 +88,9 @@ class Attempts:
             return None
         around = self._around if self._around is not None and self._around.used else None
         held = self._identity().held
-        run = begun(claim, task, held, self._clock.monotonic(), self._box, self._notes, around, self._within.of)
+        ends = None if claim.deadline_at is None else since + (claim.left or 0) / SECOND
+        now = self._clock.monotonic()
+        run = begun(claim, task, held, now, self._box, self._notes, around, self._within.of, ends=ends)
         if jobs.isEnabledFor(logging.INFO):
             tell_of(run.claim, logging.INFO, "started", waited=waited(claim))
         try:
@@ -95,8 +99,8 @@ class Attempts:
             tell_of(run.claim, logging.ERROR, "not-started", message=f"{error}; given back for later")
             self._finisher.add(decide(claim, Released(f"could not be started: {error}", unknown=True)), claim)
             return None
-        if claim.terms.timeout is not None:
-            run.timer = asyncio.get_running_loop().call_later(claim.terms.timeout / SECOND, timed_out, run)
+        if run.deadline is not None:
+            run.timer = asyncio.get_running_loop().call_later(run.deadline - now, timed_out, run)
         return run
 
     def may_spawn(self, launch: Launch, *, max_jobs: int | None, max_memory: int | None) -> None:
@@ -172,7 +176,7 @@ class Attempts:
         """Whether a handler goes on although its time and a grace are over, and only its process's end can end it."""
         if run.overdue or run.apart or run.deadline is None:
             return False
-        return run.asked == "timeout" and now > run.deadline + GRACE
+        return run.asked == run.limit and now > run.deadline + GRACE
 
     def _ran(self, run: Run) -> float:
         return self._clock.monotonic() - run.started
@@ -182,8 +186,8 @@ class Attempts:
             tell_of(run.claim, logging.WARNING, "lost", message="the claim was lost while it ran; nothing is written")
             return
         match verdict:
-            case Succeeded() if run.asked == "timeout":
-                tell_of(run.claim, logging.WARNING, "succeeded", ran=ran, message="after its timeout")
+            case Succeeded() if run.asked == run.limit:
+                tell_of(run.claim, logging.WARNING, "succeeded", ran=ran, message=f"after its {run.limit}")
             case Succeeded():
                 if jobs.isEnabledFor(logging.INFO):
                     tell_of(run.claim, logging.INFO, "succeeded", ran=ran)

@@ -42,6 +42,8 @@ class Child:
         self.box = box
         self.stacks = stacks
         self.watch = Watch()
+        self.number = 0  # of its place, among those that are there
+        self.news = 0  # the number of the last news of what it counted
         self.worker: UUID | None = None
         self.trouble: str | None = None  # why it could not start
         self.tasks: Mapping[int, tuple[str, Then]] = {}  # by the number of a handler's code

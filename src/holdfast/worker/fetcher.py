@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 from holdfast.job import Claim, Released, held_as
@@ -14,10 +15,12 @@ from holdfast.store import Claims, Store, Where
 from holdfast.worker.finisher import Finisher
 from holdfast.worker.identity import Identity
 from holdfast.worker.loop import Signal, unless
+from holdfast.worker.shares import Shares, Strict
 from holdfast.worker.slots import WAIT_MOST, Slots
 
 IDLE_MOST = 1.0  # seconds between claims when nothing hints at work
 STRAYS_EVERY = 60.0
+WEIGHTS_EVERY = 5.0
 
 
 class Fetcher:
@@ -33,6 +36,7 @@ class Fetcher:
         stopping: Signal,
         lost: Callable[[Identity], None],
         allowance: Callable[[], int],
+        shares: Shares | Strict,
     ) -> None:
         self._store = store
         self._identity = identity
@@ -42,7 +46,9 @@ class Fetcher:
         self._stopping = stopping
         self._lost = lost
         self._allowance = allowance  # how many more this worker may run before it is replaced
+        self._shares = shares
         self._suspects: set[tuple[UUID, int]] = set()
+        self.went_on = 0.0  # monotonic seconds: when it had an answer, or no room; 0: never
 
     async def step(self) -> float:
         """One claim, or one wait for room or for work."""
@@ -52,11 +58,13 @@ class Fetcher:
             self._slots.fill()
         room = self._room(identity)
         if room <= 0:
+            self.went_on = time.monotonic()
             await self._slots.changed.wait(WAIT_MOST / 4)
             return 0
-        claims = await self._store.claim(identity.id, identity.ticket + 1, self._queues, room)
+        claims = await (self._shared(identity, room) if self._shares.used else self._claimed(identity, room))
         if claims.refused:
             return self._refused(identity, claims)
+        self.went_on = time.monotonic()
         if claims.jobs:
             identity.ticket += 1
             fresh = self._fresh(claims.jobs)
@@ -68,6 +76,21 @@ class Fetcher:
         self._slots.found_nothing()
         await unless(self._stopping, self._store.wait(self._queues, IDLE_MOST * random.uniform(0.8, 1)))
         return 0
+
+    def _claimed(self, identity: Identity, room: int) -> Awaitable[Claims]:
+        return self._store.claim(identity.id, identity.ticket + 1, self._queues, room)
+
+    async def _shared(self, identity: Identity, room: int) -> Claims:
+        """What is claimed where some queue's share is not that of the others, in the order in which it starts."""
+        quotas = self._shares.quotas(room)
+        claims = await self._store.claim(identity.id, identity.ticket + 1, self._queues, room, quotas)
+        return claims if claims.refused else claims._replace(jobs=self._shares.took(room, quotas, claims.jobs))
+
+    async def weights_step(self) -> float:
+        """Reads what is laid down about queues, so that an operator's word reaches workers that run."""
+        if isinstance(self._shares, Shares) and self._shares.weighs and hasattr(self._store, "queues"):
+            self._shares.weigh(await self._store.queues())
+        return WEIGHTS_EVERY
 
     def _room(self, identity: Identity) -> int:
         if self._finisher.full or not identity.held():
@@ -133,8 +156,7 @@ class Fetcher:
         unknown = {(r.id, r.fence): r for r in records if r.id not in known}
         for key in self._suspects & unknown.keys():
             tell(workers, logging.ERROR, "stray", job=key[0], fence=key[1], worker=identity.id)
-            self._finisher.add(
-                decide(held_as(unknown[key], identity.id), Released("held by a worker that did not know it"))
-            )
+            claim = held_as(unknown[key], identity.id)
+            self._finisher.add(decide(claim, Released("held by a worker that did not know it")), claim)
         self._suspects = set(unknown)
         return STRAYS_EVERY

@@ -25,6 +25,7 @@ class Outage:
         self._roles: dict[str, None] = {}  # who met it, in this order
         self._told: set[bool] = set()  # by whether the store is full: that is another matter than one that is gone
         self._tries = 0
+        self.why = ""  # what was met last
         self._began_at = self._eased_at = 0.0  # monotonic seconds
         self._over_at = float("-inf")  # the last one before
         self._calm = CALM_FIRST
@@ -41,6 +42,7 @@ class Outage:
                 self._begin()
             news = error.full not in self._told
             self._told.add(error.full)
+            self.why = str(error)
             self._troubled.add(who)
             self._roles[role] = None
             self._tries += 1

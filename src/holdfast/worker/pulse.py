@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import mmap
-import resource
 import sys
 import threading
 import time
@@ -20,7 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from holdfast.context import current
-from holdfast.observe.logging import jobs, place, tell, workers
+from holdfast.observe.logging import flush, jobs, place, tell, workers
 from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.runner import Run
 
@@ -65,7 +63,7 @@ class Pulse:
     def _serve(self) -> None:
         while not self._over.wait(EVERY):
             self._box.thread_pulse(time.monotonic())
-            for step in (self._see_to_the_loop, self._each):
+            for step in (self._see_to_the_loop, self._each, flush):
                 try:
                     step()
                 except Exception as error:  # noqa: BLE001  # a pulse that stops would have a healthy process ended
@@ -91,6 +89,7 @@ class Pulse:
         if self._asked and now - self._asked > BLOCKED:
             self._box.blocked_by(None)
             tell(workers, logging.WARNING, "loop-goes-on", blocked=now - self._asked)
+        self._box.lags(now - self._asked if self._asked else 0.0)
         self._asked = 0.0
         self._box.pulse(now, self._unsent())
         self._look()
@@ -134,12 +133,3 @@ def stack_of_thread(ident: int) -> str:
     if frame is None:
         return ""
     return "Stack (most recent call last):\n" + "".join(traceback.format_stack(frame, STACK_MOST))
-
-
-def resident() -> int:
-    """The memory that this process holds, in bytes."""
-    try:
-        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  # twice a second
-            return int(file.read().split()[1]) * mmap.PAGESIZE
-    except OSError:  # not Linux: the most that it ever held
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

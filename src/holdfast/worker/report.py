@@ -7,23 +7,13 @@ from typing import Any
 
 from holdfast.clock import SECOND
 from holdfast.job import Cancelled, Claim, Failed, Failure, Lost, Outcome, Released, Snoozed, State, Verdict
-from holdfast.observe.logging import jobs, place, tell
+from holdfast.observe.logging import jobs, place, tell, tell_attempt
+from holdfast.store import Over
 
 
 def tell_of(claim: Claim, level: int, event: str, **fields: Any) -> None:
     """One line about an attempt."""
-    attempt = f"{claim.attempt}/{claim.terms.max_attempts}"
-    tell(
-        jobs,
-        level,
-        event,
-        task=claim.task,
-        job=claim.id,
-        queue=claim.queue,
-        attempt=attempt,
-        fence=claim.fence,
-        **fields,
-    )
+    tell_attempt(level, event, claim, fields)
 
 
 def tell_failed(claim: Claim, outcome: Outcome, *, ran: float | None = None, final: bool = False) -> None:
@@ -41,6 +31,20 @@ def tell_failed(claim: Claim, outcome: Outcome, *, ran: float | None = None, fin
         at=place(error.traceback),
         retry_in=None if dead else again,
         hint="no retry= set" if dead and not final and claim.terms.max_attempts == 1 else None,
+    )
+
+
+def tell_over(over: Over) -> None:
+    """A job was ended because its time was over while it waited."""
+    dead = over.reason == "deadline"
+    tell(
+        jobs,
+        logging.ERROR if dead else logging.WARNING,
+        "dead" if dead else "expired",
+        task=over.task,
+        job=over.id,
+        queue=over.queue,
+        message="its deadline passed before it was finished" if dead else "its time was over before it was started",
     )
 
 

@@ -13,18 +13,20 @@ from typing import Any, Literal
 
 from holdfast.around import Around
 from holdfast.clock import SECOND, short
-from holdfast.context import CurrentJob, Finishing, Notebook, ask_to_end, asked, current, finished
+from holdfast.context import CurrentJob, Finishing, Notebook, ask_to_end, asked, current, ends_at, finished
 from holdfast.errors import ArgumentsChanged, Stop, StopReason
 from holdfast.fingerprint import OVERRAN
 from holdfast.job import Cancelled, Claim, Failed, Failure, Released, Succeeded, Verdict
 from holdfast.observe.logging import jobs, tell
-from holdfast.policy import failure, verdict_of
+from holdfast.policy import failure, past_deadline, verdict_of
 from holdfast.task import Task
 from holdfast.worker.blackbox import BlackBox, code_of
 from holdfast.worker.forked import end_if_copy
+from holdfast.worker.traced import traced_async, traced_plain
 
 GRACE = 2.0  # seconds between asking running code to end and ending its process, or leaving without it
 SLOW = 600.0  # seconds of running before that is told; then at each doubling
+_TIME_OVER = ("timeout", "deadline")
 IN_DOUBT = Released("its worker's lease came into doubt before it began")
 
 
@@ -37,10 +39,12 @@ class Run:
         "box",
         "claim",
         "deadline",
+        "ends",
         "entered",
         "handle",
         "job",
         "key",
+        "limit",
         "over",
         "overdue",
         "pid",
@@ -57,16 +61,18 @@ class Run:
         task: Task[..., Any],
         job: CurrentJob,
         started: float,
-        deadline: float | None,
         box: BlackBox | None,
         around: Around | None = None,
+        ends: float | None = None,
     ) -> None:
         self.claim = claim
         self.key = (claim.id, claim.fence)  # which claim this is, within one worker
         self.task = task
         self.job = job
         self.started = started  # by the monotonic clock, in seconds
-        self.deadline = deadline  # by the same
+        self.ends = ends  # when its job's own time is over, by the same; None: it has all the time
+        self.deadline: float | None = None  # when it has to end, by the same
+        self.limit: StopReason = "timeout"  # why it has to
         self.box = box
         self.around = around  # None: nothing is put round it
         self.pid = os.getpid()
@@ -78,6 +84,16 @@ class Run:
         self.overdue = False  # a plain function that goes on after its timeout and a grace: its process has to end
         self.slow_at = SLOW  # seconds of running after which that is told
         self.over = False  # its code has ended
+
+    def timed(self, now: float) -> None:
+        """Its timeout begins `now` (monotonic seconds); if its time is over, it is asked to end."""
+        timeout = self.claim.terms.timeout
+        self.deadline, self.limit = None if timeout is None else now + timeout / SECOND, "timeout"
+        if self.ends is not None and (self.deadline is None or self.ends <= self.deadline):
+            self.deadline, self.limit = self.ends, "deadline"
+        ends_at(self.job, self.deadline)
+        if self.deadline is not None and self.deadline <= now:
+            ask_to_end(self.job, self.limit)
 
     @property
     def asked(self) -> StopReason | None:
@@ -117,20 +133,21 @@ class Run:
 
 def timed_out(run: Run) -> None:
     """The attempt's time is over. A plain function cannot be stopped from outside: it is told, and so is the reader."""
-    run.stop("timeout")
-    if run.handle is None and run.asked == "timeout":
+    run.stop(run.limit)
+    if run.handle is None and run.asked == run.limit:
         tell(
             jobs,
             logging.WARNING,
-            "timeout",
+            run.limit,
             task=run.claim.task,
             job=run.claim.id,
             fence=run.claim.fence,
-            after=(run.claim.terms.timeout or 0) / SECOND,
+            after=(run.deadline or run.started) - run.started,
             message="still running: a plain function ends only where it looks, at current_job().check()",
         )
 
 
+@traced_async
 async def run_async(run: Run) -> Verdict | None:
     """Runs an async handler in the current asyncio task. None: the claim was lost, nothing may be written."""
     try:
@@ -147,6 +164,7 @@ async def run_async(run: Run) -> Verdict | None:
         run.ended()
 
 
+@traced_plain
 def run_plain(run: Run) -> Verdict | None:
     """Runs a plain handler in the current thread. None: the claim was lost, nothing may be written."""
     current.set(run.job)
@@ -210,7 +228,7 @@ def _raised(run: Run, error: BaseException) -> Verdict | None:
     asked = why is not None and isinstance(error, (asyncio.CancelledError, Stop))
     if why == "lost":
         return None
-    if why == "timeout":
+    if why in _TIME_OVER:
         return overran(run, failure(error).traceback)
     if why == "shutdown":
         return Released("interrupted, as its worker was leaving")
@@ -222,6 +240,9 @@ def _raised(run: Run, error: BaseException) -> Verdict | None:
 
 
 def overran(run: Run, traceback: str) -> Verdict:
+    """What an attempt is that was asked to end because its time was over."""
+    if run.asked == "deadline":
+        return past_deadline(run.claim, traceback)
     text = f"{OVERRAN} {short(run.claim.terms.timeout or 0)}"
     return Failed(Failure("TimeoutError", text, traceback), final=then(run.task) == "final")
 
@@ -240,19 +261,19 @@ def begun(
     notes: Notebook | None = None,
     around: Around | None = None,
     finishing: Callable[[Claim, Task[..., Any]], Finishing] | None = None,
+    *,
+    ends: float | None = None,
 ) -> Run:
     """An attempt that starts now (monotonic seconds). Without `notes` what it says of itself stays in memory; without
-    `finishing` it cannot be part of a transaction.
+    `finishing` it cannot be part of a transaction. `ends`: when its job's own time is over; it does not begin then.
     """
-    timeout = claim.terms.timeout
-    deadline = None if timeout is None else now + timeout / SECOND
     job = CurrentJob(
         claim.id,
         claim.task,
         claim.queue,
         claim.attempt,
         claim.fence,
-        deadline,
+        None,
         held,
         claim.headers,
         claim.saved,
@@ -261,7 +282,10 @@ def begun(
         task.is_async,
         None if finishing is None else finishing(claim, task),
     )
-    return Run(claim, task, job, now, deadline, box, around)
+    run = Run(claim, task, job, now, box, around, ends)
+    if claim.terms.timeout is not None or ends is not None:
+        run.timed(now)
+    return run
 
 
 def waited(claim: Claim) -> float | None:

@@ -1,4 +1,4 @@
-"""Shares: how many jobs of each queue the next claim asks for, so that what a worker starts follows the queues' weights.
+"""Shares: how many jobs of each queue the next claim asks for, so that what a worker starts follows their weights.
 
 Each queue has a mark that moves on by 1/weight with each of its jobs; whoever stands furthest behind comes next (stride
 scheduling: Waldspurger and Weihl, 1995). A queue that is found empty is carried along, at most one job behind the
@@ -16,11 +16,12 @@ from holdfast.job import Claim
 from holdfast.store import QueueSetup, Quota
 
 PROBES_MOST = 16  # queues that were found empty lately, and are asked for again with one claim
+AHEAD_MOST = 1_000  # jobs that the others start at most before it is the turn again of a queue that had too many
 _HAIR = 1e-6  # of a job: what sums of fractions may be off by
 
 
 class Strict:
-    """Quotas that serve the first queue that has jobs, and the next only where there is room left."""
+    """Quotas that take what the first queue has, and of the next only where there is room left."""
 
     used = True
 
@@ -35,15 +36,13 @@ class Strict:
         """The claims, in the order to start them in."""
         return sorted(claims, key=lambda claim: self._places[claim.queue])
 
-    def weigh(self, queues: Iterable[QueueSetup]) -> None:
-        """Weights change nothing here."""
-
 
 class Shares:
     """The shares of one worker that serves `served`, None: whatever queue has jobs. What nobody declared weighs 1."""
 
     def __init__(self, served: Collection[str] | None = None) -> None:
         self.used = False  # where no weight differs from 1, claims need no quotas
+        self.weighs = served is None or len(served) > 1  # whether weights could matter at all
         self._served = served
         self._weights: dict[str, int] = {}
         self._stands: dict[str, _Stand] = {}
@@ -54,7 +53,7 @@ class Shares:
         """Takes in what is laid down about queues; how far each has come stays."""
         self._weights = {queue.name: queue.terms.weight for queue in queues}
         names = self._weights if self._served is None else self._served
-        self.used = (self._served is None or len(names) > 1) and any(self._weight(name) != 1 for name in names)
+        self.used = self.weighs and any(self._weight(name) != 1 for name in names)
         if not self.used:
             self._stands.clear()
             return
@@ -126,12 +125,14 @@ class Shares:
     def _carry(self) -> None:
         """Counts all marks from that of the queue that is furthest behind, of those that have jobs."""
         stands = self._stands.values()
-        busy = [stand.mark for stand in stands if not stand.empty]
-        base = max(0.0, min(busy) if busy else max((stand.mark for stand in stands), default=0.0))
+        busy = [stand for stand in stands if not stand.empty]
+        base = max(0.0, min(map(_MARK, busy)) if busy else max(map(_MARK, stands), default=0.0))
+        ahead = AHEAD_MOST / sum(map(_WEIGHT, busy)) if busy else 0.0
         for stand in stands:
-            stand.mark -= base
+            stride = 1 / stand.weight
+            stand.mark = min(stand.mark - base, max(ahead, stride))
             if stand.empty:
-                stand.mark = max(stand.mark, -1 / stand.weight)
+                stand.mark = max(stand.mark, -stride)
         self._strangers.mark = max(self._strangers.mark - base, -1.0)
 
     def _stand(self, name: str) -> _Stand:
@@ -165,7 +166,8 @@ class _Stand:
         return ceil((level - self.mark) * self.weight - _HAIR)
 
 
-_NEXT, _MARK, _ASKED = attrgetter("next"), attrgetter("mark"), attrgetter("asked")
+_NEXT, _MARK = attrgetter("next"), attrgetter("mark")
+_WEIGHT, _ASKED = attrgetter("weight"), attrgetter("asked")
 
 
 def _level(stands: Iterable[_Stand], limit: int) -> float:

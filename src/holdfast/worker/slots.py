@@ -25,7 +25,7 @@ class Slots:
     """
 
     def __init__(
-        self, concurrency: int, start: Callable[[Claim], Run | None], clock: Clock, *, quietly: bool = True
+        self, concurrency: int, start: Callable[[Claim, float], Run | None], clock: Clock, *, quietly: bool = True
     ) -> None:
         self.concurrency = concurrency
         self.running: dict[tuple[UUID, int], Run] = {}
@@ -88,8 +88,8 @@ class Slots:
     def fill(self) -> None:
         """Starts waiting claims while slots are free."""
         while self.waiting and self._may_start(self.waiting[0][1]):
-            claim = self.waiting.popleft()[1]
-            run = self._start(claim)
+            since, claim = self.waiting.popleft()
+            run = self._start(claim, since)
             if run is None:
                 self.held.pop(claim.id, None)
             else:

@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -16,25 +16,32 @@ from holdfast.clock import SECOND, Clock, Span
 from holdfast.errors import StoreError
 from holdfast.job import Loss
 from holdfast.observe.logging import tell, workers
+from holdfast.observe.tally import Counts, Totals
 from holdfast.store import Line, Store
 from holdfast.worker import FLUSH, LAST_TRY
+from holdfast.worker.accounts import Account, settled_under
 from holdfast.worker.child import Child
 from holdfast.worker.identity import doubt_from
 from holdfast.worker.janitor import Janitor
 from holdfast.worker.keeper import Keeper
 from holdfast.worker.loop import Signal, Trouble, repeat
+from holdfast.worker.measured import measured
 from holdfast.worker.outage import Outage
+from holdfast.worker.recorder import Recorder
 
 UNREAD_MOST = 4 * 1024 * 1024  # bytes that a child may leave unread before it counts as hung
 
 
 class Funeral(NamedTuple):
-    """What is left to tell the store of a dead worker. `tidy`: it had settled all it held, and left by itself."""
+    """What is left to tell the store of a dead worker. `tidy`: it had settled all it held, and left by itself.
+    `untold`: its runs of which nobody knows whether they are on record.
+    """
 
     worker: UUID
     loss: Loss
     jobs: Mapping[tuple[UUID, int], Loss]
     tidy: bool
+    untold: Sequence[tuple[UUID, int]] = ()
 
 
 class Standing:
@@ -49,6 +56,8 @@ class Standing:
         self._funerals: deque[Funeral] = deque()
         self._waiting: set[Child] = set()  # until there is a keeper
         self._store: Store | None = None
+        self.counts, self.totals = Counts(), Totals()
+        self.recorder: Recorder | None = None
         self.keeper: Keeper | None = None
         self._beaten_at, self._lease = 0.0, 0.0  # when the store last took a beat, and for how long; seconds
         self._roles: list[asyncio.Task[None]] = []
@@ -61,11 +70,13 @@ class Standing:
         self.keeper.kept[self.id] = _Own(self)
         for child in self._waiting:
             self.keep(child)
-        self._janitor = Janitor(self._store, lambda: self.id)
+        self._janitor = Janitor(self._store, lambda: self.id, self.counts)
+        self.recorder = Recorder(self._store, lambda: self.id, self.totals)
         self._roles += [
             asyncio.create_task(self.keeper.run(self._over)),
             asyncio.create_task(repeat("burial", self._burial_step, self._over, self._outage)),
             asyncio.create_task(repeat("reclaim", self._janitor.reclaim_step, self._over, self._outage)),
+            asyncio.create_task(repeat("record", self.recorder.step, self._over, self._outage)),
         ]
         return True
 
@@ -86,7 +97,8 @@ class Standing:
             return
         if self.keeper is not None:
             self.keeper.kept.pop(child.worker, None)
-        self._funerals.append(Funeral(child.worker, loss, jobs, tidy))
+        untold = [run.key for run in child.box.unheard(child.news)] if child.reaped else []
+        self._funerals.append(Funeral(child.worker, loss, jobs, tidy, untold))
         self._buried.poke()
         child.worker = None
 
@@ -94,8 +106,17 @@ class Standing:
         """Whether the store has taken a beat lately."""
         return self._clock.monotonic() - self._beaten_at < self._lease / 2
 
+    def held(self) -> bool:
+        """Whether the supervisor's own lease is beyond doubt."""
+        return self._clock.monotonic() < doubt_from(self._beaten_at, self._lease)
+
+    @property
+    def away(self) -> str:
+        """Why the store does not answer; empty if it does, as far as is known."""
+        return (self._outage.why or "it does not answer") if self._outage.goes_on else ""
+
     async def _connect(self, url: str) -> None:
-        store = self._open_store(url)
+        store = measured(self._open_store(url), self.counts)
         try:
             await store.open()
             await self._register(store, self.id)
@@ -153,11 +174,18 @@ class Standing:
                 await self._store.retire(*self._funerals[0][:3])
                 while await self._janitor.reclaim_step() == 0:
                     pass
+                await self._account(self._store, self._funerals[0])
             except BaseException:
                 self._funerals.rotate(-1)  # one that the store refuses must not hold up the others
                 raise
             self._funerals.popleft()
         return 0
+
+    async def _account(self, store: Store, funeral: Funeral) -> None:
+        """Counts what is on record under the dead worker's word, and what it could not tell of any more."""
+        found: Sequence[Account] = await settled_under(store, funeral.worker, funeral.untold)
+        for account in found:
+            self.counts.ended(*account)
 
     async def end(self) -> bool:
         """The last burials, then the supervisor's own; whether all was told that others wait for."""
@@ -178,6 +206,8 @@ class Standing:
             for role in late:
                 role.cancel()
         self._outage.look(last=True)
+        if self.recorder is not None and not silent:
+            await self.recorder.last()
         await self._leave(LAST_TRY if silent else FLUSH)
         return not untidy
 

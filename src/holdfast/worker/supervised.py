@@ -36,6 +36,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _asked, leaving, worker)
     obeying = asyncio.create_task(_obey(channel, worker, leaving))
+    worker.hand_on = lambda news: channel.send("counts", **news._asdict())
     try:
         await worker.astart()
     except Stop:

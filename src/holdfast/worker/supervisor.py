@@ -15,11 +15,13 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 from uuid import UUID
 
 from holdfast.clock import Clock
 from holdfast.job import Loss, cut
+from holdfast.observe.endpoint import Server
 from holdfast.observe.logging import tell, workers
 from holdfast.store import Store
 from holdfast.worker import FLUSH
@@ -27,6 +29,7 @@ from holdfast.worker.child import AT_DEADLINE, REPLACED, Child, Handed, Then
 from holdfast.worker.culprit import FATAL
 from holdfast.worker.deaths import await_death, await_group, ending, in_thread, reap_strangers, reaped
 from holdfast.worker.loop import Signal, repeat
+from holdfast.worker.outlook import Outlook
 from holdfast.worker.runner import GRACE
 from holdfast.worker.standing import Standing
 from holdfast.worker.watchman import Watchman
@@ -60,6 +63,7 @@ class Supervisor:
         stall_limit: float | None,
         clock: Clock,
         ready: Callable[[dict[str, Any]], None],
+        endpoint: Server | None = None,
     ) -> None:
         self._command = command
         self._processes = processes
@@ -71,6 +75,8 @@ class Supervisor:
         self._standing = Standing(open_store, clock)
         self._watchman = Watchman(self._children, stall_limit, clock, self._standing.answers)
         self._stopping, self._over, self._proven = Signal(), Signal(), Signal()
+        stopping = self._stopping.__bool__
+        self._outlook = Outlook(self._children, self._standing, concurrency, clock, stopping, endpoint)
         self._lives: set[asyncio.Task[int]] = set()
         self._opening: asyncio.Task[None] | None = None  # from the first child's "ready" on
         self._own: set[int] = set()  # pids that are awaited one by one
@@ -84,7 +90,9 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
+        await self._outlook.begin()
         self._roles.append(asyncio.create_task(repeat("watch", self._watchman.step, self._over)))
+        self._roles.append(asyncio.create_task(repeat("outlook", self._outlook.step, self._over)))
         if os.getpid() == 1:
             self._roles.append(asyncio.create_task(repeat("reap", self._reap_step, self._over)))
         try:
@@ -94,6 +102,7 @@ class Supervisor:
         finally:
             for child in self._children:
                 child.kill()
+            await self._outlook.end()
         return self._code
 
     # --- a child's life
@@ -131,6 +140,8 @@ class Supervisor:
     async def _spawn(self) -> Child:
         child = await Child.spawned(lambda handed: self._command(handed, self._standing.id), self._concurrency)
         self._own.add(child.pid)
+        taken = {other.number for other in self._children}
+        child.number = next(number for number in count() if number not in taken)
         self._children.add(child)
         if self._stopping:
             child.channel.send("hurry" if self._hurried else "drain")
@@ -180,6 +191,8 @@ class Supervisor:
                 self._standing.bury(child, BEGAN_ANEW, {})
                 child.worker = UUID(message["worker"])
                 self._standing.keep(child)
+            case "counts":
+                self._outlook.heard(child, message)
             case "forced":
                 child.forced = message["jobs"]
             case "leaving":
@@ -232,6 +245,7 @@ class Supervisor:
             workers.error("a bug in judging the losses of pid %s; please report it", child.pid, exc_info=error)
             loss, jobs = Loss(f"its process (pid {child.pid}) ended: {ending(code)}"), {}
         code = 1 if code is None else code
+        self._outlook.deaths += code < 0 or child.sentence is not None
         self._code = max(self._code, _exit_code(child, code) if self._stopping else 0)
         child.blamed = any(one.culprit for one in jobs.values())
         if FATAL in (stacks := child.stacks.read()) and not child.blamed:
@@ -266,6 +280,7 @@ class Supervisor:
     async def _open(self, facts: dict[str, Any]) -> None:
         if not await self._standing.begin(facts["url"]):
             return
+        self._outlook.started()
         try:
             self._ready(facts)
         except Exception as error:  # noqa: BLE001  # nobody to read it is no reason not to work
@@ -292,6 +307,7 @@ class Supervisor:
         limit = GRACE + FLUSH + LEAVE
         if not self._stopping:
             self._stopping.set()
+            self._outlook.stops()
             self._proven.poke()
             asyncio.get_running_loop().call_later(self._deadline + limit, self._kill_all)
             asyncio.get_running_loop().call_later(limit, self._kill_unstarted)

@@ -59,6 +59,8 @@ class Place:
     held_up: set[UUID] = field(default_factory=set[UUID])  # jobs that were `busy` when they were enqueued last
     told: Told = field(default_factory=Told)
     waiters: Waiters = field(default_factory=Waiters)
+    watchers: Waiters = field(default_factory=Waiters)  # for jobs to end: by the words that are rung then
+    stopped: set[str] = field(default_factory=set[str])  # queues that were paused when it was looked at last
     backends: set[int] = field(default_factory=set[int])  # the server's processes that ring for it
 
     @property

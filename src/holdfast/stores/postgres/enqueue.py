@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from holdfast.clock import Instant, Span
-from holdfast.job import Draft, QueueTerms, Terms, UniqueKey
+from holdfast.job import Draft, QueueTerms, Terms, UniqueKey, Until
 from holdfast.store import Receipt, Room
 from holdfast.stores.columns import storable, text_of_terms
 from holdfast.stores.postgres import limits
@@ -34,6 +34,8 @@ class _Kind(NamedTuple):
     unique: UniqueKey | None
     delay: Span
     at: Instant | None
+    expires: Until | None
+    deadline: Until | None
 
 
 _kind_of = attrgetter(*_Kind._fields)  # as a plain tuple, which is quicker
@@ -103,6 +105,9 @@ def _said(kind: _Kind) -> dict[str, Any]:
         "delay": kind.delay,
         "at": kind.at,
     }
+    for name, until in (("expires", kind.expires), ("deadline", kind.deadline)):
+        if until is not None:
+            said |= {f"{name}_in": until.delay} if until.at is None else {f"{name}_at": until.at}
     if (unique := kind.unique) is not None:
         said |= {
             "unique_key": storable(unique.text),
@@ -111,6 +116,11 @@ def _said(kind: _Kind) -> dict[str, Any]:
             "unique_clash": unique.on_clash,
         }
     return said
+
+
+def one_text(draft: Draft) -> str:
+    """The JSON array of one draft, as holdfast_put takes it."""
+    return json.dumps([_said(_Kind._make(_kind_of(draft)))])
 
 
 def within_text(place: Place, jobs: Sequence[Draft], declared: Mapping[str, QueueTerms]) -> str:

@@ -78,12 +78,15 @@ def _conditions(where: Where) -> Iterator[Condition]:
     yield from _about_ids(where)
     if where.states is not None:
         yield _in_states(where.states)
+    if where.fingerprint == "":
+        yield "job.fingerprint IS NULL", ()
     if where.worker is not None:
         yield "job.state = 'running' AND job.worker = %b", (where.worker,)
     for text, value in (
         ("job.queue = %b", where.queue),
         ("job.task = %b", where.task),
         ("%b = ANY (job.tags)", where.tag),
+        ("job.fingerprint = %b", where.fingerprint or None),
         (f"{_NEWEST_ERROR} = %b", where.error),
     ):
         if value is not None:

@@ -19,11 +19,11 @@ _ACCEPTED = Settled(Answer.ACCEPTED, State.SUCCEEDED)
 
 async def finish(lane: Lane, outcomes: Sequence[Outcome], ring: Callable[[Collection[str]], object]) -> list[Settled]:
     answers: list[Settled] = [_ACCEPTED] * len(outcomes)
-    filled = set[str]()
+    words = set[str]()
     for places in _rounds(outcomes):
-        await _finish(lane, outcomes, places, answers, filled)
-    if filled:
-        ring(filled)
+        await _finish(lane, outcomes, places, answers, words)
+    if words:
+        ring(words)
     return answers
 
 
@@ -38,17 +38,19 @@ def _rounds(outcomes: Sequence[Outcome]) -> Iterator[Sequence[int]]:
 
 
 async def _finish(
-    lane: Lane, outcomes: Sequence[Outcome], places: Sequence[int], answers: list[Settled], filled: set[str]
+    lane: Lane, outcomes: Sequence[Outcome], places: Sequence[int], answers: list[Settled], words: set[str]
 ) -> None:
-    """Writes the outcomes of some places into the database, and what is not just accepted into `answers`."""
+    """Writes the outcomes of some places into the database, what is not just accepted into `answers`, and what is to be
+    rung into `words`.
+    """
     quick = [place for place in places if _plain(outcomes[place])]
     others = [place for place in places if not _plain(outcomes[place])] if len(quick) < len(places) else []
     asked = quick + others
     rows = await lane.call("finish", *_parameters([outcomes[place] for place in asked], len(quick)))
-    for number, answer, state, queue in rows:
+    for number, answer, state, word in rows:
         answers[asked[number - 1]] = Settled(Answer(answer), None if state is None else State(state))
-        if queue is not None:
-            filled.add(queue)
+        if word is not None:
+            words.add(word)
 
 
 def _plain(outcome: Outcome) -> bool:
@@ -112,4 +114,5 @@ def _columns(place: int, outcome: Outcome, *, flagged: bool | None) -> dict[str,
         "error_type": error_type,
         "error_message": message,
         "error_traceback": traceback,
+        "fingerprint": storable(outcome.fingerprint),
     }

@@ -10,6 +10,7 @@ from holdfast.stores.postgres.address import Place
 from holdfast.stores.postgres.lane import Lane
 from holdfast.stores.postgres.session import Session
 from holdfast.stores.postgres.waking import Waking
+from holdfast.stores.postgres.watching import Watching
 
 
 class Lanes:
@@ -24,6 +25,7 @@ class Lanes:
         self.work = Lane("work", place, self._spare)  # janitors, operators, notes
         self._all = (self.enqueue, self.claim, self.finish, self.beat, self.work)
         self.waking = Waking(place, self.work)
+        self.watching = Watching(place, self.work, self.waking.listener)
         self._in_flight = 0
         self._landed = asyncio.Event()
 
@@ -38,7 +40,7 @@ class Lanes:
             self._landed.set()
 
     def ring(self, queues: Collection[str], lane: Lane) -> None:
-        """Tells waiters, here and elsewhere, that these queues have jobs now: what made them so is committed."""
+        """Tells waiters, here and elsewhere, that these queues have jobs now, or that a job has ended, all of it committed."""
         self.waking.ring(queues, lane)
 
     async def close(self) -> None:
@@ -54,6 +56,7 @@ class Lanes:
 
     async def _close(self) -> None:
         self.waking.end_waits()
+        self.watching.end()
         while self._in_flight:
             self._landed.clear()
             await self._landed.wait()

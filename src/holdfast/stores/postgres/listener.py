@@ -23,6 +23,7 @@ from holdfast.stores.postgres.statements import within
 CHECK = 30.0  # seconds between two looks whether the connection is there still
 PROBE_MARK = "?"  # what no queue's name begins with
 ALL = "*"  # is rung where a transaction has jobs for many queues, see functions/wake.sql
+WATCH_MARK = "!"  # before the id of a job that has ended
 
 _DEAF = (
     "notifications do not arrive: a pooler in transaction mode stands between, it seems, or listen_url leads to "
@@ -82,6 +83,7 @@ class Listener:
                 await self._tune_in(connection)
             await self._prove(connection)
             self.hearing.begins()
+            self._place.watchers.look()
             while True:
                 await self._hear(connection, CHECK)
                 async with asyncio.timeout(limits.LISTEN / SECOND):
@@ -114,7 +116,10 @@ class Listener:
                     return True
                 if notification.payload == ALL:
                     self._place.waiters.look()
+                elif notification.payload.startswith(WATCH_MARK):
+                    self._place.watchers.hint([notification.payload])
                 elif notification.pid not in self._place.backends:
+                    self._place.stopped.discard(notification.payload)  # nobody rings for one that is paused
                     self._place.waiters.hint([notification.payload])
         return False
 

@@ -1,13 +1,14 @@
-"""Workers' lives: register, beat, retire, and the mailbox."""
+"""Workers' lives: register, beat, retire, the mailbox, and who there is."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from holdfast.job import Loss
-from holdfast.store import Beat, Line, Registered
+from holdfast.store import Beat, Line, Registered, Roster, WorkerRow
 from holdfast.stores.columns import text_of_loss
 from holdfast.stores.postgres import packed
 from holdfast.stores.postgres.lane import Lane
@@ -31,3 +32,12 @@ async def retire(lane: Lane, worker: UUID, loss: Loss | None, jobs: Mapping[tupl
 
 async def mail(lane: Lane, workers: Sequence[UUID]) -> list[Line]:
     return [Line(*row) for row in await lane.call("mail", packed.uuids(workers))]
+
+
+async def workers(lane: Lane) -> Roster:
+    rows = await lane.read("workers", lane.shift)
+    return Roster(rows[0][0], [_worker_of(*row[1:]) for row in rows if row[1] is not None])
+
+
+def _worker_of(worker: UUID, supervisor: UUID | None, facts: str, *times: Any) -> WorkerRow:
+    return WorkerRow(worker, supervisor, json.loads(facts), *times)

@@ -76,7 +76,7 @@ async def _missing(session: Session, place: Place) -> Sequence[Step]:
     if version is not None and version.number > newest():
         return []  # newer workers are there already: their functions serve this code too, ours might not serve them
     steps = [
-        _step(text, place.schema, found)
+        _step(text if version else _at_once(text), place.schema, found)
         for name, text in sorted(migrations().items())
         if int(name.partition("_")[0]) > (version.number if version else 0)
     ]
@@ -89,6 +89,11 @@ async def _some_gone(session: Session, place: Place) -> bool:
     """As after a restore that left some out."""
     made = {name for (name,) in await session.rows(statement("made", place.schema), (place.schema,))}
     return not made.issuperset(f"holdfast_{name}" for name in functions())
+
+
+def _at_once(text: str) -> str:
+    """Where nothing is yet: an index that nobody stands behind need not wait for all open transactions."""
+    return text.replace(" INDEX CONCURRENTLY ", " INDEX ")
 
 
 def _step(text: str, schema: str, found: Found) -> Step:

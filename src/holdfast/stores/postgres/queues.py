@@ -4,20 +4,45 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from holdfast.clock import Instant
-from holdfast.job import QueueTerms, State
-from holdfast.store import Authority, QueueStats, Stats
+from holdfast.job import Pause, QueueTerms, State, Until
+from holdfast.store import Authority, QueueSetup, QueueStats, Stats
+from holdfast.stores.columns import storable
 from holdfast.stores.postgres.lane import Lane
 
-_UNSAID = (*QueueTerms(), False, 0, 0)
+_UNSAID = (*QueueTerms(), False, 0, 0, None, None, None)
 
 
 async def configure(lane: Lane, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:
     if queues:
         await lane.call("configure", json.dumps(queues), by)
+
+
+async def pause(lane: Lane, queue: str, until: Until | None, reason: str) -> None:
+    at, delay = (None, None) if until is None else (until.at, until.delay)
+    await lane.call("pause", queue, at, delay, storable(reason))
+
+
+async def resume(lane: Lane, queue: str, ring: Callable[[Collection[str]], None]) -> bool:
+    [[resumed]] = await lane.call("resume", queue)
+    ring([queue])
+    return bool(resumed)
+
+
+async def queues(lane: Lane) -> list[QueueSetup]:
+    return [_setup_of(*row) for row in await lane.read("queues", lane.shift)]
+
+
+def _setup_of(name: str, max_size: Any, when_full: Any, block_timeout: Any, weight: int, *more: Any) -> QueueSetup:
+    edited, *paused = more
+    return QueueSetup(name, QueueTerms(max_size, when_full, block_timeout, weight), edited, pause_of(*paused))
+
+
+def pause_of(since: Instant | None, until: Instant | None, reason: str | None) -> Pause | None:
+    return None if since is None else Pause(since, until, reason or "")
 
 
 async def stats(lane: Lane) -> Stats:
@@ -39,6 +64,7 @@ async def stats(lane: Lane) -> Stats:
 
 
 def _stats_of(name: str, said: Sequence[Any], counts: dict[State, int], due: Instant | None) -> QueueStats:
-    max_size, when_full, block_timeout, edited, taken, dropped = said
-    terms = QueueTerms(max_size, when_full, block_timeout)
-    return QueueStats(name, terms, edited, counts, None if max_size is None else taken, dropped, due)
+    max_size, when_full, block_timeout, weight, edited, taken, dropped, *paused = said
+    terms = QueueTerms(max_size, when_full, block_timeout, weight)
+    admitted = None if max_size is None else taken
+    return QueueStats(name, terms, edited, counts, admitted, dropped, due, pause_of(*paused))

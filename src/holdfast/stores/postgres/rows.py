@@ -13,7 +13,7 @@ from holdfast.stores.unreadable import Told, decoded
 
 
 def claim_of(row: Row, worker: UUID) -> Claim:
-    """What holdfast_held returns, of this worker: the fields of a Claim without its worker."""
+    """What holdfast_claim_2 returns, of this worker: the fields of a Claim without its worker."""
     fields = list(row)
     fields.insert(2, worker)
     fields[6] = terms_of(fields[6])

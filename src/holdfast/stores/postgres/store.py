@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager
 from functools import partial
 from uuid import UUID
 
-from holdfast.clock import Span
+from holdfast.clock import Instant, Span
 from holdfast.errors import StoreError
-from holdfast.job import Claim, Draft, LogLine, Loss, Note, Outcome, QueueTerms, Record
+from holdfast.job import Claim, Draft, LogLine, Loss, Note, Outcome, QueueTerms, Record, Until
 from holdfast.store import (
     Authority,
     Beat,
@@ -18,27 +18,38 @@ from holdfast.store import (
     Claims,
     Cursor,
     Deleting,
+    Entry,
+    Level,
     Line,
+    Minutes,
     Promoted,
+    QueueSetup,
+    Quota,
     Receipt,
     Registered,
     Retried,
+    Roster,
+    Schedules,
     Settled,
     Stats,
     Store,
+    Tally,
+    Tick,
+    Ticked,
     Where,
 )
-from holdfast.stores.postgres import lives, operate, sweep
+from holdfast.stores.postgres import lives, operate, schedules, sweep
 from holdfast.stores.postgres.address import Address, Place
 from holdfast.stores.postgres.claim import claim
 from holdfast.stores.postgres.enqueue import enqueue, reserve
 from holdfast.stores.postgres.find import find
 from holdfast.stores.postgres.finish import finish
+from holdfast.stores.postgres.history import history, record
 from holdfast.stores.postgres.lanes import Lanes
 from holdfast.stores.postgres.migrating import migrate
 from holdfast.stores.postgres.notes import log, note
 from holdfast.stores.postgres.opening import opened
-from holdfast.stores.postgres.queues import configure, stats
+from holdfast.stores.postgres.queues import configure, pause, queues, resume, stats
 from holdfast.stores.postgres.within import enqueue_within, finish_within
 
 
@@ -128,11 +139,13 @@ class PostgresStore:
 
     # --- the worker's side
 
-    async def claim(self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int) -> Claims:
+    async def claim(
+        self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int, quotas: Sequence[Quota] = ()
+    ) -> Claims:
         """As the seam says."""
         with self._flight() as lanes:
             latest = lanes.waking.latest
-            claims = await claim(lanes.claim, worker, ticket, queues, limit, self._place.told)
+            claims = await claim(lanes.claim, worker, ticket, queues, limit, quotas, self._place.told)
         if claims.refused is None:
             lanes.waking.claimed(queues, found=bool(claims.jobs), latest=latest)
         return claims
@@ -217,10 +230,71 @@ class PostgresStore:
         with self._flight() as lanes:
             await configure(lanes.work, queues, by)
 
+    async def pause(self, queue: str, until: Until | None = None, reason: str = "") -> None:
+        """As the seam says."""
+        with self._flight() as lanes:
+            await pause(lanes.work, queue, until, reason)
+            self._place.stopped.add(queue)
+
+    async def resume(self, queue: str) -> bool:
+        """As the seam says."""
+        with self._flight() as lanes:
+            self._place.stopped.discard(queue)
+            return await resume(lanes.work, queue, partial(lanes.ring, lane=lanes.work))
+
+    async def queues(self) -> Sequence[QueueSetup]:
+        """As the seam says."""
+        with self._flight() as lanes:
+            return await queues(lanes.work)
+
+    async def workers(self) -> Roster:
+        """As the seam says."""
+        with self._flight() as lanes:
+            return await lives.workers(lanes.work)
+
     async def stats(self) -> Stats:
         """As the seam says."""
         with self._flight() as lanes:
             return await stats(lanes.work)
+
+    # --- schedules
+
+    async def schedules(self, names: Sequence[str] | None = None) -> Schedules:
+        """As the seam says."""
+        with self._flight() as lanes:
+            return await schedules.schedules(lanes.work, names)
+
+    async def due(self, limit: int) -> Schedules:
+        """As the seam says."""
+        with self._flight() as lanes:
+            return await schedules.due(lanes.work, limit)
+
+    async def schedule(self, entries: Sequence[Entry]) -> Sequence[bool]:
+        """As the seam says."""
+        with self._flight() as lanes:
+            return await schedules.schedule(lanes.work, entries)
+
+    async def unschedule(self, names: Mapping[str, int]) -> Sequence[bool]:
+        """As the seam says."""
+        with self._flight() as lanes:
+            return await schedules.unschedule(lanes.work, names)
+
+    async def tick(self, ticks: Sequence[Tick]) -> Sequence[Ticked | None]:
+        """As the seam says."""
+        with self._flight() as lanes:
+            return await schedules.tick(lanes.work, ticks, partial(lanes.ring, lane=lanes.work))
+
+    # --- the history of each minute
+
+    async def record(self, reporter: UUID, number: int, tallies: Sequence[Tally], levels: Sequence[Level] = ()) -> int:
+        """As the seam says."""
+        with self._flight() as lanes:
+            return await record(lanes.work, reporter, number, tallies, levels)
+
+    async def history(self, since: Instant, before: Instant, *, tens: bool = False) -> Sequence[Minutes]:
+        """As the seam says."""
+        with self._flight() as lanes:
+            return await history(lanes.work, since, before, tens=tens)
 
     # --- a handler's side
 
@@ -233,3 +307,9 @@ class PostgresStore:
         """As the seam says."""
         with self._flight() as lanes:
             return await log(lanes.work, id)
+
+    # --- who waits for a result
+
+    async def watch(self, ids: Sequence[UUID], timeout: float) -> bool:
+        """As the seam says."""
+        return await self._opened().watching.watch(ids, timeout)

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from holdfast.stores.postgres.address import Place
 from holdfast.stores.postgres.bell import Bell
 from holdfast.stores.postgres.lane import Lane
-from holdfast.stores.postgres.listener import Listener
+from holdfast.stores.postgres.listener import WATCH_MARK, Listener
 from holdfast.stores.waiters import Waiter
 
 SELDOM = 1.0  # seconds between two looks, at most
@@ -27,10 +27,11 @@ class Waking:
     """One for each store that is open. `look` is the lane to look on."""
 
     def __init__(self, place: Place, look: Lane) -> None:
+        self._place = place
         self._waiters = place.waiters
         self._look = look
         self._bell = Bell()
-        self._listener = Listener(place, look)
+        self.listener = Listener(place, look)
         self._mine: set[Waiter] = set()
         self._ended = False
         self._found_at = float("-inf")
@@ -38,10 +39,16 @@ class Waking:
         self._looked: tuple[Sequence[str] | None, object] = ((), None)
 
     def ring(self, queues: Collection[str], lane: Lane) -> None:
-        """These queues have jobs now, and what made them so is committed, on `lane`."""
-        if queues:
-            self._waiters.hint(queues)
-            self._bell.ring(queues, lane)
+        """These queues have jobs now, and what made them so is committed, on `lane`; among them may be words for those
+        who watch jobs.
+        """
+        if not queues:
+            return
+        if ended := [word for word in queues if word.startswith(WATCH_MARK)]:
+            self._place.watchers.hint(ended)
+        if filled := set(queues).difference(ended, self._place.stopped):
+            self._waiters.hint(filled)
+        self._bell.ring(queues, lane)
 
     @property
     def latest(self) -> object:
@@ -69,7 +76,7 @@ class Waking:
         if not self._just_looked(queues) and await self._any_queued(queues):
             return True
         while now() < end and not self._ended:
-            self._listener.start()
+            self.listener.start()
             news = await waiter.news(min(end - now(), self._pause()))
             if news is not None:
                 return news
@@ -86,13 +93,14 @@ class Waking:
 
     async def _any_queued(self, queues: Sequence[str] | None) -> bool:
         begun = asyncio.get_running_loop().time()
-        [[queued]] = await self._look.call("any_queued", None if queues is None else list(queues))
+        [(queued, stopped)] = await self._look.call("look", None if queues is None else list(queues))
         self._took = asyncio.get_running_loop().time() - begun
+        self._place.stopped = set(stopped)
         return bool(queued)
 
     def _pause(self) -> float:
         idle = asyncio.get_running_loop().time() - self._found_at
-        pause = max(SOON, idle * SLOWER) if self._listener.hearing.now else max(OFTEN, idle * STEADY)
+        pause = max(SOON, idle * SLOWER) if self.listener.hearing.now else max(OFTEN, idle * STEADY)
         return min(max(pause, DEAR * self._took), SELDOM) * random.uniform(0.8, 1)
 
     def end_waits(self) -> None:
@@ -105,8 +113,8 @@ class Waking:
         """Ends all waits, and rings for what has not been rung for yet."""
         self.end_waits()
         await self._bell.close()
-        await self._listener.close()
+        await self.listener.close()
 
     async def cut(self) -> None:
         """Without ringing."""
-        await self._listener.close()
+        await self.listener.close()

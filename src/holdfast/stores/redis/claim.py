@@ -11,7 +11,7 @@ from holdfast.clock import Instant
 from holdfast.errors import StoreAway, StoreError
 from holdfast.job import Claim, Released
 from holdfast.policy import decide
-from holdfast.store import Claims
+from holdfast.store import Claims, Quota
 from holdfast.stores.redis.finish import finish_in
 from holdfast.stores.redis.lane import Lane, Step
 from holdfast.stores.redis.lives import join, standing
@@ -30,7 +30,9 @@ _PARTS = 1000  # of one claim in one queue, see claim.lua and again.lua
 _WIDTH = 70
 
 
-async def claim(lane: Lane, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int) -> Claims:
+async def claim(
+    lane: Lane, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int, quotas: Sequence[Quota]
+) -> Claims:
     place = lane.place
     if worker in place.unclear and not await _use_up(lane, worker):
         return Claims([], "expired")
@@ -39,44 +41,49 @@ async def claim(lane: Lane, worker: UUID, ticket: int, queues: Sequence[str] | N
         last = place.tickets[worker] = await _last_ticket(lane, worker)
     if ticket != last + 1:
         return await _again(lane, worker, ticket, last)
+    taking = _Taking(lane, worker, ticket, limit)
     if queues is not None and len(queues) == 1:
-        taken = await _taken(lane, worker, ticket, queues[0], limit)
-        return Claims([], taken) if isinstance(taken, str) else Claims(taken)
-    return await _taken_in_turn(lane, worker, ticket, queues, limit)
+        return Claims(taking.jobs, await taking.take(queues[0], limit))
+    refused = (await _take_quotas(taking, queues, quotas) if quotas else None) or await _take_in_turn(taking, queues)
+    return Claims(taking.jobs, refused)
 
 
-async def _taken_in_turn(lane: Lane, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int) -> Claims:
+async def _take_quotas(taking: _Taking, queues: Sequence[str] | None, quotas: Sequence[Quota]) -> _Refusal | None:
+    """Of queues that there are: each of them is asked."""
+    place = taking.lane.place
+    if any(queue not in place.queues for queue, _ in quotas):
+        place.queues = await known_queues(taking.lane, place)
+    for queue, most in quotas:
+        if taking.room > 0 and most > 0 and queue in place.queues and (queues is None or queue in queues):
+            refused = await taking.take(queue, most)
+            if refused is not None:
+                return refused
+    return None
+
+
+async def _take_in_turn(taking: _Taking, queues: Sequence[str] | None) -> _Refusal | None:
     """From the queues that have jobs, the one that was served longest ago first. Which that is this process knows from
     the last time: it is asked at once, while the others are only looked at, and mostly fills the claim.
     """
-    place = lane.place
+    if taking.room <= 0 and taking.jobs:
+        return None
+    lane, place, worker = taking.lane, taking.lane.place, taking.worker
     wanted = list(place.queues) if queues is None else list(dict.fromkeys(queues))
     if not wanted:
         stands = await standing(lane, worker)
         if stands.state != "live":
-            return Claims([], stands.state)
+            return stands.state
         wanted = list(stands.queues) if queues is None else []
     turns = sorted(wanted, key=lambda queue: _turn(place, queue))[:1]
-    first = await _first_asked(lane, worker, ticket, turns[0], wanted, limit) if turns else None
+    first = await _first_asked(taking, turns[0], wanted) if turns else None
     filled = place.filled.intersection(place.queues if queues is None else wanted)
     turns += sorted(filled.difference(turns), key=lambda queue: _turn(place, queue))
-    jobs: list[Claim] = []
     for queue in turns:
-        try:
-            taken = await _taken(lane, worker, ticket, queue, limit - len(jobs), first)
-        except StoreError:
-            _to_the_end(place, queue)
-            if not jobs or worker in place.unclear:
-                raise
-            break  # those that were taken are not to wait for this queue
+        refused = await taking.take(queue, taking.room, first)
         first = None
-        if not isinstance(taken, str):
-            jobs += taken
-        elif not jobs:
-            return Claims([], taken)
-        if len(jobs) >= limit:
-            break
-    return Claims(jobs)
+        if refused is not None or taking.room <= 0:
+            return refused
+    return None
 
 
 def _turn(place: Place, queue: str) -> tuple[object, ...]:
@@ -88,20 +95,13 @@ def _to_the_end(place: Place, queue: str) -> None:
     place.served[queue] = place.turn = place.turn + 1
 
 
-async def _first_asked(lane: Lane, worker: UUID, ticket: int, first: str, queues: Collection[str], limit: int) -> Reply:
+async def _first_asked(taking: _Taking, first: str, queues: Collection[str]) -> Reply:
     """What the script says of one queue. In the same moment it is noted which others have queued jobs."""
-    place = lane.place
+    lane, place = taking.lane, taking.lane.place
     others = [queue for queue in queues if queue != first]
     ready = [lane.command("EXISTS", queue_keys(place, queue)[3]) for queue in others]
-    look = [lane.command("SMEMBERS", place.registry[2]), *ready, *_said_again(lane, first)]
-    repeats = lane.repeats
-    with _unclear(lane, worker, ticket, first):
-        reply, names, *there = await lane.each(
-            [_step(lane, worker, first, ticket * _PARTS, min(limit, _AT_ONCE)), *look]
-        )
-        if isinstance(reply, StoreError):
-            raise reply
-    _note_copy(lane, worker, ticket, first, repeats, reply)
+    look = [lane.command("SMEMBERS", place.registry[2]), *ready]
+    reply, names, *there = await taking.asked(first, taking.room, look)
     if not isinstance(names, StoreError):  # what is not seen now is seen the next time
         place.filled |= names_of(names) - place.queues  # they are new
         place.queues = place.queues | names_of(names)
@@ -114,33 +114,79 @@ def _note(place: Place, queue: str, *, filled: bool) -> None:
     (place.filled.add if filled else place.filled.discard)(queue)
 
 
-async def _taken(
-    lane: Lane, worker: UUID, ticket: int, queue: str, limit: int, reply: Reply = None
-) -> list[Claim] | _Refusal:
-    """From one queue, in as many scripts as it takes; `reply`: of the first of them, if it was asked already."""
-    place = lane.place
-    jobs: list[Claim] = []
-    for part in range(_PARTS - 1):
-        some = min(limit - len(jobs), _AT_ONCE)
-        if reply is None or part:
-            reply = await _asked(lane, worker, queue, ticket, part, some)
-        if reply == b"stranger" and not jobs:
-            if (joined := await join(lane, worker, queue)) != "joined":
-                _note(place, queue, filled=False)
-                return [] if joined == "empty" else joined
-            reply = await _asked(lane, worker, queue, ticket, part, some)
-        if isinstance(reply, bytes):
-            return jobs or _refused(lane, worker, reply)
-        now, how, *rows = reply
-        jobs += await _mine(lane, queue, worker, None if how == b"again" else now, rows)
-        if rows:
-            place.tickets[worker] = ticket
+class _Taking:
+    """One claim: what it has taken so far, and in how many parts from each queue."""
+
+    def __init__(self, lane: Lane, worker: UUID, ticket: int, limit: int) -> None:
+        self.lane = lane
+        self.worker = worker
+        self.jobs: list[Claim] = []
+        self._ticket = ticket
+        self._limit = limit
+        self._parts: dict[str, int] = {}
+        self._ended = False  # a queue refuses
+
+    @property
+    def room(self) -> int:
+        return 0 if self._ended else self._limit - len(self.jobs)
+
+    async def take(self, queue: str, most: int, reply: Reply = None) -> _Refusal | None:
+        """Up to `most` jobs of a queue; `reply`: of the first script, if it was asked already. Returns a refusal if
+        nothing was taken from any queue so far.
+        """
+        place = self.lane.place
+        try:
+            refused = await self._taken(queue, min(most, self.room), reply)
+        except StoreError:
             _to_the_end(place, queue)
-        more = len(rows) == some or how != b"taken"
-        _note(place, queue, filled=more)
-        if not more or len(jobs) >= limit:
-            break
-    return jobs
+            if not self.jobs or self.worker in place.unclear:
+                raise
+            self._ended = True  # those that were taken are not to wait for this queue
+            return None
+        return None if self.jobs else refused
+
+    async def _taken(self, queue: str, limit: int, reply: Reply) -> _Refusal | None:
+        """In as many scripts as it takes."""
+        place = self.lane.place
+        end = len(self.jobs) + limit
+        while self._parts.get(queue, 0) < _PARTS - 1:
+            some = min(end - len(self.jobs), _AT_ONCE)
+            if reply is None:
+                [reply] = await self.asked(queue, some)
+            if reply == b"stranger" and self._parts[queue] == 1:
+                if (joined := await join(self.lane, self.worker, queue)) != "joined":
+                    _note(place, queue, filled=False)
+                    return None if joined == "empty" else joined
+                self._parts[queue] = 0
+                [reply] = await self.asked(queue, some)
+            if isinstance(reply, bytes):
+                return _refused(self.lane, self.worker, reply)
+            now, how, *rows = reply
+            reply = None
+            self.jobs += await _mine(self.lane, queue, self.worker, None if how == b"again" else now, rows)
+            if rows:
+                place.tickets[self.worker] = self._ticket
+            if rows or how == b"paused":
+                _to_the_end(place, queue)
+            more = how != b"paused" and (len(rows) == some or how != b"taken")
+            _note(place, queue, filled=more)
+            if not more or len(self.jobs) >= end:
+                break
+        return None
+
+    async def asked(self, queue: str, limit: int, beside: Sequence[Step] = ()) -> list[Reply | StoreError]:
+        """What the script says, and to what is asked `beside` it."""
+        lane, place, ticket = self.lane, self.lane.place, self._ticket
+        part = self._parts[queue] = self._parts.get(queue, 0) + 1
+        with _unclear(lane, self.worker, ticket, queue):
+            repeats = lane.repeats
+            step = _step(lane, self.worker, queue, ticket * _PARTS + part - 1, min(limit, _AT_ONCE))
+            again = said_again(lane, [queue]) if queue in place.served else []  # that had jobs, see `queues`
+            reply, *others = await lane.each([step, *beside, *again])
+            if isinstance(reply, StoreError):
+                raise reply
+        _note_copy(lane, self.worker, ticket, queue, repeats, reply)
+        return [reply, *others[: len(beside)]]
 
 
 async def _mine(
@@ -163,21 +209,6 @@ def _refused(lane: Lane, worker: UUID, word: bytes) -> _Refusal:
             return "ticket"
         case _:
             return "gone"
-
-
-async def _asked(lane: Lane, worker: UUID, queue: str, ticket: int, part: int, limit: int) -> Reply:
-    with _unclear(lane, worker, ticket, queue):
-        step, repeats = _step(lane, worker, queue, ticket * _PARTS + part, limit), lane.repeats
-        reply, *_ = await lane.each([step, *_said_again(lane, queue)])
-        if isinstance(reply, StoreError):
-            raise reply
-    _note_copy(lane, worker, ticket, queue, repeats, reply)
-    return reply
-
-
-def _said_again(lane: Lane, queue: str) -> list[Step]:
-    """The name of a queue that had jobs, see `queues`."""
-    return said_again(lane, [queue]) if queue in lane.place.served else []
 
 
 def _step(lane: Lane, worker: UUID, queue: str, stamp: int, limit: int, *, spent: bool = False) -> Step:

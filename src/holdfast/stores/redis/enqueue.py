@@ -15,7 +15,7 @@ from holdfast.store import Receipt, Room
 from holdfast.stores.columns import storable
 from holdfast.stores.redis.lane import Lane, Step
 from holdfast.stores.redis.place import job_key, queue_keys
-from holdfast.stores.redis.queues import make_known, said_again
+from holdfast.stores.redis.queues import make_known, said_again, said_until
 from holdfast.stores.redis.resp import Argument, Reply
 from holdfast.stores.redis.slots import Slots
 
@@ -26,7 +26,7 @@ _PIPELINED = 16  # queues that are asked at once: all that is said to them is in
 # What a draft says but its id, payload and unique key: most drafts of a call say the same.
 _kind_of = attrgetter("task", "priority", "delay", "at", "alone", "terms", "tags", "headers", "line")
 _until_of = attrgetter("until", "hold", "on_clash")
-_NO_KEY = ("", 0, "")
+_NO_KEY, _NO_END = ("", 0, ""), ("", "")
 _FEW = 50  # jobs of a queue beside those of a call: its name may have been taken out of the registry meanwhile
 _BOUNDED = -1  # says enqueue.lua of a queue that is for admit.lua
 
@@ -137,20 +137,23 @@ class _Queue:
             draft = self._jobs[nth]
             unique = draft.unique
             size += len(draft.payload)
-            admit = admit or unique is not None
+            mortal = draft.expires is not None or draft.deadline is not None
+            admit = admit or mortal or unique is not None
             if end > start and (size > _BYTES or (admit and end - start >= _ADMITTED)):
                 break
             end += 1
-            kind, key = (_kind_of(draft), _NO_KEY), ""
+            kind, key = (_kind_of(draft), _NO_KEY, _NO_END), ""
             if unique is not None:
-                kind, key = (kind[0], _until_of(unique)), storable(unique.text)
+                kind, key = (kind[0], _until_of(unique), _NO_END), storable(unique.text)
+            if mortal:
+                kind = (*kind[:2], (said_until(draft.expires), said_until(draft.deadline)))
             number = kinds.get(kind)
             if number is None:
                 number = kinds[kind] = len(kinds) + 1
             packed += (str(draft.id), draft.payload, number, key)
         said: list[Argument] = [len(kinds)]
         for kind in kinds:
-            said += _said(kind)
+            said += said_of_kind(*kind) if admit else said_of_kind(*kind)[:-2]
         script = "admit" if admit else "enqueue"
         return _Part(self, start, end, self._lane.step(script, queue_keys(self._place, self.name), said + packed))
 
@@ -173,11 +176,11 @@ class _Queue:
         return end
 
 
-def _said(kind: tuple[Any, ...]) -> tuple[Argument, ...]:
-    """The ten arguments of a kind."""
-    (task, priority, delay, at, alone, terms, tags, headers, line), until = kind
+def said_of_kind(kind: tuple[Any, ...], until: tuple[Argument, ...], ends: tuple[str, str]) -> tuple[Argument, ...]:
+    """The twelve arguments of a kind that admission.lua takes; enqueue.lua takes but the first ten."""
+    task, priority, delay, at, alone, terms, tags, headers, line = kind
     text = _text_of(terms, tags, headers, line)
-    return (task, text, priority, delay, "" if at is None else at, terms.keep, "1" if alone else "", *until)
+    return (task, text, priority, delay, "" if at is None else at, terms.keep, "1" if alone else "", *until, *ends)
 
 
 @lru_cache(maxsize=1024)

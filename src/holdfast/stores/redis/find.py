@@ -218,6 +218,7 @@ def _step(where: Where, index: int, behind: _Behind, wanted: int) -> list[Argume
                 where.task and storable(where.task),
                 None if where.tag is None else dumps(storable(where.tag)),
                 where.error and storable(where.error),
+                None if where.fingerprint is None else storable(where.fingerprint),
             )
         ),
         storable(where.starts or ""),

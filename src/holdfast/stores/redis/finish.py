@@ -168,6 +168,7 @@ def _branch(outcome: Outcome) -> tuple[Argument, ...]:
         storable(outcome.reason),
         sizes,
         texts,
+        storable(outcome.fingerprint),
     )
 
 

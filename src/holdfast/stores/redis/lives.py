@@ -11,7 +11,7 @@ from uuid import UUID
 from holdfast.clock import Instant, Span
 from holdfast.errors import StoreError
 from holdfast.job import Loss
-from holdfast.store import Beat, Line, Registered
+from holdfast.store import Beat, Line, Registered, Roster, WorkerRow
 from holdfast.stores.columns import text_of_loss
 from holdfast.stores.redis.lane import Lane, Step
 from holdfast.stores.redis.place import Place, names_of, queue_keys
@@ -19,6 +19,7 @@ from holdfast.stores.redis.queues import make_known
 from holdfast.stores.redis.resp import Argument
 from holdfast.stores.redis.slots import Slots
 from holdfast.stores.redis.whereabouts import located
+from holdfast.stores.unreadable import decoded
 
 Joined = Literal["joined", "gone", "expired", "empty"]
 
@@ -48,6 +49,29 @@ async def beat(lane: Lane, workers: Sequence[UUID]) -> Beat:
     gone = frozenset(workers) - alive
     _forget(lane.place, gone)
     return Beat(lease, now, gone)
+
+
+async def roster(lane: Lane) -> Roster:
+    now, rows, facts = await lane.script("roster", lane.place.registry)
+    told = dict(zip(facts[::2], facts[1::2], strict=True))
+    pairs = zip(rows[::2], rows[1::2], strict=True)
+    workers, _ = decoded(pairs, lambda pair: _row_of(pair[0], pair[1], told.get(pair[0], b"[null, {}]")))
+    return Roster(now, sorted(workers, key=lambda worker: worker.id))
+
+
+def _row_of(worker: bytes, row: bytes, told: bytes) -> WorkerRow:
+    """As the part `lives` writes a row; one that it would not read is left out."""
+    till, beat, steady, retired = row.split()
+    supervisor, facts = json.loads(told)
+    return WorkerRow(
+        UUID(worker.decode()),
+        None if supervisor is None else UUID(supervisor),
+        facts,
+        int(beat),
+        int(steady),
+        int(till),
+        None if retired == b"-" else int(retired),
+    )
 
 
 def _forget(place: Place, workers: Collection[UUID]) -> None:

@@ -45,6 +45,7 @@ def _record_of(id: UUID, queue: str, shown: Sequence[Reply]) -> Record:
         text("reason"), headers, text("key") if b"key" in job else None, text("until"), number("hold") or 0,
         text("clash"), not has_key, float(progress) if about_now and progress else None,
         told.decode() if about_now and told is not None else None,
+        number("expires"), number("deadline"), text("fingerprint"),
     )  # fmt: skip
     return record_of(row, [_attempt_of(run) for run in runs], moment)
 

@@ -112,7 +112,7 @@ def _all_of(queue: str, worker: UUID, taken_at: Instant | None, rows: Sequence[A
 
 
 def _of(queue: str, worker: UUID, taken_at: Instant | None, row: Sequence[Any]) -> Claim:
-    job, task, kind, payload, at, due, fence, priority, alone, attempt, *counts, started, loss, saved = row
+    job, task, kind, payload, at, due, fence, priority, alone, attempt, *counts, started, loss, saved, deadline = row
     releases, losses, crashes = counts
     terms, _, headers, _ = kind_of(kind)
     more = 0 if taken_at is None else 1
@@ -136,6 +136,7 @@ def _of(queue: str, worker: UUID, taken_at: Instant | None, row: Sequence[Any]) 
         loss_of(loss.decode()) if loss else None,
         headers,
         saved,
+        int(deadline) if deadline else None,
     )
 
 

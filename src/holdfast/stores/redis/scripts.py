@@ -19,7 +19,7 @@ _texts: Mapping[str, str] = {
     if file.name.endswith(".lua")
 }
 CLOCK = _texts["clock"]
-PARTS = ("prelude", "jobs", "places", "held", "lives")  # behind the clock; each may use those before it
+PARTS = ("prelude", "jobs", "places", "admission", "held", "lives")  # behind the clock; each may use those before it
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from holdfast.clock import Span
 from holdfast.errors import ConfigError, StoreError
-from holdfast.job import Claim, Draft, LogLine, Loss, Note, Outcome, QueueTerms, Record
+from holdfast.job import Claim, Draft, LogLine, Loss, Note, Outcome, QueueTerms, Record, Until
 from holdfast.store import (
     Authority,
     Beat,
@@ -19,9 +19,12 @@ from holdfast.store import (
     Deleting,
     Line,
     Promoted,
+    QueueSetup,
+    Quota,
     Receipt,
     Registered,
     Retried,
+    Roster,
     Settled,
     Stats,
     Store,
@@ -39,7 +42,7 @@ from holdfast.stores.redis.notes import log, note
 from holdfast.stores.redis.opening import migrate, opened
 from holdfast.stores.redis.place import Place
 from holdfast.stores.redis.prune import prune
-from holdfast.stores.redis.queues import configure, declare_again, stats
+from holdfast.stores.redis.queues import configure, declare_again, pause, queues, resume, stats
 
 _NO_TRANSACTION = (
     "connection={}: jobs in Redis cannot be part of a transaction of a database: keep an outbox in that database "
@@ -132,7 +135,7 @@ class RedisStore:
             if self._place.address.wait:
                 await confirm_enqueued(lanes.enqueue)
         if self._place.waiters.deaf:
-            self._place.waiters.hint({job.queue for job in jobs})
+            self._place.waiters.look()  # by themselves: it may be paused
         return receipts
 
     async def reserve(self, jobs: Sequence[Draft]) -> Sequence[Receipt]:
@@ -141,10 +144,12 @@ class RedisStore:
 
     # --- the worker's side
 
-    async def claim(self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int) -> Claims:
+    async def claim(
+        self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int, quotas: Sequence[Quota] = ()
+    ) -> Claims:
         """As the seam says."""
         with self._flight() as lanes:
-            claims = await claim(lanes.claim, worker, ticket, queues, limit)
+            claims = await claim(lanes.claim, worker, ticket, queues, limit, quotas)
         if claims.jobs:
             lanes.waking.found()
         return claims
@@ -231,6 +236,29 @@ class RedisStore:
         """As the seam says."""
         with self._flight() as lanes:
             await configure(lanes.work, queues, by)
+
+    async def pause(self, queue: str, until: Until | None = None, reason: str = "") -> None:
+        """As the seam says."""
+        with self._flight() as lanes:
+            await pause(lanes.work, queue, until, reason)
+
+    async def resume(self, queue: str) -> bool:
+        """As the seam says."""
+        with self._flight() as lanes:
+            paused = await resume(lanes.work, queue)
+        if self._place.waiters.deaf:
+            self._place.waiters.look()
+        return paused
+
+    async def queues(self) -> Sequence[QueueSetup]:
+        """As the seam says."""
+        with self._flight() as lanes:
+            return await queues(lanes.work)
+
+    async def workers(self) -> Roster:
+        """As the seam says."""
+        with self._flight() as lanes:
+            return await lives.roster(lanes.work)
 
     async def stats(self) -> Stats:
         """As the seam says."""

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from holdfast.clock import Span
 from holdfast.job import Claim
-from holdfast.store import LEASE_RAN_OUT, Promoted
+from holdfast.store import LEASE_RAN_OUT, Over, Promoted
 from holdfast.stores.columns import text_of_loss
 from holdfast.stores.redis.lane import Lane
 from holdfast.stores.redis.lives import Standing, joined, standing
@@ -32,13 +32,29 @@ async def promote(lane: Lane, limit: int) -> Promoted:
     names = place.queues = await known_queues(lane, place)
     slots = Slots(lane)
     looks = await slots.scripts("promote", dict.fromkeys(names, (0,)))
+    over = await _end_over(slots, looks, limit)
     moved = 0
     for queue, count in (await _earliest(slots, lane, looks, max(0, limit))).items():
         for some in parts(count):
             answer = await slots.scripts("promote", {queue: (some,)})
             looks |= answer
             moved += sum(each[0] for each in answer.values())
-    return Promoted(slots.told(moved), _next_in(list(looks.values())))
+    if not over:
+        slots.told(moved)
+    return Promoted(moved, _next_in(list(looks.values())), tuple(over))
+
+
+async def _end_over(slots: Slots, looks: dict[str, Any], limit: int) -> list[Over]:
+    """Ends the jobs whose time is over; `looks` is as it is then."""
+    over: list[Over] = []
+    mortal = {queue: look[4] for queue, look in looks.items() if look[4]}
+    for queue, count in mortal.items():
+        for some in parts(min(count, limit - len(over))):
+            ended = (await slots.scripts("expire", {queue: (some,)})).get(queue, [])
+            over += [Over(UUID(job.decode()), task.decode(), queue, why.decode()) for job, task, why in ended]
+    if mortal:
+        looks |= await slots.scripts("promote", dict.fromkeys(mortal, (0,)))
+    return over
 
 
 def parts(count: int) -> list[int]:
@@ -72,7 +88,7 @@ def _scored(reply: Sequence[Any]) -> list[tuple[bytes, float]]:
 
 
 def _next_in(looks: Sequence[Sequence[Any]]) -> Span | None:
-    nexts = [(at, now) for _, now, _, at in looks if at is not None]
+    nexts = [(at, now) for _, now, _, *times in looks for at in times[::2] if at is not None]
     return max(0, min(at for at, _ in nexts) - max(now for _, now in nexts)) if nexts else None
 
 

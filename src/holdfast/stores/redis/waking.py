@@ -16,6 +16,7 @@ from holdfast.errors import StoreError
 from holdfast.stores.redis.lane import Lane, Step
 from holdfast.stores.redis.listener import Listener
 from holdfast.stores.redis.place import Place, queue_keys
+from holdfast.stores.redis.queues import pause_of
 from holdfast.stores.redis.resp import Reply
 from holdfast.stores.waiters import Waiter
 
@@ -66,14 +67,14 @@ class Waking:
     async def _any_queued(self, queues: Sequence[str] | None) -> bool:
         """Asks to be rung for, then looks: what is queued in between is found or rung for."""
         if queues is not None:
-            return self._found(await self._look.each(self._steps(queues)))
+            return await self._found(await self._look.each(self._steps(queues)))
         known = self._known
         listing = self._look.command("SMEMBERS", self._place.registry[2])
         names, *replies = await self._look.each([listing, *self._steps(known)])
         if isinstance(names, StoreError):
             raise names
         self._known = frozenset(name.decode() for name in names)
-        return self._found(replies + await self._look.each(self._steps(self._known - known)))
+        return await self._found(replies + await self._look.each(self._steps(self._known - known)))
 
     def _steps(self, queues: Iterable[str]) -> list[Step]:
         steps = list[Step]()
@@ -81,15 +82,24 @@ class Waking:
             keys = queue_keys(self._place, queue)
             steps.append(self._look.command("SET", f"{keys.base}idle", 1, "NX", "PX", IDLE_FOR))
             steps.append(self._look.command("EXISTS", f"{keys.base}ready"))
+            steps.append(self._look.command("HGET", f"{keys.base}meta", "paused"))
         return steps
 
-    def _found(self, replies: Sequence[Reply | StoreError]) -> bool:
-        """Whether some queue has jobs. One that is away does not hide the others, nor does a server that is full."""
-        looks = replies[1::2]
+    async def _found(self, replies: Sequence[Reply | StoreError]) -> bool:
+        """Whether some queue has jobs, and is not paused. One that is away does not hide the others, nor does a server
+        that is full.
+        """
+        looks, pauses = replies[1::3], replies[2::3]
         away = [reply for reply in looks if isinstance(reply, StoreError)]
         if away and len(away) == len(looks):
             raise away[0]
-        return 1 in looks
+        filled = [paused for look, paused in zip(looks, pauses, strict=True) if look == 1]
+        return any(not isinstance(paused, bytes) for paused in filled) or await self._any_over(filled)
+
+    async def _any_over(self, pauses: Sequence[Reply]) -> bool:
+        """Whether the time of one of these is over."""
+        ends = [end for paused in pauses if (end := pause_of(paused).until) is not None]
+        return bool(ends) and min(ends) <= (await self._look.script("queues", self._place.registry))[0]
 
     def _pause(self) -> float:
         idle = asyncio.get_running_loop().time() - self._found_at

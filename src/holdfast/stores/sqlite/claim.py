@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 from uuid import UUID
 
+from holdfast.clock import Instant
+from holdfast.store import Quota
 from holdfast.stores.sqlite.lives import life_of
 from holdfast.stores.sqlite.rows import text_of
 from holdfast.stores.sqlite.statements import Row, Sql
@@ -20,6 +22,21 @@ class Taken(NamedTuple):
     refused: Literal["gone", "expired", "ticket", "used"] | None = None
 
 
+class HeldBack(NamedTuple):
+    """What is queued and must not be claimed: jobs of `paused` queues, and those whose time is over. `over`: now, where
+    there are any of these.
+    """
+
+    over: Instant | None
+    paused: Collection[str]
+
+
+def held_back(sql: Sql) -> HeldBack:
+    now = sql.now()
+    [[over, paused]] = sql.rows("held_back", now)
+    return HeldBack(now if over else None, json.loads(paused))
+
+
 @dataclass(frozen=True, slots=True)
 class Claiming:
     """One claim: `look` and `write` answer None where the next step is to answer; `read` comes after the commit."""
@@ -28,30 +45,38 @@ class Claiming:
     ticket: int
     queues: Sequence[str] | None
     limit: int
+    quotas: Sequence[Quota] = ()
 
     def look(self, sql: Sql) -> Taken | None:
         """Answers refusals, repeats and claims that find nothing."""
         answer = self._before_taking(sql)
         if isinstance(answer, Taken):
             return answer
-        return Taken() if next(self._filled(sql, answer), None) is None else None
+        names = None if self.queues is None else {*self.queues, *(quota.queue for quota in self.quotas)}
+        return Taken() if next(_filled(sql, held_back(sql), names, answer), None) is None else None
 
     def write(self, sql: Sql) -> Taken | None:
         """Takes jobs, one queue after the other until there are enough."""
         answer = self._before_taking(sql)
         if isinstance(answer, Taken):
             return answer
-        worker, now = text_of(self.worker), sql.now()
+        back = held_back(sql)
         left, first = self.limit, None
-        for queue in self._filled(sql, answer):
-            left -= sql.write("claim", worker, self.ticket, now, queue, left)
+        for queue, most in self.quotas:
+            if queue not in back.paused and min(most, left) > 0:
+                left -= self._take(sql, queue, min(most, left), back)
+        for queue in _filled(sql, back, self.queues, answer) if left > 0 else ():
+            left -= self._take(sql, queue, left, back)
             first = first or queue
             if left <= 0:
                 break
-        if first is None:
+        if left == self.limit:
             return Taken()
-        sql.write("use_ticket", self.ticket, first, worker)
+        sql.write("use_ticket", self.ticket, first or answer, text_of(self.worker))
         return None
+
+    def _take(self, sql: Sql, queue: str, limit: int, back: HeldBack) -> int:
+        return sql.write("claim", text_of(self.worker), self.ticket, sql.now(), queue, limit, back.over)
 
     def read(self, sql: Sql) -> Taken:
         """What is held under the ticket, which is used; all of it may have been settled or taken over since."""
@@ -74,23 +99,29 @@ class Claiming:
             return Taken(refused="ticket")
         return life.turn if self.limit > 0 else Taken()
 
-    def _filled(self, sql: Sql, turn: str) -> Iterator[str]:
-        """The queues that have jobs, those behind the one that began the last claim first: so each gets its turn."""
-        if self.queues is None:
-            return _every_filled(sql, turn)
-        names = sorted(set(self.queues))
-        return _some_filled(sql, [name for name in names if name > turn] + [name for name in names if name <= turn])
+
+def _filled(sql: Sql, back: HeldBack, queues: Collection[str] | None, turn: str) -> Iterator[str]:
+    """The queues that have jobs, those behind the one that began the last claim first: so each gets its turn."""
+    if queues is None:
+        return (queue for queue in _every_filled(sql, back, turn) if queue not in back.paused)
+    names = sorted(set(queues).difference(back.paused))
+    return _some_filled(sql, back, [name for name in names if name > turn] + [name for name in names if name <= turn])
 
 
-def _every_filled(sql: Sql, turn: str) -> Iterator[str]:
+def _every_filled(sql: Sql, back: HeldBack, turn: str) -> Iterator[str]:
     for start, end in ((turn, None), ("", turn)):
         name = start
-        while (row := sql.row("next_queue", name)) is not None and (end is None or row[0] <= end):
+        while (row := sql.row("next_queue", name, back.over)) is not None and (end is None or row[0] <= end):
             name = row[0]
             yield name
 
 
-def _some_filled(sql: Sql, names: list[str]) -> Iterator[str]:
-    while names and (row := sql.row("first_filled", json.dumps(names))) is not None:
+def _some_filled(sql: Sql, back: HeldBack, names: list[str]) -> Iterator[str]:
+    while names and (row := sql.row("first_filled", json.dumps(names), back.over)) is not None:
         yield row[0]
         names = names[names.index(row[0]) + 1 :]
+
+
+def any_filled(sql: Sql, queues: Sequence[str] | None) -> bool:
+    """Whether something can be claimed of these queues, or of any (None)."""
+    return next(_filled(sql, held_back(sql), queues, ""), None) is not None

@@ -48,7 +48,7 @@ def _together(sql: Sql, jobs: Sequence[Draft], newest: int) -> list[Receipt]:
 def _stored(sql: Sql, jobs: Sequence[Draft]) -> int:
     """Stores those whose id and key are free; how many."""
     now = sql.now()
-    if any(draft.headers or draft.unique for draft in jobs):
+    if any(draft.headers or draft.unique or draft.expires or draft.deadline for draft in jobs):
         return sql.spread("enqueue_whole", [whole_row_of(draft, now) for draft in jobs])
     return sql.spread("enqueue", [row_of(draft, now) for draft in jobs])
 

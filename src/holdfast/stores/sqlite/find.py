@@ -66,6 +66,7 @@ def _conditions(where: Where) -> Iterator[Condition]:
         ("job.task = ?", where.task),
         (_HAS_TAG, where.tag),
         (f"{_NEWEST_ERROR} = ?", where.error),
+        ("job.fingerprint = ?", where.fingerprint),
         ("job.enqueued_at >= ?", where.since),
         ("job.enqueued_at < ?", where.before),
     ):

@@ -93,7 +93,7 @@ class Finishing:
 def _success(outcome: Outcome) -> Row | None:
     """The row for succeed.sql; None for an outcome that is more than a plain success."""
     (
-        job, fence, worker, ended, state, attempt, releases, losses, crashes, alone, keep, _, result, _, reason, other,
+        job, fence, worker, ended, state, attempt, releases, losses, crashes, alone, keep, _, result, _, reason, other, _,
     ) = outcome  # fmt: skip
     if ended != "succeeded" or state is not State.SUCCEEDED or other is not None or reason:
         return None
@@ -192,6 +192,7 @@ def _settle(job: _Standing, outcome: Outcome, now: Instant) -> Row:
         outcome.fence,
         text_of(outcome.worker),
         job.attempts,
+        storable(outcome.fingerprint) if outcome.state is State.DEAD else "",
     )
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from holdfast.clock import Instant, Span
 from holdfast.job import Loss
-from holdfast.store import Beat, Line, Registered
+from holdfast.store import Beat, Line, Registered, Roster, WorkerRow
 from holdfast.stores.columns import text_of_loss
 from holdfast.stores.sqlite.rows import id_of, texts_of, uuid_of
 from holdfast.stores.sqlite.statements import Row, Sql
@@ -84,3 +84,14 @@ def mail(sql: Sql, workers: Sequence[UUID]) -> list[Line]:
 def _line_of(row: Row) -> Line:
     worker, kind, job, fence = row
     return Line(uuid_of(worker), kind, id_of(job), fence)
+
+
+def workers(sql: Sql) -> Roster:
+    """A row that somebody's hand has made unreadable is left out."""
+    rows, _ = decoded(sql.rows("workers"), _worker_of, lambda row: (0, 0, row[0]))
+    return Roster(sql.now(), rows)
+
+
+def _worker_of(row: Row) -> WorkerRow:
+    worker, supervisor, facts, *times = row
+    return WorkerRow(uuid_of(worker), None if supervisor is None else uuid_of(supervisor), json.loads(facts), *times)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from holdfast.clock import Instant
-from holdfast.job import QueueTerms, State
-from holdfast.rulings import Said
-from holdfast.store import Authority, QueueStats, Stats
+from holdfast.clock import Instant, Span
+from holdfast.job import Pause, QueueTerms, State, Until, WhenFull
+from holdfast.rulings import Said, paused
+from holdfast.store import Authority, QueueSetup, QueueStats, Stats
+from holdfast.stores.columns import queue_terms_of, storable, text_of_queue_terms
 from holdfast.stores.sqlite.rows import plain_of
 from holdfast.stores.sqlite.statements import Sql
 
@@ -76,7 +77,7 @@ def _places(sql: Sql, names: Sequence[str]) -> dict[str, int]:
 def _terms_of(written: bytes | None) -> QueueTerms | None:
     """None also for what somebody's hand has made unreadable: the next word of code or operator replaces it."""
     try:
-        return None if written is None else QueueTerms._make(json.loads(plain_of(written)))
+        return None if written is None else queue_terms_of(plain_of(written))
     except (ValueError, TypeError):
         return None
 
@@ -85,8 +86,7 @@ def _write(sql: Sql, name: str, said: Said) -> None:
     if said == Said():
         sql.write("forget_queue", name)
         return
-    declared, edited = (None if terms is None else json.dumps(terms) for terms in said)
-    sql.write("declare", name, declared, edited, *said.terms)
+    sql.write("declare", name, *map(text_of_queue_terms, said), *said.terms)
 
 
 def _equip(sql: Sql) -> None:
@@ -107,14 +107,64 @@ def _equip(sql: Sql) -> None:
 def stats(sql: Sql) -> Stats:
     """Read in one moment, if all is read in one transaction."""
     counts, due = _counts(sql)
-    said = {row[0]: row for row in sql.rows("queues")}
-    queues = list[QueueStats]()
-    for name in sorted(counts.keys() | said.keys()):
-        _, max_size, when_full, block_timeout, edited, taken, dropped = said.get(name, (name, *_NO_TERMS, 0, 0, 0))
-        terms = QueueTerms(max_size, when_full, block_timeout)
-        admitted = None if max_size is None else taken
-        queues.append(QueueStats(name, terms, edited == 1, counts.get(name, {}), admitted, dropped, due.get(name)))
-    return Stats(sql.now(), queues)
+    return Stats(
+        sql.now(), [_stats_of(each, counts.get(each.name, {}), due.get(each.name)) for each in _all(sql, counts)]
+    )
+
+
+def _stats_of(queue: _Queue, counts: Mapping[State, int], oldest_due: Instant | None) -> QueueStats:
+    admitted = None if queue.terms.max_size is None else queue.taken
+    return QueueStats(queue.name, queue.terms, queue.edited, counts, admitted, queue.dropped, oldest_due, queue.pause)
+
+
+def setups(sql: Sql) -> list[QueueSetup]:
+    return [QueueSetup(each.name, each.terms, each.edited, each.pause) for each in _all(sql, ())]
+
+
+class _Queue(NamedTuple):
+    """What is laid down about a queue; so many places are `taken` in it, so many of its jobs were `dropped`."""
+
+    name: str
+    terms: QueueTerms = _NO_TERMS
+    edited: bool = False
+    taken: int = 0
+    dropped: int = 0
+    pause: Pause | None = None
+
+
+def _all(sql: Sql, more: Iterable[str]) -> list[_Queue]:
+    """The queues that are declared or paused, and `more`, by name."""
+    pauses = _pauses(sql)
+    said = {name: _queue_of(name, *row) for name, *row in sql.rows("queues")}
+    names = sorted({*said, *pauses, *more})
+    return [said.get(name, _Queue(name))._replace(pause=pauses.get(name)) for name in names]
+
+
+def _queue_of(
+    name: str, size: int | None, when_full: WhenFull, timeout: Span | None, weight: int, *rest: int
+) -> _Queue:
+    edited, taken, dropped = rest
+    return _Queue(name, QueueTerms(size, when_full, timeout, weight), edited == 1, taken, dropped)
+
+
+# --- pauses
+
+
+def pause(sql: Sql, queue: str, until: Until | None, reason: str) -> None:
+    now = sql.now()
+    sql.write("end_pauses", now)
+    word = paused(_pauses(sql).get(queue), until, storable(reason), now)
+    sql.write("pause", queue, *word)
+
+
+def resume(sql: Sql, queue: str) -> bool:
+    """Whether it was paused."""
+    sql.write("end_pauses", sql.now())
+    return sql.write("resume", queue) > 0
+
+
+def _pauses(sql: Sql) -> dict[str, Pause]:
+    return {queue: Pause(*pause) for queue, *pause in sql.rows("pauses", sql.now())}
 
 
 def _counts(sql: Sql) -> tuple[Mapping[str, dict[State, int]], dict[str, Instant]]:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from holdfast.clock import Instant
 from holdfast.job import Attempt, Claim, Draft, Record
-from holdfast.rulings import due
+from holdfast.rulings import due, instant
 from holdfast.stores import columns
 from holdfast.stores.columns import loss_of, terms_of, text_of_terms
 from holdfast.stores.sqlite.statements import Row
@@ -65,9 +65,8 @@ def row_of(draft: Draft, now: Instant) -> Row:
 
 def whole_row_of(draft: Draft, now: Instant) -> Row:
     """A new job, for enqueue_whole.sql."""
-    if draft.unique is None:
-        return (*row_of(draft, now), draft.headers, None, None, 0, None)
-    return (*row_of(draft, now), draft.headers, *draft.unique)
+    unique = draft.unique or (None, None, 0, None)
+    return (*row_of(draft, now), draft.headers, *unique, instant(draft.expires, now), instant(draft.deadline, now))
 
 
 def claim_of(row: Row, worker: UUID) -> Claim:

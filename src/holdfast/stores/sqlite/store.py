@@ -9,9 +9,9 @@ from functools import partial
 from typing import Literal, TypeVar
 from uuid import UUID
 
-from holdfast.clock import Clock, Span
+from holdfast.clock import MINUTE, Clock, Instant, Span
 from holdfast.errors import ConfigError, StoreError
-from holdfast.job import Claim, Draft, LogLine, Loss, Note, Outcome, QueueTerms, Record
+from holdfast.job import Claim, Draft, LogLine, Loss, Note, Outcome, QueueTerms, Record, Until
 from holdfast.store import (
     Authority,
     Beat,
@@ -19,30 +19,41 @@ from holdfast.store import (
     Claims,
     Cursor,
     Deleting,
+    Entry,
+    Level,
     Line,
+    Minutes,
     Promoted,
+    QueueSetup,
+    Quota,
     Receipt,
     Registered,
     Retried,
+    Roster,
+    Schedules,
     Settled,
     Stats,
     Store,
+    Tally,
+    Tick,
+    Ticked,
     Where,
 )
-from holdfast.stores.sqlite import lives, operate, sweep
-from holdfast.stores.sqlite.claim import Claiming
+from holdfast.stores.sqlite import lives, operate, schedules, sweep
+from holdfast.stores.sqlite.claim import Claiming, any_filled
 from holdfast.stores.sqlite.core import Core, Hands
 from holdfast.stores.sqlite.enqueue import enqueue
 from holdfast.stores.sqlite.find import find
 from holdfast.stores.sqlite.finish import Finishing
+from holdfast.stores.sqlite.history import history, record
 from holdfast.stores.sqlite.notes import log, note
 from holdfast.stores.sqlite.opening import Durability
-from holdfast.stores.sqlite.queues import configure, stats, unchanged
-from holdfast.stores.sqlite.rows import claim_of, place_of, running_order
+from holdfast.stores.sqlite.queues import configure, pause, resume, setups, stats, unchanged
+from holdfast.stores.sqlite.rows import claim_of, place_of, running_order, texts_of
 from holdfast.stores.sqlite.statements import Row, Sql
 from holdfast.stores.sqlite.threads import aside
 from holdfast.stores.sqlite.unreadable import bury, decoded
-from holdfast.stores.sqlite.watcher import Waiting, any_queued
+from holdfast.stores.sqlite.watcher import Waiting
 from holdfast.stores.sqlite.within import enqueue_within, finish_within
 from holdfast.stores.sqlite.writer import Work
 
@@ -175,9 +186,11 @@ class SqliteStore:
 
     # --- the worker's side
 
-    async def claim(self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int) -> Claims:
+    async def claim(
+        self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int, quotas: Sequence[Quota] = ()
+    ) -> Claims:
         """As the seam says. A claim that finds nothing writes nothing."""
-        claiming = Claiming(worker, ticket, queues, limit)
+        claiming = Claiming(worker, ticket, queues, limit, quotas)
         taken = await self._write(Work(claiming.write, claiming.look, claiming.read))
         return Claims(await self._claims(sorted(taken.rows, key=running_order), worker), taken.refused)
 
@@ -197,7 +210,8 @@ class SqliteStore:
         if not outcomes:
             return []
         finishing = Finishing.of(outcomes)
-        return await self._write(Work(finishing.write, wakes=finishing.wakes))
+        wakes = finishing.wakes or self._opened().watcher.listens  # somebody may wait for just this end
+        return await self._write(Work(finishing.write, wakes=wakes))
 
     async def register(self, worker: UUID, supervisor: UUID | None, facts: Mapping[str, object]) -> Registered:
         """As the seam says. This process is the worker's: when it ends, others see that at once."""
@@ -228,10 +242,14 @@ class SqliteStore:
 
     async def wait(self, queues: Sequence[str] | None, timeout: float) -> bool:
         """As the seam says. Another process's job is seen after a few ms, one of this process's within 1 ms."""
+        return await self._hinted(lambda sql: any_filled(sql, queues), timeout)
+
+    async def _hinted(self, look: Callable[[Sql], bool], timeout: float) -> bool:
+        """Whether it was so within that time."""
         watcher = self._opened().watcher
         if timeout <= 0:
-            return await self._read(lambda sql: any_queued(sql, queues))
-        waiting = watcher.begin(queues)
+            return await self._read(look)
+        waiting = watcher.begin(look)
         timer = waiting.loop.call_later(timeout, waiting.end)
         self._waits.add(waiting)
         try:
@@ -265,7 +283,7 @@ class SqliteStore:
 
     async def cancel(self, ids: Sequence[UUID], reason: str = "") -> Sequence[Cancelling]:
         """As the seam says."""
-        return await self._write(Work(lambda sql: operate.cancel(sql, ids, reason)))
+        return await self._write(Work(lambda sql: operate.cancel(sql, ids, reason), wakes=True))
 
     async def retry(self, ids: Sequence[UUID]) -> Sequence[Retried]:
         """As the seam says."""
@@ -273,7 +291,7 @@ class SqliteStore:
 
     async def delete(self, ids: Sequence[UUID]) -> Sequence[Deleting]:
         """As the seam says."""
-        return await self._write(Work(lambda sql: operate.delete(sql, ids)))
+        return await self._write(Work(lambda sql: operate.delete(sql, ids), wakes=True))
 
     async def locker(self, id: UUID) -> str:  # noqa: ARG002  # the seam's
         """Empty: no transaction holds a single job."""
@@ -289,9 +307,58 @@ class SqliteStore:
         look = partial(unchanged, queues=queues, by=by)
         await self._write(Work(write, look, patience=OWN_LOCK_PATIENCE))
 
+    async def pause(self, queue: str, until: Until | None = None, reason: str = "") -> None:
+        """As the seam says."""
+        await self._write(Work(lambda sql: pause(sql, queue, until, reason)))
+
+    async def resume(self, queue: str) -> bool:
+        """As the seam says."""
+        return await self._write(Work(lambda sql: resume(sql, queue), wakes=True))
+
+    async def queues(self) -> Sequence[QueueSetup]:
+        """As the seam says."""
+        return await self._read(setups)
+
+    async def workers(self) -> Roster:
+        """As the seam says."""
+        return await self._read(lives.workers)
+
     async def stats(self) -> Stats:
         """As the seam says; read from one state of the file. It reads as many index entries as there are jobs."""
         return await self._read(stats)
+
+    # --- schedules
+
+    async def schedules(self, names: Sequence[str] | None = None) -> Schedules:
+        """As the seam says."""
+        return await self._read(lambda sql: schedules.schedules(sql, names))
+
+    async def due(self, limit: int) -> Schedules:
+        """As the seam says."""
+        return await self._read(lambda sql: schedules.due(sql, limit))
+
+    async def schedule(self, entries: Sequence[Entry]) -> Sequence[bool]:
+        """As the seam says."""
+        return await self._write(Work(lambda sql: schedules.schedule(sql, entries)))
+
+    async def unschedule(self, names: Mapping[str, int]) -> Sequence[bool]:
+        """As the seam says."""
+        return await self._write(Work(lambda sql: schedules.unschedule(sql, names)))
+
+    async def tick(self, ticks: Sequence[Tick]) -> Sequence[Ticked | None]:
+        """As the seam says. Writes nothing where somebody else has settled them."""
+        look = partial(schedules.nothing_to_tick, ticks=ticks)
+        return await self._write(Work(lambda sql: schedules.settle(sql, ticks), look, wakes=True))
+
+    # --- the history of each minute
+
+    async def record(self, reporter: UUID, number: int, tallies: Sequence[Tally], levels: Sequence[Level] = ()) -> int:
+        """As the seam says."""
+        return await self._write(Work(lambda sql: record(sql, reporter, number, tallies, levels)))
+
+    async def history(self, since: Instant, before: Instant, *, tens: bool = False) -> Sequence[Minutes]:
+        """As the seam says."""
+        return await self._read(lambda sql: history(sql, since, before, 10 * MINUTE if tens else MINUTE))
 
     # --- a handler's side
 
@@ -302,3 +369,10 @@ class SqliteStore:
     async def log(self, id: UUID) -> Sequence[LogLine]:
         """As the seam says."""
         return await self._read(lambda sql: log(sql, id))
+
+    # --- who waits for a result
+
+    async def watch(self, ids: Sequence[UUID], timeout: float) -> bool:
+        """As the seam says. What another process ended is seen after a few ms."""
+        wanted = texts_of(ids)
+        return await self._hinted(lambda sql: sql.rows("ended", wanted) == [(1,)], timeout)

@@ -8,31 +8,51 @@ from typing import NamedTuple
 from uuid import UUID
 
 from holdfast.clock import DAY, HOUR, Instant
-from holdfast.job import Loss
-from holdfast.store import LEASE_RAN_OUT, Promoted
+from holdfast.job import TOMBSTONE, Loss
+from holdfast.store import LEASE_RAN_OUT, Over, Promoted
 from holdfast.stores.columns import text_of_loss
+from holdfast.stores.sqlite import history
 from holdfast.stores.sqlite.lives import lease, life_of, retire
 from holdfast.stores.sqlite.operate import drop_belongings
 from holdfast.stores.sqlite.presence import Presence
-from holdfast.stores.sqlite.rows import texts_of, uuid_of
+from holdfast.stores.sqlite.rows import id_of, texts_of, uuid_of
 from holdfast.stores.sqlite.statements import Row, Sql
+from holdfast.stores.unreadable import decoded
 
 # --- promote
 
 
 def nothing_due(sql: Sql) -> Promoted | None:
-    """The answer where no scheduled job is due yet."""
+    """The answer where no scheduled job is due yet, and no job's time over."""
     next_in = _next_in(sql)
     return None if next_in == 0 else Promoted(0, next_in)
 
 
 def promote(sql: Sql, limit: int) -> Promoted:
-    return Promoted(sql.write("promote", sql.now(), max(0, limit)), _next_in(sql))
+    over = _time_out(sql, max(0, limit))
+    return Promoted(sql.write("promote", sql.now(), max(0, limit)), _next_in(sql), over)
 
 
 def _next_in(sql: Sql) -> int | None:
-    row = sql.row("next_due")
-    return None if row is None else max(0, row[0] - sql.now())
+    [times] = sql.rows("next_due")
+    following = min((time for time in times if time is not None), default=None)
+    return None if following is None else max(0, following - sql.now())
+
+
+def _time_out(sql: Sql, limit: int) -> tuple[Over, ...]:
+    """Ends jobs whose time is over. A row that cannot be read is ended too, and not told of."""
+    now = sql.now()
+    rows = sql.rows("timed_out", now, limit)
+    expired = [(seq, now + max(keep, TOMBSTONE)) for seq, keep, dead, *_ in rows if not dead]
+    sql.spread("cancel", expired, now, "expired", now)
+    sql.spread("time_out", [(seq,) for seq, _, dead, *_ in rows if dead], now)
+    over, _ = decoded(rows, _over_of)
+    return tuple(over)
+
+
+def _over_of(row: Row) -> Over:
+    _, _, dead, job, task, queue = row
+    return Over(id_of(job), task, queue, "deadline" if dead else "expired")
 
 
 # --- reclaim
@@ -127,7 +147,7 @@ def nothing_over(sql: Sql) -> int | None:
     """0 where there is nothing to prune."""
     now = sql.now()
     [[some]] = sql.rows("prunable", now, now - HOUR, now - DAY)
-    return None if some else 0
+    return None if some or history.outlasts(sql) else 0
 
 
 def prune(sql: Sql, limit: int, presence: Presence) -> int:
@@ -139,6 +159,7 @@ def prune(sql: Sql, limit: int, presence: Presence) -> int:
     if sql.write("prune_workers", now - HOUR, now - DAY):
         sql.write("prune_mail")
         _tidy(sql, presence)
+    history.prune(sql)
     return pruned
 
 

@@ -1,14 +1,14 @@
-"""The thread that watches for queued jobs while someone waits for some: other processes' commits, and our own.
+"""The thread that watches for queued jobs, and for ended ones, while someone waits for some: other processes' commits,
+and our own.
 
 The kernel says when the write-ahead log is written to; then `PRAGMA data_version` says when that is a commit (a
 few microseconds a look, and some looks may be needed: the commit is there only when its pages are on the disk);
-then there is one look into the index of queued jobs. Our own writer rings at once. Where the kernel says nothing,
+then there is one look at what is waited for. Our own writer rings at once. Where the kernel says nothing,
 `data_version` is polled.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections import deque
@@ -28,25 +28,18 @@ FIRST, LATER, LAST = 0.001, 0.002, 0.1  # the pauses double after a write: from 
 
 
 class Waiting(Call[bool]):
-    """Someone who waits for jobs of some queues, or of all (None)."""
+    """Someone who waits until what `look` asks is so."""
 
-    __slots__ = ("queues",)
+    __slots__ = ("look",)
 
-    def __init__(self, queues: Sequence[str] | None) -> None:
+    def __init__(self, look: Callable[[Sql], bool]) -> None:
         super().__init__()
-        self.queues = queues
+        self.look = look
 
     def end(self) -> None:
         """Nothing came; on the caller's loop."""
         if not self.future.done():
             self.future.set_result(False)
-
-
-def any_queued(sql: Sql, queues: Sequence[str] | None) -> bool:
-    """Whether these queues, or any (None), have queued jobs."""
-    if queues is None:
-        return sql.rows("any_queued") == [(1,)]
-    return sql.row("first_filled", json.dumps(list(queues))) is not None
 
 
 class Watcher:
@@ -68,9 +61,14 @@ class Watcher:
         self._version: Row | None = None
         self._pause = 0.0  # until the next look after a write; 0: nothing was written of late
 
-    def begin(self, queues: Sequence[str] | None) -> Waiting:
-        """Its future becomes True as soon as something is queued; whoever waits may end it before."""
-        waiting = Waiting(queues)
+    @property
+    def listens(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiting)
+
+    def begin(self, look: Callable[[Sql], bool]) -> Waiting:
+        """Its future becomes True as soon as `look` says so; whoever waits may end it before."""
+        waiting = Waiting(look)
         self._arrivals.append(waiting)
         with self._lock:
             if self._thread is None:
@@ -79,7 +77,7 @@ class Watcher:
         return waiting
 
     def ring(self) -> None:
-        """Our own writer has queued jobs."""
+        """Our own writer has queued jobs, or ended some."""
         if self._waiting:
             self._bell.pull()
 
@@ -122,7 +120,7 @@ class Watcher:
             self._look(sql)
 
     def _look(self, sql: Sql) -> None:
-        hinted = [waiting for waiting in self._waiting if any_queued(sql, waiting.queues)]
+        hinted = [waiting for waiting in self._waiting if waiting.look(sql)]
         for waiting in hinted:
             waiting.result = True
         self._answer(hinted)

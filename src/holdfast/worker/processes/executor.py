@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from holdfast.clock import SECOND
 from holdfast.context import note_finish
 from holdfast.errors import Stop
 from holdfast.job import Failed, Failure, Released, Succeeded, Verdict
@@ -81,7 +80,9 @@ class InProcesses:
 
     async def _attempt(self, run: Run) -> None:
         run.entered = run.apart = True
-        run.settled()  # its time begins when its process begins it
+        run.settled()  # its timeout begins when its process begins it
+        if run.limit == "deadline":
+            _time(run)
         try:
             verdict = await self._verdict(run)
         except Exception as error:  # noqa: BLE001  # a bug must keep neither the job nor its place in this worker
@@ -237,10 +238,10 @@ def _finished_within(slot: Spawned, answer: asyncio.Future[Reply]) -> bool:
 
 
 def _time(run: Run) -> None:
-    timeout = run.claim.terms.timeout
-    if timeout is not None:
-        run.deadline = time.monotonic() + timeout / SECOND
-        run.timer = asyncio.get_running_loop().call_later(timeout / SECOND, timed_out, run)
+    run.settled()
+    run.timed(now := time.monotonic())
+    if run.deadline is not None:
+        run.timer = asyncio.get_running_loop().call_later(run.deadline - now, timed_out, run)
 
 
 def _asked(run: Run) -> bool:

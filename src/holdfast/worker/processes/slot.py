@@ -34,7 +34,7 @@ from holdfast.worker.forked import end_if_copy
 from holdfast.worker.processes.board import Board
 from holdfast.worker.processes.pad import Pad
 from holdfast.worker.processes.words import claim_of, words_of
-from holdfast.worker.pulse import resident
+from holdfast.worker.vitals import resident
 from holdfast.worker.runner import Run, begun, judged, run_async, run_plain
 from holdfast.worker.stacks import write_stacks
 from holdfast.worker.within import Within
@@ -95,15 +95,15 @@ class Slot:
             self._board.begin(message["number"])
             claim = claim_of(message["claim"])
             self._pad.begin(message["number"], claim)
-            self._one(claim, message["module"], find)
+            self._one(claim, message["module"], find, message["ends"])
         resources.close()
 
     # --- one attempt
 
-    def _one(self, claim: Claim, module: str, find: Find) -> None:
+    def _one(self, claim: Claim, module: str, find: Find, ends: float | None) -> None:
         before, self._last = set(threading.enumerate()), None
         try:
-            verdict = self._attempt(claim, module, find)
+            verdict = self._attempt(claim, module, find, ends)
         except BaseException as error:  # noqa: BLE001  # a Stop that came when the handler had just ended
             verdict = Failed(failure(error)) if self._last is None else judged(self._last, error)
         end_if_copy(self._pid)  # whatever came back here past the runner, as from a module that forks when imported
@@ -120,7 +120,7 @@ class Slot:
         self._say(to_json(answer))
         self._settle_in()
 
-    def _attempt(self, claim: Claim, module: str, find: Find) -> Verdict | None:
+    def _attempt(self, claim: Claim, module: str, find: Find, ends: float | None) -> Verdict | None:
         try:
             task = find(claim.task, module)
         except BaseException as error:  # noqa: BLE001  # the task's own module raised
@@ -131,7 +131,8 @@ class Slot:
             return Failed(Failure("ConfigError", text, ""))
         around = self._around or None
         within = self._within.of
-        self._last = run = begun(claim, task, self._held, time.monotonic(), None, self._pad, around, within)
+        now = time.monotonic()
+        self._last = run = begun(claim, task, self._held, now, None, self._pad, around, within, ends=ends)
         return contextvars.copy_context().run(self._async if task.is_async else self._plain, run)
 
     def _has_finished(self) -> bool:

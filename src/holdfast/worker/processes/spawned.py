@@ -111,7 +111,7 @@ class Spawned:
         self._run, self._answer = run, self._loop.create_future()
         self.jobs += 1
         module = self._launch.module_of(run.task)
-        self._send("run", number=self.jobs, claim=run.claim._replace(loss=None), module=module)
+        self._send("run", number=self.jobs, claim=run.claim._replace(loss=None), module=module, ends=run.ends)
         return self._answer
 
     def stop(self, why: str) -> None:

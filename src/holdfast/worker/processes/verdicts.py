@@ -33,6 +33,8 @@ def never_begun(run: Run) -> Verdict | None:
             return None
         case "cancelled":
             return Cancelled("cancelled before it began")
+        case "deadline":
+            return overran(run, "")
         case _:
             return Released("interrupted by shutdown before it began")
 
@@ -56,7 +58,7 @@ def stopped(run: Run, death: Death, said: Verdict | None) -> Verdict | None:
             return None
         case _ if said is not None:
             return said
-        case "timeout":
+        case "timeout" | "deadline":
             return overran(run, death.stack)
         case "cancelled":
             return Cancelled("cancelled while running")

@@ -11,9 +11,9 @@ from holdfast.job import Cancelled, Claim, Failed, Failure, Note, Released, Snoo
 
 def claim_of(words: list[Any]) -> Claim:
     """The claim that was sent as it is: a named tuple becomes a list, bytes become base64."""
-    id, fence, worker, task, queue, payload, terms, *rest, saved = words  # noqa: A001
+    id, fence, worker, task, queue, payload, terms, *rest = words  # noqa: A001
     claim = Claim(UUID(id), fence, UUID(worker), task, queue, b64decode(payload), Terms(*terms), *rest)
-    return claim if saved is None else claim._replace(saved=b64decode(saved))
+    return claim if claim.saved is None else claim._replace(saved=b64decode(claim.saved))
 
 
 def note_from(words: list[Any], claim: Claim) -> Note:
@@ -35,7 +35,7 @@ def verdict_from(words: dict[str, Any]) -> Verdict | None:
         case "Succeeded":
             return Succeeded(b64decode(fields["result"]))
         case "Failed":
-            return Failed(Failure(*fields["error"]), fields["final"], fields["after"])
+            return Failed(**fields | {"error": Failure(*fields["error"])})
         case "Snoozed":
             return Snoozed(**fields)
         case "Cancelled":

@@ -1,7 +1,8 @@
 -- Lets one draft in: its id counts first, then its unique key, then the place in its queue. Each look is a fresh one, so
 -- what others commit meanwhile is seen, and the receipt is never empty.
 --
--- `draft`: a JSON object of the columns that a producer writes, with `delay` or `at`. `way`: "own" (a connection of
+-- `draft`: a JSON object of the columns that a producer writes, with `delay` or `at`, and with `expires_in` and
+-- `deadline_in`, each in place of such a column. `way`: "own" (a connection of
 -- ours), "within" (a caller's transaction: places of bounded queues were reserved), "door" (a caller's transaction that
 -- cannot reserve: the queue's row stays locked until its end), "reserve" (takes the place, and stores no job).
 CREATE OR REPLACE FUNCTION {schema}.holdfast_admit(
@@ -22,7 +23,8 @@ DECLARE
 BEGIN
     SELECT * INTO new FROM json_to_record(draft) AS said (
         task text, queue text, line text, priority integer, alone boolean, terms text, tags text[], headers text,
-        unique_key text, unique_until text, unique_hold bigint, unique_clash text, delay bigint, at bigint
+        unique_key text, unique_until text, unique_hold bigint, unique_clash text, delay bigint, at bigint,
+        expires_in bigint, expires_at bigint, deadline_in bigint, deadline_at bigint
     );
     due := coalesce(new.at, moment + new.delay);
     FOR attempt IN 1..1000 LOOP
@@ -89,13 +91,14 @@ BEGIN
         END IF;
         INSERT INTO {schema}.holdfast_jobs (
             id, enqueued_at, due_at, unique_hold, priority, alone, born_alone, state, task, queue, line, terms, tags,
-            headers, unique_key, unique_until, unique_clash, payload
+            headers, unique_key, unique_until, unique_clash, payload, expires_at, deadline_at
         )
         VALUES (
             job_id, moment, due, coalesce(new.unique_hold, 0), new.priority, new.alone, new.alone,
             CASE WHEN due <= moment THEN 'queued' ELSE 'scheduled' END,
             new.task, new.queue, new.line, new.terms, new.tags,
-            new.headers, new.unique_key, new.unique_until, new.unique_clash, body
+            new.headers, new.unique_key, new.unique_until, new.unique_clash, body,
+            coalesce(new.expires_at, moment + new.expires_in), coalesce(new.deadline_at, moment + new.deadline_in)
         )
         ON CONFLICT DO NOTHING;
         IF FOUND THEN

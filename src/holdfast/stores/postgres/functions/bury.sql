@@ -23,6 +23,7 @@ BEGIN
     )
     SELECT array_agg(written.queue) INTO buried FROM written;
     IF buried IS NOT NULL THEN
+        PERFORM {schema}.holdfast_tell(ARRAY[corpse]);
         PERFORM {schema}.holdfast_leave(buried);
     END IF;
     RETURN buried IS NOT NULL;

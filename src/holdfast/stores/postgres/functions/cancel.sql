@@ -12,7 +12,8 @@ AS $function$
 DECLARE
     moment bigint := {schema}.holdfast_now(shift);
     ours uuid[];
-    ended text[];
+    ended uuid[];
+    left_queues text[];
 BEGIN
     ours := ARRAY(
         SELECT job.id FROM {schema}.holdfast_jobs AS job
@@ -49,11 +50,12 @@ BEGIN
             CASE WHEN job.unique_until = 'finished' OR job.started_at IS NULL THEN job.unique_hold ELSE 0 END
         )
         WHERE job.id = ANY (ours) AND job.state <> 'running'
-        RETURNING job.queue
+        RETURNING job.id, job.queue
     )
-    SELECT array_agg(over.queue) INTO ended FROM over;
+    SELECT array_agg(over.id), array_agg(over.queue) INTO ended, left_queues FROM over;
     IF ended IS NOT NULL THEN
-        PERFORM {schema}.holdfast_leave(ended);
+        PERFORM {schema}.holdfast_tell(ended);
+        PERFORM {schema}.holdfast_leave(left_queues);
     END IF;
 END;
 $function$;

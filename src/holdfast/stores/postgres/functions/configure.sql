@@ -1,4 +1,4 @@
--- Declares queues: `queues` is a JSON object, by name, of [max_size, when_full, block_timeout], or of null to take an
+-- Declares queues: `queues` is a JSON object, by name, of [max_size, when_full, block_timeout, weight], or of null to take an
 -- operator's word back. `authority`: producer, worker, operator. Writes nothing where nothing changes. Places are
 -- counted anew where a bound is new, and at a worker's and an operator's word.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_configure(queues text, authority text, shift bigint) RETURNS void

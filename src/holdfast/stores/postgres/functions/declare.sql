@@ -52,6 +52,7 @@ BEGIN
     SET
         declared = code::text, edited = operator::text,
         max_size = (valid ->> 0)::bigint, when_full = valid ->> 1, block_timeout = (valid ->> 2)::bigint,
+        weight = coalesce((valid ->> 3)::bigint, 1),
         unsettled = CASE WHEN valid ->> 0 IS NOT NULL THEN queue.unsettled END
     WHERE queue.name = queue_name;
     IF valid ->> 0 IS NULL THEN

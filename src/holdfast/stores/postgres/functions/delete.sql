@@ -43,12 +43,13 @@ BEGIN
         state = 'deleted', finished_at = coalesce(job.finished_at, moment),
         prune_at = coalesce(job.finished_at, moment) + tombstone,
         unique_key = NULL, headers = '', tags = '{}', reason = '', result = NULL, attempts = 0,
-        within = false
+        within = false, expires_at = NULL, deadline_at = NULL, fingerprint = NULL
     WHERE job.id = ANY (ours);
     DELETE FROM {schema}.holdfast_attempts AS ended_once WHERE ended_once.job = ANY (ours);
     DELETE FROM {schema}.holdfast_notes AS note WHERE note.job = ANY (ours);
     DELETE FROM {schema}.holdfast_saved AS kept WHERE kept.job = ANY (ours);
     DELETE FROM {schema}.holdfast_log AS line WHERE line.job = ANY (ours);
+    PERFORM {schema}.holdfast_tell(ours);
     IF cardinality(ended) > 0 THEN
         PERFORM {schema}.holdfast_leave(ended);
     END IF;

@@ -16,5 +16,6 @@ BEGIN
     WHERE job.id = oldest
     RETURNING job.queue INTO queue_name;
     UPDATE {schema}.holdfast_queues AS queue SET dropped = queue.dropped + 1 WHERE queue.name = queue_name;
+    PERFORM {schema}.holdfast_tell(ARRAY[oldest]);
 END
 $function$;

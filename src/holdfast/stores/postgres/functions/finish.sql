@@ -1,8 +1,8 @@
 -- Writes outcomes under their claims' words: see Store.finish. No job may come twice in a call.
 -- Parameters: the words (ids, fences, workers), those of plain successes first; of these results, keeps (NULL: for
 -- good), attempts, releases, losses, crashes, alones; of the others a JSON array (NULL: none), see settle.sql; shift
--- Returns place (from 1), answer, state as recorded, the queue if it is queued again; a success without a row is
--- accepted.
+-- Returns place (from 1), answer, state as recorded, and what is to be rung: the queue if the job is queued again, ! and
+-- its id if it has ended and somebody waits for that (a row of its own). A success without a row is accepted.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_finish(
     ids uuid[], fences bigint[], workers uuid[], results bytea[], keeps bigint[], attempts integer[],
     releases integer[], losses integer[], crashes integer[], alones boolean[], others text, shift bigint
@@ -19,6 +19,9 @@ DECLARE
     done uuid[];
     left_queues text[];
     spared uuid[]; -- they succeeded, so what they saved goes
+    ended uuid[];
+    others_places bigint[];
+    others_states text[];
     more record;
 BEGIN
     WITH said AS MATERIALIZED (
@@ -53,12 +56,14 @@ BEGIN
     )
     SELECT array_agg(written.id), array_agg(written.queue) INTO done, left_queues FROM written;
     spared := done;
+    ended := done;
 
     IF others IS NOT NULL THEN
         SELECT
             array_agg(settled.id) AS done,
             array_agg(settled.queue) FILTER (WHERE settled.final) AS left_queues,
             array_agg(settled.id) FILTER (WHERE settled.ended = 'succeeded') AS spared,
+            array_agg(settled.id) FILTER (WHERE settled.final) AS ended,
             array_agg(settled.place) AS places, array_agg(settled.state) AS states,
             array_agg(CASE WHEN settled.state = 'queued' THEN settled.queue END) AS filled
         INTO more
@@ -69,6 +74,18 @@ BEGIN
         done := done || more.done;
         left_queues := left_queues || more.left_queues;
         spared := spared || more.spared;
+        ended := ended || more.ended;
+        others_places := more.places;
+        others_states := more.states;
+    END IF;
+
+    IF ended IS NOT NULL AND EXISTS (SELECT FROM {schema}.holdfast_watched) THEN
+        ended := {schema}.holdfast_heard(ended);
+        RETURN QUERY
+        SELECT said.place, 'accepted', coalesce(other.state, 'succeeded'), '!' || said.id
+        FROM unnest(ids) WITH ORDINALITY AS said (id, place)
+        LEFT JOIN unnest(others_places, others_states) AS other (place, state) ON other.place = said.place
+        WHERE said.id = ANY (ended);
     END IF;
 
     IF coalesce(cardinality(done), 0) < cardinality(ids) THEN

@@ -1,9 +1,9 @@
 -- Locks the first queued jobs of a queue that nobody else has locked, for holdfast_claim: never more than the limit, as
--- nothing is taken in the statement that looks.
--- Parameters: queue, limit, floor (NULL: none; see there), now
+-- nothing is taken in the statement that looks. What cannot be started any more is passed over, for holdfast_promote_2.
+-- Parameters: queue, limit, floor (NULL: none; see there), now, rows that the claim has in hand already
 -- Returns where the rows are (NULL: nowhere), and the floor for the next look.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_pick(
-    chosen text, wanted bigint, old_floor text, moment bigint, OUT rows tid[], OUT floor text
+    chosen text, wanted bigint, old_floor text, moment bigint, in_hand tid[], OUT rows tid[], OUT floor text
 )
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
@@ -27,6 +27,9 @@ BEGIN
             SELECT job.ctid FROM {schema}.holdfast_jobs AS job
             WHERE job.state = 'queued' AND job.queue = chosen
             AND (~job.priority, job.due_at, job.id) > (rank, due, '00000000-0000-0000-0000-000000000000')
+            AND (job.deadline_at IS NULL OR job.deadline_at > moment)
+            AND (job.expires_at IS NULL OR job.expires_at > moment OR job.started_at IS NOT NULL)
+            AND job.ctid <> ALL (in_hand)
             ORDER BY ~job.priority, job.due_at, job.id
             LIMIT wanted
             FOR NO KEY UPDATE SKIP LOCKED

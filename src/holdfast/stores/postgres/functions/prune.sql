@@ -1,5 +1,5 @@
 -- Deletes what is over: finished jobs with all that belongs to them, workers that hold nothing, reservations that ran
--- out; and gives back the places of jobs whose worker never came to ask about its caller's transaction.
+-- out, old history; and gives back the places of jobs whose worker never came to ask about its caller's transaction.
 -- Parameters: limit, shift. Returns how many jobs.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_prune(most bigint, shift bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
@@ -49,6 +49,7 @@ BEGIN
         END IF;
     END IF;
     PERFORM {schema}.holdfast_prune_workers(moment);
+    PERFORM {schema}.holdfast_prune_history(moment);
     RETURN cardinality(over);
 END
 $body$;

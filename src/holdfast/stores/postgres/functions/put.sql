@@ -81,23 +81,26 @@ BEGIN
                 json_to_recordset(kinds) AS (
                     task text, queue text, line text, priority integer, alone boolean, terms text, tags text[],
                     headers text, unique_key text, unique_until text, unique_hold bigint, unique_clash text,
-                    delay bigint, at bigint
+                    delay bigint, at bigint, expires_in bigint, expires_at bigint, deadline_in bigint,
+                    deadline_at bigint
                 )
             ) WITH ORDINALITY AS of (
                 task, queue, line, priority, alone, terms, tags, headers, unique_key, unique_until, unique_hold,
-                unique_clash, delay, at, k
+                unique_clash, delay, at, expires_in, expires_at, deadline_in, deadline_at, k
             )
         ),
         fresh AS (
             INSERT INTO {schema}.holdfast_jobs (
                 id, enqueued_at, due_at, unique_hold, priority, alone, born_alone, state, task, queue, line, terms,
-                tags, headers, unique_key, unique_until, unique_clash, payload
+                tags, headers, unique_key, unique_until, unique_clash, payload, expires_at, deadline_at
             )
             SELECT
                 draft.id, moment, said.due, coalesce(said.unique_hold, 0), said.priority, said.alone, said.alone,
                 CASE WHEN said.due <= moment THEN 'queued' ELSE 'scheduled' END,
                 said.task, said.queue, said.line, said.terms, said.tags, said.headers,
-                said.unique_key, said.unique_until, said.unique_clash, draft.payload
+                said.unique_key, said.unique_until, said.unique_clash, draft.payload,
+                coalesce(said.expires_at, moment + said.expires_in),
+                coalesce(said.deadline_at, moment + said.deadline_in)
             FROM unnest(ids, kind, payloads) WITH ORDINALITY AS draft (id, k, payload, n)
             JOIN said ON said.k = draft.k
             WHERE said.queue <> ALL (tight) AND (way = 'own' OR said.unique_key IS NULL)

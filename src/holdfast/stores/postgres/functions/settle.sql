@@ -16,7 +16,7 @@ BEGIN
         JOIN json_to_recordset(outcomes::json) AS one (
             place bigint, flagged boolean, ended text, state text, attempt integer, releases integer, losses integer,
             crashes integer, alone boolean, keep bigint, delay bigint, result text, reason text,
-            error_type text, error_message text, error_traceback text
+            error_type text, error_message text, error_traceback text, fingerprint text
         ) USING (place)
     ), held AS MATERIALIZED (
         SELECT -- as in finish.sql
@@ -48,6 +48,7 @@ BEGIN
                 ELSE last.keep
             END END,
             result = decode(last.result, 'hex'), reason = last.told, attempts = last.number,
+            fingerprint = CASE WHEN last.state = 'dead' THEN nullif(last.fingerprint, '') END,
             settled_fence = last.fence, settled_by = last.worker, settled_state = last.state,
             worker = NULL, ticket = NULL, loss = NULL, cancel_requested_at = NULL, cancel_fence = NULL
         FROM last WHERE job.ctid = last.row

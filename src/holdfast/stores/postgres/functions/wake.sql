@@ -1,4 +1,4 @@
--- Has the caller's transaction ring for `queues` when it commits; `moment` is its time, in ms. With
+-- Has the caller's transaction ring for `queues`, but those that are paused, when it commits; `moment` is its time, in ms. With
 -- `SET holdfast.notify = off` it does not ring, so that it can be prepared (PREPARE TRANSACTION).
 --
 -- Transactions that notify commit one behind the other, each with its own wait for the disk. So where two that are
@@ -23,7 +23,13 @@ BEGIN
     IF channel || ' *' = ANY (rung) THEN
         RETURN;
     END IF;
-    fresh := ARRAY(SELECT DISTINCT queue FROM unnest(queues) AS queue WHERE channel || ' ' || queue <> ALL (rung));
+    fresh := ARRAY(
+        SELECT DISTINCT named.queue FROM unnest(queues) AS named (queue)
+        WHERE channel || ' ' || named.queue <> ALL (rung) AND NOT EXISTS (
+            SELECT FROM {schema}.holdfast_pauses AS pause
+            WHERE pause.queue = named.queue AND (pause.until IS NULL OR pause.until > moment)
+        )
+    );
     IF cardinality(rung) + cardinality(fresh) > 64 THEN
         PERFORM pg_notify(channel, '*');
         fresh := ARRAY['*'];

@@ -19,7 +19,8 @@ SELECT
     job.settled_state, job.result, job.reason, job.headers, job.unique_key, job.unique_until, job.unique_hold,
     job.unique_clash, job.unique_over,
     (SELECT progress FROM {schema}.holdfast_notes AS note WHERE note.job = job.id AND note.fence = job.fence),
-    (SELECT text FROM {schema}.holdfast_notes AS note WHERE note.job = job.id AND note.fence = job.fence)
+    (SELECT text FROM {schema}.holdfast_notes AS note WHERE note.job = job.id AND note.fence = job.fence),
+    job.expires_at, job.deadline_at, coalesce(job.fingerprint, '')
 FROM {schema}.holdfast_jobs AS job
 WHERE job.state <> 'deleted' AND {conditions}
 ORDER BY job.enqueued_at DESC, job.id DESC

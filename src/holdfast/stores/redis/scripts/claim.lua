@@ -6,12 +6,13 @@
 --       was given up may take anything under it
 -- Returns 'stranger', 'expired' or 'stamp' (a later one was used here), and then nothing has changed. Else: now, what
 -- the rows are, and the rows of held.lua. 'taken', or 'cut' where bytes were reached: as the jobs were before this
--- claim. 'again': this stamp was used just here before, and its reply was lost; what is still held under it, as it is.
+-- claim. 'paused': none. 'again': this stamp was used just here before, and its reply was lost; what is still held under
+-- it, as it is.
 
 local moment = now(tonumber(ARGV[1]))
 local worker, stamp, limit, bytes = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local held_key = HELD .. worker
-local wrong = other_layout()
+local wrong, paused = other_layout('paused')
 if wrong then
   return wrong
 end
@@ -44,6 +45,10 @@ if ARGV[6] == '1' then
   return rows
 end
 
+if is_paused(paused, moment) then
+  rows[2] = 'paused'
+  return rows
+end
 local ids = limit > 0 and call('ZRANGE', READY, 0, limit - 1) or {}
 if #ids == 0 then
   return rows
@@ -51,30 +56,70 @@ end
 call('HLEN', held_key)
 call('HLEN', HOLDERS)
 local FIRST_RUN = { '1', '1' } -- fence and attempt
+local LOOKS = 500 -- at jobs whose time is over, in search of others behind them: promote is about to end them
+local immortal = call('ZCARD', ENDS) == 0
 local taken, again, keys, held = 0, {}, {}, {}
-for i = 1, #ids do
-  if bytes < 0 then
-    rows[2] = 'cut'
-    break
+local late = 0 -- not taken, as their time is over
+local gone, mortal = {}, {} -- ids: from `ready`, and of those that were taken those that have such a time
+
+local function is_late(row, more)
+  local deadline, expires = tonumber(row[17]), not more[7] and tonumber(more.expires)
+  return deadline and deadline <= moment or expires and expires <= moment
+end
+
+local function take(id, row, more)
+  local n = #rows + 1
+  rows[n] = row
+  bytes = bytes - bytes_of(row, more)
+  held[2 * n - 5], held[2 * n - 4] = id, stamp
+  if more then
+    again[n] = { row[7] + 1, row[10] + 1 }
+    if more[11] == 'started' and call('HGET', UNIQUE, more[10]) == id then
+      keys[#keys + 1] = more[10]
+    end
+    if row[17] ~= '' or more.expires then
+      mortal[#mortal + 1] = id
+    end
   end
-  local id = ids[i]
-  local row, more = row_of(id)
-  taken = i
-  if row then
-    local n = #rows + 1
-    rows[n] = row
-    bytes = bytes - bytes_of(row, more)
-    held[2 * n - 5], held[2 * n - 4] = id, stamp
-    if more then
-      again[n] = { row[7] + 1, row[10] + 1 }
-      if more[11] == 'started' and call('HGET', UNIQUE, more[10]) == id then
-        keys[#keys + 1] = more[10]
+end
+
+local function look(ids)
+  for i = 1, #ids do
+    if bytes < 0 then
+      rows[2] = 'cut'
+      return
+    end
+    local id = ids[i]
+    local row, more = row_of(id, immortal)
+    taken = taken + 1
+    if more and not immortal and is_late(row, more) then
+      late = late + 1
+    else
+      gone[taken - late] = id
+      if row then
+        take(id, row, more)
       end
     end
   end
 end
 
-call('ZREMRANGEBYRANK', READY, 0, taken - 1) -- first: a full server allows it, and then all that follows
+look(ids)
+while late > 0 and #ids > 0 and late < LOOKS and #rows - 2 < limit and rows[2] == 'taken' do
+  ids = call('ZRANGE', READY, taken, taken + limit - (#rows - 2) - 1)
+  look(ids)
+end
+if #gone == 0 then
+  return rows
+end
+
+if late == 0 then
+  call('ZREMRANGEBYRANK', READY, 0, taken - 1) -- first: a full server allows it, and then all that follows
+else
+  call('ZREM', READY, unpack(gone))
+end
+if #mortal > 0 then
+  call('ZREM', ENDS, unpack(mortal))
+end
 if #keys > 0 then
   call('HDEL', UNIQUE, unpack(keys))
 end

@@ -47,6 +47,7 @@ local function delete(job)
     call('HDEL', UNIQUE, job.key)
   end
   bury(job)
+  tell_end(job.id, moment)
   return 'deleted'
 end
 

@@ -2,18 +2,18 @@
 -- KEYS  the 13 of a queue
 -- ARGV  1 shift  2 which of KEYS is the index, ordered by (enqueued_at, id)  3 4 enqueued_at and id behind which it goes
 --       on, '' and '' from the newest  5 how many it finds at most  6 how many it looks at  7 since, or ''
---       8 states, in words, or ''  9 task, 10 a tag as it stands in `kind`, 11 type of the newest kept error: '=' and the
---       text, or ''  12 how ids begin  13 and end  14 worker, or ''  15… ids, instead of the index
+--       8 states, in words, or ''  9 task, 10 a tag as it stands in `kind`, 11 type of the newest kept error, 12 fingerprint:
+--       '=' and the text, or ''  13 how ids begin  14 and end  15 worker, or ''  16… ids, instead of the index
 -- Returns enqueued_at and id up to which it looked ('' and '' where there are no more), then of each job that it found
 -- enqueued_at and id, newest first where it walked along the index. A tag may be found where the text is something else.
 
 local index, wanted, most, since = KEYS[tonumber(ARGV[2])], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local states, worker, head, tail = ARGV[8] ~= '' and ' ' .. ARGV[8] .. ' ', ARGV[14], ARGV[12], ARGV[13]
+local states, worker, head, tail = ARGV[8] ~= '' and ' ' .. ARGV[8] .. ' ', ARGV[15], ARGV[13], ARGV[14]
 
 local function meant(text)
   return text ~= '' and string.sub(text, 2)
 end
-local task, tag, error_type = meant(ARGV[9]), meant(ARGV[10]), meant(ARGV[11])
+local task, tag, error_type, fingerprint = meant(ARGV[9]), meant(ARGV[10]), meant(ARGV[11]), meant(ARGV[12])
 
 -- The type of the newest kept error of a job: see history in finish.lua.
 local function newest_error(id)
@@ -44,6 +44,9 @@ local function fits(id)
     return nil
   end
   if tag and not string.find(call('HGET', JOB .. id, 'kind') or '', tag, 1, true) then
+    return nil
+  end
+  if fingerprint and (call('HGET', JOB .. id, 'fingerprint') or '') ~= fingerprint then
     return nil
   end
   if error_type and newest_error(id) ~= error_type then
@@ -79,8 +82,8 @@ local function look(id)
   end
 end
 
-if #ARGV > 14 then
-  for i = 15, #ARGV do
+if #ARGV > 15 then
+  for i = 16, #ARGV do
     look(ARGV[i])
   end
   return found

@@ -6,19 +6,24 @@
 --       then per other outcome: id, fence, worker, number of branches (2: the second where a cancel was asked for),
 --       then per branch: ended, state, attempt, releases, losses, crashes, alone, kept, delay ('' for none), result (''
 --       for none, else '+' and it), reason, '<bytes of the error's type, or -> <bytes of its message>', its type,
---       message and traceback in one
+--       message and traceback in one, fingerprint
 -- Returns how many jobs became queued; then, for each outcome that was not accepted as its first branch says, its
 -- number from 0 on, its answer, and the state that was recorded ('' for none).
 
 local moment = now(tonumber(ARGV[1]))
 local finished = string.format('%.0f', moment)
 local ERRORS_FIRST, ERRORS_LAST = 2, 18
-local BRANCH = 13 -- arguments
-local wrong = other_layout()
+local BRANCH = 14 -- arguments
+local wrong, watched = other_layout('watched')
 if wrong then
   return wrong
 end
 call('HLEN', HOLDERS)
+local final -- where somebody waits for the end of jobs: those that are final now
+if is_watched(watched, moment) then
+  call('ZCARD', WATCHED)
+  final = {}
+end
 
 local answers = { 0 }
 local given = {} -- by worker, the ids of the claims that end here
@@ -130,6 +135,9 @@ local function group(number, at)
         set(job, 'attempt', attempt, 'releases', releases, 'losses', losses, 'crashes', crashes, 'alone', alone)
       end
       jobs[#jobs + 1] = job
+      if final then
+        final[#final + 1] = id
+      end
     end
     number, at = number + 1, at + 3
   end
@@ -154,7 +162,7 @@ local function other(number, at)
   if cancelled and branches == '2' then
     branch = branch + BRANCH
   end
-  local ended, state, attempt, releases, losses, crashes, alone, kept, delay, result, reason, sizes, error =
+  local ended, state, attempt, releases, losses, crashes, alone, kept, delay, result, reason, sizes, error, fingerprint =
     unpack(ARGV, branch, branch + BRANCH - 1)
   if cancelled and known[3] then
     reason = known[3]
@@ -194,14 +202,24 @@ local function other(number, at)
     else
       index(DUE, due, id)
     end
+    local deadline = known ~= PLAIN_JOB and call('HGET', JOB .. id, 'deadline')
+    if deadline then
+      index(ENDS, deadline, id)
+    end
   else
     local hold = known[1] and hold_of(id, known[1]) or 0
     set(job, 'finished', finished)
     if kept ~= '' then
       index(FINAL, string.format('%.0f', moment + math.max(tonumber(kept), hold)), id)
     end
+    if final then
+      final[#final + 1] = id
+    end
     if state == 'dead' then
       index(DEAD, more[1], id)
+      if fingerprint ~= '' then
+        set(job, 'fingerprint', fingerprint)
+      end
     elseif state == 'cancelled' then
       index(CANCELLED, more[1], id)
     end
@@ -256,5 +274,8 @@ for i = 1, #runs do
 end
 if answers[1] > 0 then
   ring()
+end
+if final then
+  tell_watchers(final)
 end
 return answers

@@ -7,8 +7,9 @@ local MORE = {
 
 -- The row of a job that is claimed for the first time, and has nothing odd: task, kind, payload, enqueued_at, due, id.
 -- Of any other: id, task, kind, payload, enqueued_at, due, fence, priority, alone, attempt, releases, losses, crashes,
--- started_at, loss, saved; and second what was read of MORE. nil where there is no such job.
-local function row_of(id)
+-- started_at, loss, saved, deadline; and second what was read of MORE. nil where there is no such job. `immortal`: no job of
+-- the queue has a time after which it is over.
+local function row_of(id, immortal)
   local plain = call('HMGET', JOB .. id, unpack(PLAIN))
   local fence = plain[6]
   if not plain[1] then
@@ -22,7 +23,11 @@ local function row_of(id)
   for i = 1, 8 do
     row[7 + i] = more[i] or (i == 2 or i > 6) and '' or '0'
   end
-  row[16] = more[9] and call('HGET', NOTE .. id, 'saved') or false
+  row[16], row[17] = more[9] and call('HGET', NOTE .. id, 'saved') or false, ''
+  if not immortal then
+    local limits = call('HMGET', JOB .. id, 'deadline', 'expires')
+    row[17], more.expires = limits[1] or '', limits[2]
+  end
   return row, more
 end
 

@@ -3,6 +3,8 @@
 
 local JOB, HELD, MAIL = BASE .. 'job:', BASE .. 'held:', BASE .. 'mail:'
 local HISTORY, NOTE, LOG = BASE .. 'history:', BASE .. 'note:', BASE .. 'log:'
+local ENDS = BASE .. 'ends' -- of jobs scheduled or queued: when their time is over
+local WATCHED = BASE .. 'watched' -- jobs whose end somebody waits for, see watch.lua
 local TOMBSTONE = 60000
 local SPAN = 17592186044416 -- 2^44: of due times, within one priority of `ready`
 local call = redis.call
@@ -12,6 +14,7 @@ local STANDING = {
   'state', 'task', 'priority', 'at', 'due', 'keep', 'born', 'key', 'until', 'hold', 'clash', 'life', 'attempt',
   'releases', 'losses', 'crashes', 'alone', 'fence', 'started', 'finished', 'worker', 'cancel',
   'reason', 'settled', 'first', 'over', 'omitted', 'noted', 'robbed',
+  'expires', 'deadline',
 }
 
 -- The job's standing by field, with its `id`; nil where there is none. A tombstone's state is `deleted`.
@@ -34,7 +37,7 @@ end
 local NOT_STORED = { prunable = true, ticket = true }
 
 -- A job with one of these, or with a priority, has `odd` too: without it, claim and finish do not look at them.
-local ODD = { alone = true, key = true, cancel = true, reason = true, loss = true, noted = true }
+local ODD = { alone = true, key = true, cancel = true, reason = true, loss = true, noted = true, expires = true, deadline = true }
 
 -- Sets fields of a job, here and in the store: name, value, name, value …; false takes a field away.
 local function write_job(job, ...)
@@ -76,14 +79,36 @@ local function count_held(worker, change)
   call('HINCRBY', META, 'running', change)
 end
 
+-- When the time of a job is over, unless it is started or finished before; nil: never.
+local function ends_at(job)
+  local expires, deadline = not job.started and tonumber(job.expires), tonumber(job.deadline)
+  return expires and deadline and math.min(expires, deadline) or expires or deadline
+end
+
+-- Of a job that is scheduled or queued now.
+local function note_end(job)
+  local at = ends_at(job)
+  if at then
+    call('ZADD', ENDS, at, job.id)
+  end
+end
+
+local function forget_end(job)
+  if job.expires or job.deadline then
+    call('ZREM', ENDS, job.id)
+  end
+end
+
 -- Puts a job into the indexes of its state. It reads state, at, due, priority, worker, ticket, prunable.
 local function put_in(job)
   local state = job.state
   if state == 'queued' then
     call('ZADD', READY, rank(job.priority, job.due), job.id)
+    note_end(job)
     ring()
   elseif state == 'scheduled' then
     call('ZADD', DUE, job.due, job.id)
+    note_end(job)
   elseif state == 'running' then
     call('HSET', HELD .. job.worker, job.id, job.ticket or '')
     count_held(job.worker, 1)
@@ -104,8 +129,10 @@ local function take_out(job)
   local state = job.state
   if state == 'queued' then
     call('ZREM', READY, job.id)
+    forget_end(job)
   elseif state == 'scheduled' then
     call('ZREM', DUE, job.id)
+    forget_end(job)
   elseif state == 'running' then
     call('HDEL', HELD .. job.worker, job.id)
     count_held(job.worker, -1)
@@ -132,6 +159,30 @@ local function kept_for(keep)
   return math.max(tonumber(keep) or 0, TOMBSTONE)
 end
 
+-- Tells those who wait for the end of these jobs. A hint, as ring() is.
+local function tell_watchers(ids)
+  local heard = {}
+  for i = 1, #ids do
+    if redis.pcall('ZREM', WATCHED, ids[i]) == 1 then
+      heard[#heard + 1] = ids[i]
+    end
+  end
+  if #heard > 0 then
+    redis.pcall('PUBLISH', string.match(BASE, '^{[^:]*') .. '}:ended', table.concat(heard, ' '))
+  end
+end
+
+-- Whether somebody waits for the end of jobs of this queue, by what `meta` says of it.
+local function is_watched(said, moment)
+  return said and moment < (tonumber(said) or 0)
+end
+
+local function tell_end(id, moment)
+  if is_watched(call('HGET', META, 'watched'), moment) then
+    tell_watchers({ id })
+  end
+end
+
 -- Ends a job that take_out has taken out: its place and, unless it has a hold, its key are free. `kept`: kept_for(…),
 -- or false for ever.
 local function end_job(job, state, reason, kept, moment)
@@ -145,6 +196,7 @@ local function end_job(job, state, reason, kept, moment)
   write_job(job, 'state', state, 'finished', moment, 'prunable', kept and moment + math.max(kept, hold),
     'reason', reason ~= '' and reason, 'worker', false, 'ticket', false, 'loss', false, 'cancel', false)
   put_in(job)
+  tell_end(job.id, moment)
 end
 
 -- How many jobs run, by those who hold them.
@@ -172,13 +224,14 @@ local function stays_here()
   call('EXISTS', BASE .. 'never')
 end
 
--- An error reply where the queue's keys are not of this layout.
-local function other_layout()
+-- An error reply where the queue's keys are not of this layout; else false, and another field of `meta`.
+local function other_layout(...)
   stays_here()
-  local layout = call('HGET', META, 'layout')
-  if layout and layout ~= LAYOUT then
-    return redis.error_reply('HFLAYOUT ' .. layout)
+  local said = call('HMGET', META, 'layout', ...)
+  if said[1] and said[1] ~= LAYOUT then
+    return redis.error_reply('HFLAYOUT ' .. said[1])
   end
+  return false, said[2]
 end
 
 -- Before the first write: other_layout, and raises where a key is of another type.
@@ -190,5 +243,7 @@ local function unsound()
   for i = 8, 12 do
     call('HLEN', KEYS[i])
   end
+  call('ZCARD', ENDS)
+  call('ZCARD', WATCHED)
   return wrong
 end

@@ -14,13 +14,24 @@ local function begin_writes(key)
   redis.call('HDEL', key, '')
 end
 
--- Wakes whoever waits for jobs of this queue, once for all that a script makes ready. A hint: it comes in the middle of
+-- Whether the queue's `paused` says that it is: "<since> <until, or -> <reason>".
+local function is_paused(said, moment)
+  local till = said and string.match(said, '^%S+ (%S+) ')
+  return till and (till == '-' or moment < tonumber(till))
+end
+
+local function wake()
+  local prefix, queue = string.match(BASE, '^{([^:]*):(.*)}:$')
+  redis.pcall('PUBLISH', '{' .. prefix .. '}:wake', queue)
+end
+
+-- Wakes whoever waits for jobs of this queue, unless it is paused, once for all that a script makes ready. A hint: it comes in the middle of
 -- writes, so whatever the server says to it (the user may not publish, say) must not end the script.
 local rung = false
 local function ring()
-  if not rung and redis.pcall('DEL', IDLE) == 1 then
-    local prefix, queue = string.match(BASE, '^{([^:]*):(.*)}:$')
-    redis.pcall('PUBLISH', '{' .. prefix .. '}:wake', queue)
+  local paused = not rung and redis.pcall('DEL', IDLE) == 1 and { redis.pcall('HGET', META, 'paused') }
+  if paused and not (type(paused[1]) == 'string' and is_paused(paused[1], now(tonumber(ARGV[1])))) then
+    wake()
   end
   rung = true
 end

@@ -1,7 +1,8 @@
 -- Queues scheduled jobs that are due, the earliest first.
 -- KEYS  the queue's 13
 -- ARGV  1 shift  2 how many at most; 0: a look
--- Returns {how many were, the time, how many more are due, when the next is due: false where none is scheduled}.
+-- Returns {how many were, the time, how many more are due, when the next is due: false where none is scheduled; of how
+-- many the time is over, when that of the next will be: false where no job has such a time}.
 local moment, most = now(tonumber(ARGV[1])), tonumber(ARGV[2])
 local wrong = unsound()
 if wrong then
@@ -31,4 +32,8 @@ if #ranked > 0 then
 end
 local first = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
 local next_at = first[2] and tonumber(first[2]) or false
-return { #ranked / 2, moment, call('ZCOUNT', DUE, '-inf', moment), next_at }
+local ends = call('ZRANGE', ENDS, 0, 0, 'WITHSCORES')
+return {
+  #ranked / 2, moment, call('ZCOUNT', DUE, '-inf', moment), next_at,
+  ends[2] and call('ZCOUNT', ENDS, '-inf', moment) or 0, ends[2] and tonumber(ends[2]) or false,
+}

@@ -54,7 +54,8 @@ for _, job in pairs(decided) do
   take_out(job)
   write_job(job, 'state', 'queued', 'due', moment, 'life', (job.life or 1) + 1, 'alone', job.born,
     'attempt', false, 'releases', false, 'losses', false, 'crashes', false, 'started', false, 'finished', false,
-    'prunable', false, 'result', false, 'reason', false, 'over', false)
+    'prunable', false, 'result', false, 'reason', false, 'over', false, 'expires', false, 'deadline', false,
+    'fingerprint', false)
   if job.key then
     take_key(job, lost[job.key])
   end

@@ -2,8 +2,9 @@
 -- KEYS  the queue's 13
 -- ARGV  1 shift
 -- Returns how many are queued, scheduled, running and dead, the earliest due time of those queued, then declared,
--- edited, max_size, when_full, block_timeout and dropped; '' where there is none.
+-- edited, max_size, when_full, block_timeout, dropped and paused; '' where there is none.
 
+local moment = now(tonumber(ARGV[1]))
 local wrong = unsound()
 if wrong then
   return wrong
@@ -21,9 +22,11 @@ while head[1] do
   head = call('ZRANGEBYSCORE', READY, string.format('%.0f', next_priority), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 end
 
-local said = call('HMGET', META, 'running', 'declared', 'edited', 'max_size', 'when_full', 'block_timeout', 'dropped')
+local said = call('HMGET', META, 'running', 'declared', 'edited', 'max_size', 'when_full', 'block_timeout', 'dropped',
+  'paused')
 return {
   call('ZCARD', READY), call('ZCARD', DUE), tonumber(said[1]) or 0, call('ZCARD', DEAD),
   earliest and string.format('%.0f', earliest) or '',
   said[2] or '', said[3] or '', said[4] or '', said[5] or '', said[6] or '', said[7] or '',
+  is_paused(said[8], moment) and said[8] or '',
 }

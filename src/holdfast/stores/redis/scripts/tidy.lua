@@ -38,8 +38,9 @@ local function left(loss)
 end
 
 local function is_empty()
-  local said = call('HMGET', META, 'layout', 'declared', 'edited')
-  return said[1] and not said[2] and not said[3] and call('EXISTS', HOLDERS, unpack(KEYS, 2, 9)) == 0
+  local said = call('HMGET', META, 'layout', 'declared', 'edited', 'paused')
+  local is_meant = said[2] or said[3] or is_paused(said[4], moment)
+  return said[1] and not is_meant and call('EXISTS', HOLDERS, unpack(KEYS, 2, 9)) == 0
 end
 
 local working, losses = look(WORKERS, ARGV[2], life_of), look(LOSSES, ARGV[3], left)
@@ -56,6 +57,6 @@ for i = 1, #over do
 end
 local gone = is_empty()
 if gone then
-  call('DEL', META, UNIQUE, TICKETS)
+  call('DEL', META, UNIQUE, TICKETS, ENDS, WATCHED)
 end
 return { call('ZCOUNT', FINAL, '-inf', moment), working, losses, gone and 1 or 0 }

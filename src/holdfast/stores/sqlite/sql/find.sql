@@ -7,7 +7,8 @@ SELECT
     settled_fence, settled_by, settled_state, result, reason,
     headers, unique_key, unique_until, unique_hold, unique_clash, unique_over,
     (SELECT progress FROM holdfast_notes WHERE job = job.seq AND fence = job.fence),
-    (SELECT text FROM holdfast_notes WHERE job = job.seq AND fence = job.fence)
+    (SELECT text FROM holdfast_notes WHERE job = job.seq AND fence = job.fence),
+    expires_at, deadline_at, fingerprint
 FROM holdfast_jobs AS job
 WHERE job.state <> 'deleted' AND {conditions}
 ORDER BY enqueued_at DESC, id DESC

@@ -6,7 +6,7 @@ SELECT
     id, fence, worker, task, queue, payload, terms, priority, attempt, releases, losses, crashes, alone,
     enqueued_at, due_at, started_at, loss,
     headers, iif(fence > ?, (SELECT saved FROM holdfast_saved WHERE job = seq), NULL),
-    seq
+    deadline_at, seq
 FROM holdfast_jobs INDEXED BY holdfast_held
 WHERE state = 'running' AND worker = ? AND ticket IS ?
 LIMIT ?;

@@ -1,0 +1,212 @@
+"""What code declares of schedules, and how it comes to the store when a worker starts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from holdfast.client.registry import Registry, redefinition
+from holdfast.clock import Instant, moment
+from holdfast.errors import ConfigError, StoreError
+from holdfast.handles import NewJob
+from holdfast.headers import headers_text
+from holdfast.job import Draft
+from holdfast.naming import module_named, named
+from holdfast.observe.logging import INFO, WARNING, tell, workers
+from holdfast.schedule.entry import Definition, Text, read
+from holdfast.schedule.rule import Rule
+from holdfast.store import Entry, Store
+from holdfast.task import Task
+
+TRIES = 20  # of a start, against other workers that start at the same moment and operators
+_NOBODY = UUID(int=0)
+
+
+class Declared(NamedTuple):
+    """A schedule as code declares it; its job is made when it is needed, since that costs the import of the codec."""
+
+    rule: Rule
+    draft: Callable[[], Draft]
+    owner: str
+    fn: Callable[..., Any]
+
+    def definition(self) -> Definition:
+        return Definition(self.rule, without_an_id(self.draft()), self.owner)
+
+
+class Declarations:
+    """An app's schedules, by name."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Declared] = {}
+
+    def task(self, task: Task[..., Any], name: str | None, rule: Rule, registry: Registry) -> None:
+        """Declares a schedule that calls `task` without arguments. ConfigError where that does not fit."""
+        name = task.name if name is None else named(name, "name")
+        _check_ours(task.name, name, registry)
+        _check_callable_bare(task, name)
+        _check_plan(task, name)
+        self._add(name, Declared(rule, lambda: _bare(task), module_named(task.fn.__module__), task.fn))
+
+    def bound(self, name: str, job: NewJob[Any], rule: Rule, registry: Registry, module: str) -> None:
+        """Declares a schedule of a bound job, in `module`."""
+        draft = checked(named(name, "name"), job)
+        task = _check_ours(draft.task, name, registry)
+        self._add(name, Declared(rule, lambda: draft, module_named(module), task.fn))
+
+    def _add(self, name: str, declared: Declared) -> None:
+        known = self.by_name.get(name)
+        if known is not None and not redefinition(known.fn, declared.fn):
+            raise ConfigError(
+                f"two schedules are named {name!r}: in {known.owner} and in {declared.owner}; give one of them name="
+            )
+        self.by_name[name] = declared
+
+    async def reconcile(self, store: Store, owns: Callable[[str], bool]) -> None:
+        """Brings what code declares to the store, and takes away what it does not declare any more: entries whose
+        owner, a module, is the app's own. What changes is told, a line each; operators' own words stay.
+        """
+        definitions = {name: declared.definition() for name, declared in self.by_name.items()}
+        owners = {definition.owner for definition in definitions.values()}
+        for _ in range(TRIES):
+            found = await store.schedules()
+            entries = {entry.name: entry for entry in found.entries}
+            changes = list(_changes(definitions, entries, lambda owner: owner in owners or owns(owner), found.now))
+            if not changes or all(await _made(store, changes)):
+                return
+        tell(
+            workers,
+            WARNING,
+            "schedules-contended",
+            message="others change schedules all the time; the next start tries",
+        )
+
+
+class Change(NamedTuple):
+    """One step of a reconciliation: `entry` is stored, or, if it `goes`, removed."""
+
+    event: str
+    entry: Entry
+    goes: bool = False
+    message: str | None = None
+
+
+def _changes(
+    definitions: Mapping[str, Definition],
+    entries: Mapping[str, Entry],
+    owns: Callable[[str], bool],
+    now: Instant,
+) -> Iterable[Change]:
+    for name, definition in definitions.items():
+        entry = entries.get(name)
+        if entry is None:
+            text = Text(declared=definition).written()
+            yield Change("schedule-added", Entry(name, definition.job.queue, text, definition.rule.next(now)))
+        elif (said := readable(entry)) is not None and said.declared != definition:
+            message = "an operator's change stays in effect" if said.edited else None
+            new = changed(entry, said, said._replace(declared=definition), now)
+            yield Change("schedule-changed", new, message=message)
+    for name, entry in entries.items():
+        former = readable(entry) if name not in definitions else None
+        if former is not None and former.declared is not None and owns(former.declared.owner):
+            if former.edited is None:
+                yield Change("schedule-removed", entry, goes=True)
+            else:
+                kept = changed(entry, former, former._replace(declared=None), now)
+                yield Change(
+                    "schedule-removed", kept, message="no code declares it any more; an operator's change keeps it"
+                )
+
+
+async def _made(store: Store, changes: list[Change]) -> list[bool]:
+    """Writes them, and tells those that were written: somebody else may have been first."""
+    puts, gone = [c for c in changes if not c.goes], [c for c in changes if c.goes]
+    answers = list(await store.schedule([change.entry for change in puts])) if puts else []
+    if gone:
+        answers += await store.unschedule({change.entry.name: change.entry.revision for change in gone})
+    for change, made in zip([*puts, *gone], answers, strict=True):
+        if made:
+            next_at = None if change.goes else change.entry.next_at
+            tell(workers, INFO, change.event, schedule=change.entry.name, next=shown(next_at), message=change.message)
+    return answers
+
+
+def changed(entry: Entry, before: Text, after: Text, now: Instant) -> Entry:
+    """The entry with another text: where its times are other ones, the next is sought anew."""
+    old, new = before.effective, after.effective
+    if new is None:
+        raise ValueError("an entry says something")
+    same = old is not None and old.rule.times == new.rule.times
+    next_at = entry.next_at if same else next_tick(entry, new.rule, now)
+    return entry._replace(queue=new.job.queue, text=after.written(), next_at=next_at)
+
+
+def next_tick(entry: Entry, rule: Rule, now: Instant) -> Instant | None:
+    """The first tick that is still to come, and that its pause does not cover."""
+    until = entry.pause.until if entry.pause is not None else None
+    return rule.next(now if until is None else max(now, until - 1))
+
+
+def readable(entry: Entry) -> Text | None:
+    """What it says; None, told, where this version cannot read it."""
+    try:
+        return read(entry.text, entry.name)
+    except StoreError as error:
+        tell(workers, WARNING, "schedule-unreadable", schedule=entry.name, message=str(error))
+        return None
+
+
+# --- jobs of schedules
+
+
+def without_an_id(draft: Draft) -> Draft:
+    """As a Definition keeps it."""
+    return replace(draft, id=_NOBODY)
+
+
+def checked(name: str, job: object) -> Draft:
+    """The draft of a bound job. ConfigError for what is none, and for one with a time of its own."""
+    if not isinstance(job, NewJob):
+        raise ConfigError(f"schedule {name!r}: {job!r} is no bound job: make one with task.bind(...)")
+    draft = job.draft
+    if draft.delay or draft.at is not None:
+        raise ConfigError(f"schedule {name!r}: delay= and at= do not go with a schedule, whose ticks say when")
+    return draft
+
+
+def _bare(task: Task[..., Any]) -> Draft:
+    """Carried variables do not travel: they are what they happen to be where the worker starts."""
+    return replace(task.bind().draft, headers=headers_text(task.plan.headers or {}))
+
+
+def _check_ours(task: str, name: str, registry: Registry) -> Task[..., Any]:
+    if (known := registry.names.get(task)) is None:
+        raise ConfigError(f"schedule {name!r}: {task} is not a task of this app, so that its workers could not run it")
+    return known
+
+
+def _check_callable_bare(task: Task[..., Any], name: str) -> None:
+    parameters = inspect.signature(task.fn).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if needed:
+        short = task.name.rpartition(".")[2]
+        raise ConfigError(
+            f"schedule {name!r}: the parameter {needed[0]!r} of {task.name} has no default, and a schedule calls it "
+            f"without arguments; give it one, or bind it: "
+            f"jobs.schedule('{name}', {short}.bind({needed[0]}=...), cron=...)"
+        )
+
+
+def _check_plan(task: Task[..., Any], name: str) -> None:
+    if task.plan.connection is not None:
+        raise ConfigError(f"schedule {name!r}: connection= does not go with a schedule, whose ticks are nobody's own")
+    if task.plan.delay or task.plan.at is not None:
+        raise ConfigError(f"schedule {name!r}: delay= and at= do not go with a schedule, whose ticks say when")
+
+
+def shown(at: Instant | None) -> str | None:
+    """An instant for the log."""
+    return None if at is None else moment(at).isoformat(timespec="seconds")

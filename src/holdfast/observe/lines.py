@@ -1,0 +1,152 @@
+"""The handler behind our lines: what one turn of a loop has told goes out in one write."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import select
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any, Protocol, TypeAlias, cast
+
+from holdfast.job import Claim
+from holdfast.observe.told import Told
+
+MOST = 1_000  # lines that wait to be written
+
+Event: TypeAlias = tuple[float, str, str, Claim, dict[str, Any]]  # of an attempt: time, level, name, claim, fields
+
+
+class OfAttempts(Protocol):
+    """A formatter that has a short way for events of attempts."""
+
+    def attempt(self, event: Event, /) -> str:
+        """The event's line, with its end."""
+        ...
+
+
+class Lines(logging.StreamHandler[Any]):
+    """Writes whole lines. `together`: events below WARNING that are told on a loop wait until its turn is over; all
+    else is written at once, behind what waits.
+
+    With `waits=False` a line that would have to wait for its reader, as in a full pipe, is left out.
+    """
+
+    def __init__(self, stream: Any, *, waits: bool = True, together: bool = False) -> None:
+        super().__init__(stream)
+        self._waits = waits
+        self._together = together
+        self._most = _write_most(stream)
+        self._short: OfAttempts | None = None
+        self._unwritten: list[str | Event] = []
+        self._turn: asyncio.AbstractEventLoop | None = None  # the loop whose turn they wait for
+
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802  # as logging has it
+        super().setFormatter(fmt)
+        self._short = cast("OfAttempts", fmt) if self._together and hasattr(fmt, "attempt") else None
+
+    @property
+    def short(self) -> bool:
+        """Whether `put` takes events of attempts: lines that no filter is to see need no record."""
+        return self._short is not None and not self.filters
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = f"{self.format(record)}\n"
+        except Exception:  # noqa: BLE001  # whatever a log line meets, the job must not
+            self.handleError(record)
+            return
+        if record.levelno < logging.WARNING and isinstance(record.msg, Told):
+            self.put(line)
+        else:  # a handler's own word may be its last
+            self._unwritten.append(line)
+            self.flush()
+
+    def put(self, line: str | Event) -> None:
+        """Takes a line, with its end, or what is to become one."""
+        self._unwritten.append(line)
+        loop = asyncio._get_running_loop() if self._together else None  # noqa: SLF001  # the public one raises
+        if loop is None or len(self._unwritten) >= MOST:
+            self.flush()
+        elif self._turn is not loop:
+            if self._turn is not None:  # another loop's: it may be held up
+                self.flush()
+            else:
+                self._turn = loop
+                loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Writes what waits; never raises."""
+        self.acquire()
+        try:
+            self._turn = None
+            count = len(self._unwritten)
+            waiting = self._unwritten[:count]
+            del self._unwritten[:count]  # by number: others go on appending
+            for text in _writes(self._written(waiting), self._most):
+                with suppress(Exception):  # nobody is there to tell
+                    if self._waits or takes(self.stream):
+                        self.stream.write(text)  # stderr flushes at a line's end by itself
+        finally:
+            self.release()
+
+    def _written(self, waiting: Iterable[str | Event]) -> Iterator[str]:
+        for one in waiting:
+            if isinstance(one, str):
+                yield one
+            elif self._short is not None:
+                with suppress(Exception):  # as above
+                    yield self._short.attempt(one)
+
+    def forget(self) -> None:
+        """In a process that was forked: what waits is the other's to write."""
+        self._unwritten.clear()
+        self._turn = None
+
+
+def _write_most(stream: Any) -> int:
+    """Bytes of one write. In a pipe more may be torn by what other processes write there."""
+    with suppress(OSError, ValueError, AttributeError):
+        if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            return 2**17
+    return select.PIPE_BUF
+
+
+def _writes(lines: Iterable[str], most: int) -> Iterator[str]:
+    parts, size = list[str](), 0
+    for line in lines:
+        length = len(line) if line.isascii() else len(line.encode("utf-8", "backslashreplace"))
+        if parts and size + length > most:
+            yield "".join(parts)
+            parts, size = [], 0
+        parts.append(line)
+        size += length
+    if parts:
+        yield "".join(parts)
+
+
+def takes(stream: Any) -> bool:
+    """Whether a line can be written to `stream` now, without waiting for somebody to read from it."""
+    with suppress(OSError, ValueError):  # no descriptor behind it: it waits for nobody
+        return bool(select.select([], [stream], [], 0)[1])
+    return True
+
+
+def _of(logger: logging.Logger) -> list[Lines]:
+    return [handler for handler in logger.handlers if isinstance(handler, Lines)]
+
+
+def _before_fork() -> None:
+    for handler in _of(logging.getLogger("holdfast")):
+        handler.flush()
+
+
+def _in_copy() -> None:
+    for handler in _of(logging.getLogger("holdfast")):
+        handler.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_in_copy)

@@ -1,0 +1,2 @@
+-- Forgets the pauses that are over. Parameter: now
+DELETE FROM holdfast_pauses WHERE until <= ?;

@@ -1,0 +1,2 @@
+-- Moves a schedule on. Parameters: next_at, ticks (JSON), made, skipped, missed, name
+UPDATE holdfast_schedules SET next_at = ?, ticks = ?, made = ?, skipped = ?, missed = ? WHERE name = ?;
