@@ -165,7 +165,8 @@ def test_it_asks_for_few_queues_at_a_time_however_many_are_declared() -> None:
 
 def test_who_had_too_much_is_not_put_off_for_ever() -> None:
     """Where a claim finds that others are empty, it fills its room from whatever queue there is."""
-    shares, store = weighed({"heavy": 1000, "gone": 1000, "light": 1}), Shelf({"heavy": PLENTY, "light": PLENTY})
+    weights = {"heavy": 1000, "gone": 1000, "light": 1}
+    shares, store = weighed(weights, [*weights]), Shelf({"heavy": PLENTY, "light": PLENTY}, [*weights])
     shares.took(500, shares.quotas(500), [claim(queue="heavy")] * 250 + [claim(queue="light")] * 250)
     assert "light" in started(shares, store, 3_000, cycle([10]))
 

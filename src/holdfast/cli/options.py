@@ -15,6 +15,7 @@ from holdfast.client.filters import Filter
 from holdfast.clock import SECOND, span
 from holdfast.config import setting
 from holdfast.errors import ConfigError
+from holdfast.observe.endpoint import located
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -109,6 +110,14 @@ def past(context: click.Context, parameter: click.Parameter, text: str | None) -
             return instant(context, parameter, text)
         raise _bad(context, parameter, f"{text!r}: {_reason(error)}; or an instant such as {_EXAMPLE}") from None
     return datetime.now(UTC) - timedelta(milliseconds=ago)
+
+
+def listening_at(address: str | None, flag: str) -> str | None:
+    """HOST:PORT of a service's endpoint: the flag's, else HOLDFAST_METRICS, else [tool.holdfast] metrics."""
+    found = address or setting("metrics")
+    if found is not None:
+        located(found, flag if address else "HOLDFAST_METRICS")
+    return found
 
 
 def size(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:

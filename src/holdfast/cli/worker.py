@@ -6,7 +6,7 @@ import click
 
 from holdfast.cli.ends import Wrong
 from holdfast.cli.load import app_named
-from holdfast.cli.options import length, size
+from holdfast.cli.options import length, listening_at, size
 from holdfast.errors import ConfigError
 from holdfast.naming import named
 from holdfast.observe.logging import LEVELS, Style
@@ -14,6 +14,7 @@ from holdfast.observe.logging import LEVELS, Style
 _COUNT = click.IntRange(min=1)
 _DEADLINE = "How long running jobs may go on after SIGTERM or Ctrl-C; default: 10 seconds."
 _STALL = "End a process whose loop, threads or outcomes stand still so long; off: never. Default: 5 minutes."
+_METRICS = "Answer /metrics, /live and /ready there, such as 127.0.0.1:9100; default: HOLDFAST_METRICS, else nowhere."
 STALL_LEAST = 2.0  # seconds: pulses come twice a second, and are looked at once
 
 
@@ -36,6 +37,7 @@ def _limit(context: click.Context, parameter: click.Parameter, text: str) -> flo
 @click.option("--max-jobs", type=_COUNT, metavar="N", help="Replace a process after so many jobs; it finishes first.")
 @click.option("--max-memory", metavar="SIZE", callback=size, help="Replace a process that holds more, such as 500MB.")
 @click.option("--stall-limit", metavar="DURATION", default="5m", callback=_limit, help=_STALL)
+@click.option("--metrics", metavar="HOST:PORT", help=_METRICS)
 @click.option("--log", "style", type=click.Choice(["human", "kv"]), help="Default: human on a terminal, else kv.")
 @click.option("--log-level", "level", type=click.Choice(LEVELS), default="info", help="The least that is told.")
 def worker(
@@ -50,6 +52,7 @@ def worker(
     max_jobs: int | None,
     max_memory: int | None,
     stall_limit: float | None,
+    metrics: str | None,
 ) -> int:
     """Run the jobs of APP, a module:attribute such as shop:jobs, until a signal.
 
@@ -70,6 +73,7 @@ def worker(
         max_jobs=max_jobs,
         max_memory=max_memory,
         stall_limit=stall_limit,
+        metrics=listening_at(metrics, "--metrics"),
     )
 
 

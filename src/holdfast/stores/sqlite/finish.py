@@ -93,7 +93,8 @@ class Finishing:
 def _success(outcome: Outcome) -> Row | None:
     """The row for succeed.sql; None for an outcome that is more than a plain success."""
     (
-        job, fence, worker, ended, state, attempt, releases, losses, crashes, alone, keep, _, result, _, reason, other, _,
+        job, fence, worker, ended, state, attempt, releases, losses, crashes, alone, keep, _, result, _, reason, other,
+        _,
     ) = outcome  # fmt: skip
     if ended != "succeeded" or state is not State.SUCCEEDED or other is not None or reason:
         return None
