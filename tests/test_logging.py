@@ -1,6 +1,7 @@
 """Log lines: what people and machines read, and that no job's text can forge or break one."""
 
 import io
+import json
 import logging
 import os
 import re
@@ -129,6 +130,34 @@ def test_key_value_has_everything_on_one_line(told: list[logging.LogRecord]) -> 
     assert "hint" not in line
 
 
+def test_json_keeps_numbers_and_leaves_out_what_is_none(told: list[logging.LogRecord]) -> None:
+    tell(
+        observed.workers,
+        logging.WARNING,
+        "odd",
+        worker=JOB,
+        n=2**70,
+        yes=True,
+        nan=float("nan"),
+        s=1.23456,
+        nothing=None,
+    )
+    told[-1].created, told[-1].msecs = 1795356231.54, 540.0
+    found = json.loads(_shown(Json(), told))
+    assert ":" in found.pop("process"), "`worker` is a worker's id here"
+    assert found == {
+        "time": "2026-11-22T14:03:51.540Z",
+        "level": "WARNING",
+        "logger": "holdfast.worker",
+        "event": "odd",
+        "worker": str(JOB),
+        "n": 2**70,
+        "yes": True,
+        "nan": "nan",
+        "s": 1.235,
+    }
+
+
 def test_time_stamps_follow_the_record(told: list[logging.LogRecord]) -> None:
     form = KeyValue()
     tell(observed.jobs, logging.INFO, "started", **ABOUT, waited=0.0)
@@ -186,6 +215,7 @@ def test_plain_records_of_ours_are_shown_with_their_traceback(told: list[logging
     line = _shown(KeyValue(), told)
     assert "\n" not in line
     assert 'message="in the step of fetcher" traceback="Traceback' in line
+    assert json.loads(_shown(Json(), told))["traceback"].endswith("ValueError: boom")
 
 
 @pytest.mark.parametrize("event", ["failed", "dead", "refused", "snoozed"])
@@ -196,13 +226,17 @@ def test_text_from_jobs_cannot_forge_or_break_a_line(told: list[logging.LogRecor
     assert line.isprintable(), "one line, and nothing that a terminal obeys"
     assert _pairs(line)["event"] == event
     assert _pairs(line)["job"] == str(JOB)
+    line = _shown(Json(), told)
+    assert line.isprintable()
+    assert json.loads(line)["event"] == event
+    assert json.loads(line)["message"] == NASTY
     human = _human(told)
     assert all(text.isprintable() for text in human.split("\n"))
     assert all(text.startswith("            ") for text in human.split("\n")[1:])
     assert r"\x1b[31mred\x07 ⟪RLO⟫evil⟪LRI⟫" in human
 
 
-@pytest.mark.parametrize("form", [Human(), Human(colour=True), KeyValue()])
+@pytest.mark.parametrize("form", [Human(), Human(colour=True), KeyValue(), Json()])
 @pytest.mark.parametrize("text", ["x" * 100_000, "\n" * 100_000, "\x1b" * 100_000, "a\nb" * 50_000, "é" * 100_000])
 def test_a_line_is_bounded_and_the_cut_is_visible(
     told: list[logging.LogRecord], form: logging.Formatter, text: str
@@ -213,6 +247,8 @@ def test_a_line_is_bounded_and_the_cut_is_visible(
     assert " more" in line
     if isinstance(form, KeyValue):
         assert _pairs(line)["retry_in"] == "1.0"
+    if isinstance(form, Json):
+        assert json.loads(line)["retry_in"] == 1.0
     tell(observed.jobs, logging.WARNING, "refused", job=JOB, message=text)
     assert len(_shown(form, told)) <= LINE_LIMIT + 100
 
@@ -368,7 +404,9 @@ def test_a_handler_that_does_not_wait_leaves_out_what_nobody_reads() -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as reading, os.fdopen(writer, "w", buffering=1) as stream:
         handler = Lines(stream, waits=False)
-        record = logging.makeLogRecord({"msg": Told("beat", {"seconds": 1}), "name": "holdfast", "levelno": logging.INFO})
+        record = logging.makeLogRecord(
+            {"msg": Told("beat", {"seconds": 1}), "name": "holdfast", "levelno": logging.INFO}
+        )
         handler.emit(record)
         first = os.read(reading.fileno(), 100)
         while select.select([], [writer], [], 0)[1]:

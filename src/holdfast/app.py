@@ -255,8 +255,9 @@ class Holdfast:
         module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))  # noqa: SLF001  # as warnings finds it
         self._parts.declarations.bound(name, job, rule, self._parts.registry, module)
 
-    def _scheduled(self, rule: Rule, name: str | None, fn: Callable[..., Any]) -> Task[..., Any]:
-        task = fn if isinstance(fn, Task) else self._parts.registry.define(self._parts.producing, fn, {})
+    def _scheduled(self, rule: Rule, name: str | None, fn: Any) -> Task[..., Any]:
+        parts = self._parts
+        task: Task[..., Any] = fn if isinstance(fn, Task) else parts.registry.define(parts.producing, fn, {})
         self._parts.declarations.task(task, name, rule, self._parts.registry)
         return task
 
@@ -481,8 +482,8 @@ class Holdfast:
 
         `queues`: which to serve, None for every queue in the store. `concurrency`: jobs at a time. `deadline`: how
         long running jobs may go on when it stops. `strict`: nothing of a queue is started while one that stands before
-        it in `queues` has jobs; else queues share by their weights. Such a worker does not survive a handler that holds the
-        interpreter longer than the lease, nor the end of the process; `holdfast worker` does.
+        it in `queues` has jobs; else queues share by their weights. Such a worker does not survive a handler that holds
+        the interpreter longer than the lease, nor the end of the process; `holdfast worker` does.
         """
         return self._parts.staffing.embedded(queues=queues, concurrency=concurrency, deadline=deadline, strict=strict)
 

@@ -216,7 +216,7 @@ class Ticked(NamedTuple):
     outcome: Literal["made", "skipped", "missed"]
     job: UUID | None = None
     reason: str = ""
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride]  # hides a method of tuples
 
 
 class Entry(NamedTuple):
@@ -272,7 +272,7 @@ class Tally(NamedTuple):
     queue: str
     task: str
     outcome: str
-    count: int
+    count: int  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride]  # hides a method of tuples
     ran: tuple[int, ...]  # BUCKETS numbers of attempts, as is `waited`
     waited: tuple[int, ...]
 

@@ -75,7 +75,7 @@ def test_people_get_a_table_and_the_next_commands(
 @pytest.mark.usefixtures("graves")
 def test_of_very_many_kinds_people_see_the_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dead, "SHOWN", 1)
-    assert len(run("dead").stdout.splitlines()) == 3
+    assert len(run("dead").stdout.splitlines()) == 4
     monkeypatch.setattr(show, "on_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", "110")
     lines = run("dead").stdout.splitlines()
@@ -110,7 +110,8 @@ def test_what_older_code_has_stored_without_a_fingerprint_is_grouped_all_the_sam
     run: Run, shop: Shop, graves: dict[str, list[UUID]]
 ) -> None:
     with contextlib.closing(sqlite3.connect(shop.url.removeprefix("sqlite:///"))) as file, file:
-        file.execute("UPDATE jobs SET fingerprint = '' WHERE id = ?", (graves["sku"][0].bytes,))
+        old = str(graves["sku"][0])
+        assert file.execute("UPDATE holdfast_jobs SET fingerprint = '' WHERE id = ?", (old,)).rowcount == 1
     group = json.loads(run("dead", "--json").stdout.splitlines()[1])
     assert (group["count"], group["fingerprint"]) == (2, shop.record(graves["sku"][1]).fingerprint)
     rest = shlex.split(group["next"]["retry_all"])[1:]

@@ -23,12 +23,12 @@ def test_pipes_get_stable_columns(run: Run, shop: Shop, filled: dict[str, UUID])
     run("queues", "set", "mail", "--max-size", "5")
     rows = [line.split("\t") for line in run("queues").stdout.splitlines()]
     assert [row[0] for row in rows] == ["default", "mail"]
-    assert {len(row) for row in rows} == {11}
+    assert {len(row) for row in rows} == {15}
     default, mail = rows
     assert default[1:9] == ["1", "0", "1", "0", "", "", "", "0"]
     assert mail[1:9] == ["1", "1", "0", "1", "2", "5", "reject", "0"]
     assert mail[9] == show.iso(shop.record(filled["queued"]).due_at)
-    assert (default[9:], mail[10]) == (["", ""], "edited")
+    assert (default[9:], mail[10:]) == (["", "", "1", "", "", ""], ["edited", "1", "", "", ""])
 
 
 def test_people_get_a_table(run: Run, filled: dict[str, UUID], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +161,9 @@ BLOCK = ("mail", "--max-size", "3", "--when-full", "block", "--block-timeout")
     ("arguments", "words"),
     [
         (["mail"], "say what to set"),
+        (["mail", "--weight", "0"], "--weight 0: a whole number from 1 to 1,000; a queue of which nothing shall be"),
+        (["mail", "--weight", "1001"], "--weight 1001: a whole number from 1 to 1,000"),
+        (["mail", "--weight", "1.5"], "'1.5' is not a valid int"),
         (["mail", "--max-size", "0"], "--max-size 0: a whole number from 1 to 1,000,000,000, or none for no bound"),
         (["mail", "--max-size", "-3"], "'-3': a whole number from 1"),
         (["mail", "--max-size", "many"], "'many': a whole number from 1 to 1,000,000,000, or none for no bound"),
@@ -193,6 +196,111 @@ def test_url_may_stand_before_or_behind(run: Run, shop: Shop) -> None:
     run("queues", "--url", shop.url, "set", "mail", "--max-size", "3")
     run("queues", "set", "mail", "--max-size", "4", "--url", shop.url)
     assert shop.queue("mail").terms.max_size == 4
+
+
+# --- weights
+
+
+def test_a_weight_is_set_beside_a_bound_or_without_one(run: Run, at: Shop) -> None:
+    at.jobs.queue("mail", max_size=10, weight=3)
+    at.send.enqueue(1)
+    lines = run("queues", "set", "mail", "--weight", "6").stdout.splitlines()
+    assert lines[0] == "mail  before  10 places, when full reject, weight 3 (as code declares)"
+    assert lines[1] == "      now     10 places, when full reject, weight 6 (edited)"
+    assert "within seconds weigh it 6 against the other queues" in lines[-1]
+    assert at.queue("mail").terms == QueueTerms(10, weight=6)
+    run("queues", "set", "mail", "--max-size", "none")
+    assert at.queue("mail").terms == QueueTerms(weight=6)
+    assert "now     10 places, when full reject, weight 3" in run("queues", "reset", "mail").stdout
+    assert "now     no bound, weight 2 (edited)" in run("queues", "set", "new", "--weight", "2").stdout
+
+
+def test_weights_are_shown_where_they_differ(
+    run: Run, filled: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "on_terminal", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    assert "WEIGHT" not in run("queues").stdout
+    run("queues", "set", "mail", "--weight", "6")
+    heads, default, mail, *_ = (line.split() for line in run("queues").stdout.splitlines())
+    assert "WEIGHT" in heads
+    assert ("6" in mail, "6" in default) == (True, False)
+    assert json.loads(run("queues", "--json").stdout.splitlines()[1])["weight"] == 6
+
+
+# --- pause and resume
+
+
+def test_pause_and_resume_say_what_that_means(run: Run, at: Shop) -> None:
+    at.send.enqueue(1)
+    at.send.enqueue(2)
+    paused = run("pause", "mail", "--until", "2h", "--reason", "the provider is down").stdout
+    assert paused.startswith("mail  paused since ")
+    assert ": the provider is down; 2 jobs held back" in paused
+    assert at.queue("mail").pause is not None
+    document = json.loads(run("queues", "--json").stdout)
+    assert document["paused"]["reason"] == "the provider is down"
+    assert document["paused"]["until"] > document["paused"]["since"]
+    assert run("queues").stdout.rstrip("\n").split("\t")[-3] == "paused"
+    assert run("resume", "mail").stdout == "mail  goes on: 2 jobs due\n"
+    assert at.queue("mail").pause is None
+
+
+def test_a_pause_without_an_end_says_how_to_end_it(run: Run, at: Shop) -> None:
+    at.send.enqueue(1)
+    assert "It stays so until `holdfast resume mail`." in run("pause", "mail").stdout
+    pause = at.queue("mail").pause
+    assert pause is not None
+    assert (pause.until, pause.reason) == (None, "")
+
+
+def test_the_table_shows_why_a_queue_is_paused(run: Run, at: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    at.send.enqueue(1)
+    run("pause", "mail", "--reason", "moving\x1b[31m house")
+    monkeypatch.setattr(show, "on_terminal", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    last = run("queues").stdout.splitlines()[-1]
+    assert last.startswith("⏸ mail: paused since ")
+    assert last.endswith("`holdfast resume mail` ends it")
+    assert "\x1b" not in last
+
+
+def test_running_jobs_of_a_paused_queue_are_told(run: Run, at: Shop) -> None:
+    at.running()
+    assert "1 job of it runs on" in run("pause", "default").stdout
+
+
+def test_a_queue_that_nobody_knows_may_be_paused_with_a_word(run: Run, at: Shop) -> None:
+    result = run("pause", "mial")
+    assert "is the name right?" in result.stderr
+    assert at.queue("mial").pause is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["pause", "mail", "--until", "soon"], "'soon': not a duration"),
+        (["pause", "mail", "--until", "0"], "a duration must be more than zero"),
+        (["pause", "mail", "--until", "2020-01-01T00:00:00"], "has no time zone"),
+        (["pause", "mail", "--until", "2020-01-01T00:00:00Z"], "that is over"),
+        (["pause", "no such"], "a name has 1 to 100"),
+        (["pause"], "Missing argument 'QUEUE'"),
+    ],
+)
+def test_a_pause_that_makes_no_sense_is_2(run: Run, at: Shop, arguments: list[str], words: str) -> None:
+    result = run(*arguments, fails=True)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert not parts_of(at.jobs).operating.stats().queues
+
+
+def test_resuming_what_is_not_paused_is_5(run: Run, at: Shop) -> None:
+    at.send.enqueue(1)
+    result = run("resume", "mail", fails=True)
+    assert result.exit_code == 5
+    assert "queue mail is not paused" in result.stderr
 
 
 # --- reset

@@ -26,24 +26,40 @@ def test_the_defaults(run: Run, started: list[dict[str, Any]]) -> None:
         {
             "app": "shop:jobs",
             "queues": None,
+            "strict": False,
             "concurrency": 10,
             "processes": 1,
             "deadline": 10.0,
             "style": None,
             "level": "info",
+            "arguments": False,
             "max_jobs": None,
             "max_memory": None,
             "stall_limit": 300.0,
+            "metrics": None,
         }
     ]
 
 
 def test_every_option_arrives(run: Run, started: list[dict[str, Any]]) -> None:
     sizes = ["--concurrency", "3", "--processes", "2", "--deadline", "1m"]
-    run("worker", "--queues", "mail,slow", *sizes, "--log", "kv", "--log-level", "warning", "shop:jobs")
+    run("worker", "--queues", "mail,slow", *sizes, "--log", "json", "--log-level", "warning", "shop:jobs")
     assert started[0]["queues"] == ["mail", "slow"]
     assert (started[0]["concurrency"], started[0]["processes"], started[0]["deadline"]) == (3, 2, 60.0)
-    assert (started[0]["style"], started[0]["level"]) == ("kv", "warning")
+    assert (started[0]["style"], started[0]["level"]) == ("json", "warning")
+
+
+def test_the_style_of_the_log_may_be_in_the_environment(
+    run: Run, started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_LOG", "json")
+    run("worker", "--log-arguments", "shop:jobs")
+    run("worker", "--log", "kv", "shop:jobs")
+    assert [(one["style"], one["arguments"]) for one in started] == [("json", True), ("kv", False)]
+    monkeypatch.setenv("HOLDFAST_LOG", "xml")
+    result = run("worker", "shop:jobs", fails=True)
+    assert result.exit_code == 2
+    assert "HOLDFAST_LOG, or log under [tool.holdfast], is 'xml': there are human, kv, json" in result.stderr
 
 
 def test_the_app_may_be_in_the_environment(
@@ -100,7 +116,7 @@ supervise.run(
         (["--deadline", "inf"], "'--deadline': 'inf'"),
         (["--queues", "a b"], "--queues='a b'"),
         (["--queues", ","], "--queues names no queue"),
-        (["--log", "json"], "'--log': 'json'"),
+        (["--log", "xml"], "'--log': 'xml'"),
         (["--log-level", "loud"], "'--log-level': 'loud'"),
     ],
 )

@@ -153,3 +153,35 @@ def test_a_declaration_that_makes_no_sense_names_the_parameter(app: Holdfast, op
 def test_a_queue_has_a_name_that_needs_no_escaping(app: Holdfast, name: Any) -> None:
     with pytest.raises(ConfigError, match=r"^name="):
         app.queue(name, max_size=1)
+
+
+# --- weights
+
+
+def test_a_weight_is_declared_beside_a_bound_or_without_one(app: Holdfast, send: SyncTask[..., str]) -> None:
+    app.queue("mail", weight=6)
+    app.queue("other", max_size=5, weight=3)
+    send.enqueue("ann")
+    assert terms_of(app, "mail") == QueueTerms(weight=6)
+    assert terms_of(app, "other") == QueueTerms(5, weight=3)
+
+
+@pytest.mark.parametrize("weight", [0, -1, 1001, 1.5, "6", None, True])
+def test_a_weight_that_makes_no_sense_is_refused(app: Holdfast, weight: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^weight=.*from 1 to 1,000; a queue of which nothing shall be started .* pause"
+    ):
+        app.queue("mail", weight=weight)
+
+
+def test_two_weights_for_one_queue_are_refused(app: Holdfast) -> None:
+    app.queue("mail", weight=6)
+    app.queue("mail", weight=6)
+    with pytest.raises(ConfigError, match=r"'mail' is declared twice: max_size=None.*weight=6, and max_size=None"):
+        app.queue("mail")
+
+
+@pytest.mark.parametrize("queues", [None, []])
+def test_strictly_needs_an_order(app: Holdfast, queues: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^strict=True: in which order|^queues=\[\]"):
+        app.worker(queues=queues, strict=True)

@@ -1,14 +1,27 @@
-"""What the witness of a random history knows beside the jobs: who holds which key, what is declared of queues, what
-handlers said. Each part is told what happened, and says what must be so.
+"""What the witness of a random history knows beside the jobs: who holds which key, what is declared of queues and
+which are paused, what handlers said, what schedules did. Each part is told what happened, and says what must be so.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from holdfast.clock import Instant
-from holdfast.job import FINAL, LOG_MOST, Claim, LogLine, Note, QueueTerms, Record, State, UniqueKey
-from holdfast.store import Authority, QueueStats, Stats
+from holdfast.job import (
+    FINAL,
+    LOG_MOST,
+    Claim,
+    Draft,
+    LogLine,
+    Note,
+    Pause,
+    QueueTerms,
+    Record,
+    State,
+    UniqueKey,
+    Until,
+)
+from holdfast.store import TICKS_MOST, Authority, Entry, QueueSetup, QueueStats, Receipt, Stats, Tick, Ticked
 
 Key = tuple[str, str]  # queue and key
 
@@ -69,13 +82,14 @@ class Keys:
 
 
 class Queues:
-    """What is declared, by whom, and how many jobs were dropped since."""
+    """What is declared, by whom, how many jobs were dropped since; which are paused."""
 
     def __init__(self) -> None:
         self._declared: dict[str, QueueTerms] = {}  # by code
         self._edited: dict[str, QueueTerms] = {}  # by an operator
         self._dropped: Counter[str] = Counter()
         self._admitted: Counter[str] = Counter()  # as counted after the last step
+        self._pauses: dict[str, Pause] = {}
 
     def terms(self, queue: str) -> QueueTerms:
         return self._edited.get(queue) or self._declared.get(queue) or QueueTerms()
@@ -90,6 +104,29 @@ class Queues:
                 self._declared[name] = terms
             if name not in self._declared and name not in self._edited:
                 del self._dropped[name]
+
+    def paused(self, queue: str, until: Until | None, reason: str, now: Instant) -> None:
+        ends_at = None if until is None else now + until.delay if until.at is None else until.at
+        before = self.pause(queue, now)
+        self._pauses[queue] = Pause(now if before is None else before.since, ends_at, reason)
+
+    def resumed(self, queue: str, now: Instant) -> bool:
+        """The answer that must be given."""
+        before = self.pause(queue, now)
+        self._pauses.pop(queue, None)
+        return before is not None
+
+    def pause(self, queue: str, now: Instant) -> Pause | None:
+        """One that is over is over for good, also if the clock is set back."""
+        pause = self._pauses.get(queue)
+        return None if pause is None or (pause.until is not None and now >= pause.until) else pause
+
+    def check_setups(self, setups: Sequence[QueueSetup], now: Instant) -> None:
+        paused = {name for name in self._pauses if self.pause(name, now) is not None}
+        names = sorted(self._declared.keys() | self._edited.keys() | paused)
+        assert list(setups) == [
+            QueueSetup(name, self.terms(name), name in self._edited, self.pause(name, now)) for name in names
+        ]
 
     def drops(self, queue: str) -> None:
         self._dropped[queue] += 1
@@ -106,9 +143,10 @@ class Queues:
         """I11, of queues: every number is a recount."""
         counted = [row for row in records if row.state not in FINAL or row.state is State.DEAD]
         names = self._declared.keys() | self._edited.keys() | {row.queue for row in counted}
-        assert stats == Stats(now, [self._stats(name, counted) for name in sorted(names)])
+        names |= {name for name in self._pauses if self.pause(name, now) is not None}
+        assert stats == Stats(now, [self._stats(name, counted, now) for name in sorted(names)])
 
-    def _stats(self, name: str, counted: Sequence[Record]) -> QueueStats:
+    def _stats(self, name: str, counted: Sequence[Record], now: Instant) -> QueueStats:
         rows = [row for row in counted if row.queue == name]
         return QueueStats(
             name,
@@ -118,7 +156,67 @@ class Queues:
             None if self.terms(name).max_size is None else sum(row.state not in FINAL for row in rows),
             self._dropped[name],
             min((row.due_at for row in rows if row.state is State.QUEUED), default=None),
+            self.pause(name, now),
         )
+
+
+class Timetable:
+    """The schedules, what changed them, and what became of their ticks."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+
+    def scheduled(self, entry: Entry) -> bool:
+        """The answer that must be given."""
+        stored = self.entries.get(entry.name)
+        if entry.revision != (0 if stored is None else stored.revision):
+            return False
+        counts = (
+            {} if stored is None else {name: getattr(stored, name) for name in ("made", "skipped", "missed", "ticks")}
+        )
+        self.entries[entry.name] = entry._replace(revision=entry.revision + 1, **counts)
+        return True
+
+    def unscheduled(self, name: str, revision: int) -> bool:
+        """The answer that must be given."""
+        known = name in self.entries and self.entries[name].revision == revision
+        if known:
+            del self.entries[name]
+        return known
+
+    def ticked(self, tick: Tick, store: Callable[[Draft], Receipt], now: Instant) -> Ticked | None:
+        """The answer that must be given; `store` says what becomes of a draft."""
+        entry = self.entries.get(tick.name)
+        if entry is None or (entry.revision, entry.next_at) != (tick.revision, tick.due) or self.stands(entry, now):
+            return None
+        if tick.draft is not None and tick.draft.queue != entry.queue:
+            return None
+        kept = [Ticked(tick.due, now, "missed", None, tick.reason, tick.missed)]
+        if tick.draft is not None:
+            receipt = store(tick.draft)
+            made = receipt.answer == "accepted"
+            what = ("made", receipt.id, "") if made else ("skipped", receipt.holder, receipt.answer)
+            kept.append(Ticked(tick.at, now, *what))  # type: ignore[arg-type]
+        answer = kept[-1]
+        kept = kept if tick.missed else kept[1:]
+        self.entries[tick.name] = entry._replace(
+            next_at=tick.next_at,
+            ticks=(*entry.ticks, *kept)[-TICKS_MOST:],
+            made=entry.made + (answer.outcome == "made"),
+            skipped=entry.skipped + (answer.outcome == "skipped"),
+            missed=entry.missed + tick.missed,
+        )
+        return answer
+
+    def stands(self, entry: Entry, now: Instant) -> bool:
+        """Whether it is paused."""
+        return entry.pause is not None and (entry.pause.until is None or now < entry.pause.until)
+
+    def due(self, now: Instant) -> list[Entry]:
+        """Those whose next tick must be told of, the longest overdue first; without their ticks."""
+        waiting = [entry for entry in self.entries.values() if entry.next_at is not None and entry.next_at <= now]
+        waiting.sort(key=lambda entry: (entry.next_at or 0, entry.name))
+        return [entry._replace(ticks=()) for entry in waiting if not self.stands(entry, now)]
 
 
 class Sayings:

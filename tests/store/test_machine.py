@@ -45,6 +45,7 @@ from holdfast.job import (
     Lost,
     Note,
     Outcome,
+    Pause,
     QueueTerms,
     Record,
     Released,
@@ -53,10 +54,11 @@ from holdfast.job import (
     Succeeded,
     Terms,
     UniqueKey,
+    Until,
     Verdict,
 )
 from holdfast.policy import decide
-from holdfast.store import LEASE, LEASE_RAN_OUT, Authority, Claims, Store, Where
+from holdfast.store import LEASE, LEASE_RAN_OUT, Authority, Claims, Entry, Promoted, Quota, Store, Tick, Where
 from holdfast.stores.memory import MemoryStore
 from tests.store.backends import BACKENDS, HISTORIES, Make
 from tests.store.witness import QUEUES, Witness
@@ -168,11 +170,24 @@ terms = st.none() | st.builds(
     st.sampled_from([3, 1, 2, 4, None]),
     st.sampled_from(["drop_oldest", "reject", "drop_oldest", "drop_newest", "block"]),
     st.sampled_from([None, MINUTE]),
+    st.sampled_from([1, 1, 6]),
 )
 authorities = st.sampled_from(["producer", "worker", "operator"])
 lines = st.lists(st.tuples(st.sampled_from([0, 1, MINUTE]), st.sampled_from(["", "page 1"])), max_size=3).map(tuple)
 reasons = st.sampled_from(["", "why"])
 picks = st.integers(0, 7)
+LIMITS: list[dict[str, Any]] = [
+    {},
+    {"expires": Until(SECOND)},
+    {"deadline": Until(LEASE)},
+    {"expires": Until(MINUTE), "deadline": Until(HOUR)},
+    {"expires": Until(HOUR), "deadline": Until(SECOND)},
+    {"expires": Until()},
+]
+limits = st.sampled_from(LIMITS)
+untils = st.sampled_from([None, None, Until(SECOND), Until(MINUTE), Until()])
+quotas = st.lists(st.builds(Quota, st.sampled_from(QUEUES), st.integers(0, 3)), min_size=1, max_size=3)
+schedule_names = st.sampled_from(["nightly", "hourly"])
 filters = st.builds(
     Where,
     states=st.none() | st.lists(st.sampled_from(State), max_size=3),
@@ -256,6 +271,22 @@ class History(RuleBasedStateMachine):
         due = {"delay": delay} if at is None else {"at": self.witness.now + at}
         return self._enqueue_new([options[0] | due | {"unique": unique}, *options[1:]])
 
+    @rule(
+        target=drafts,
+        options=st.lists(options, min_size=1, max_size=3),
+        limits=limits,
+        delay=delays,
+        unique=uniques,
+        after=st.sampled_from([0, 0, 1, SECOND, LEASE]),
+    )
+    def enqueue_what_is_over_one_day(
+        self, options: list[dict[str, Any]], limits: dict[str, Any], delay: int, unique: UniqueKey | None, after: int
+    ) -> Any:
+        made = self._enqueue_new([options[0] | limits | {"delay": delay, "unique": unique}, *options[1:]])
+        self._check()
+        self._move(after)
+        return made
+
     @precondition(lambda history: history.witness.keyed())
     @rule(target=drafts, pick=picks, options=options, delay=delays, on_clash=clashes, twice=st.booleans())
     def enqueue_under_a_known_key(
@@ -334,18 +365,31 @@ class History(RuleBasedStateMachine):
             self._check()
         return multiple(*self._settle(jobs, verdict))
 
+    @rule(target=claims, worker=workers, quotas=quotas, queues=wanted, limit=st.integers(1, 6))
+    def claim_by_quotas(self, worker: UUID, quotas: list[Quota], queues: list[str] | None, limit: int) -> Any:
+        self._beat([worker])
+        return multiple(*self._claim(worker, queues, limit, quotas=quotas))
+
     @rule(worker=workers, skew=st.sampled_from([-2, -1, 1, 2]))
     def claim_with_another_ticket(self, worker: UUID, skew: int) -> None:
         """The last ticket used is a repeat; any other but the next is refused."""
         if (ticket := self._next_ticket(worker) + skew) >= 1:
             self._claim_with(worker, ticket, QUEUES, ALL)
 
-    def _claim(self, worker: UUID, queues: list[str] | None, limit: int, *, heard: bool = True) -> list[Claim]:
+    def _claim(
+        self,
+        worker: UUID,
+        queues: list[str] | None,
+        limit: int,
+        *,
+        heard: bool = True,
+        quotas: Sequence[Quota] = (),
+    ) -> list[Claim]:
         """As a fetcher does it: the same ticket until it is answered, then the next one."""
         if queues is None or len(queues) > 1:
             limit = ALL  # over several queues only the set of jobs is law, so it is all of them
         repeat = worker in self._unheard
-        jobs = self._claim_with(worker, self._next_ticket(worker) - repeat, queues, limit)
+        jobs = self._claim_with(worker, self._next_ticket(worker) - repeat, queues, limit, quotas)
         if heard:
             self._unheard.discard(worker)
             return jobs
@@ -353,11 +397,15 @@ class History(RuleBasedStateMachine):
             self._unheard.add(worker)
         return []
 
-    def _claim_with(self, worker: UUID, ticket: int, queues: list[str] | None, limit: int) -> list[Claim]:
+    def _claim_with(
+        self, worker: UUID, ticket: int, queues: list[str] | None, limit: int, quotas: Sequence[Quota] = ()
+    ) -> list[Claim]:
         fresh = ticket == self._next_ticket(worker)
-        ordered = fresh and queues is not None and len(queues) == 1
-        claims = self._ask(lambda store: store.claim(worker, ticket, queues, limit), _exact if ordered else _unordered)
-        self.witness.claimed(worker, ticket, queues, limit, claims)
+        ordered = fresh and queues is not None and len(queues) == 1 and not quotas
+        claims = self._ask(
+            lambda store: store.claim(worker, ticket, queues, limit, quotas), _exact if ordered else _unordered
+        )
+        self.witness.claimed(worker, ticket, queues, limit, claims, quotas)
         self._known.update({job.id: job for job in claims.jobs})
         return list(claims.jobs)
 
@@ -489,7 +537,9 @@ class History(RuleBasedStateMachine):
         self._promote(limit)
 
     def _promote(self, limit: int = ALL) -> int | None:
-        promoted = self._ask(lambda store: store.promote(limit))
+        if sum(self.witness.over(row) is not None for row in self.witness.jobs.values()) > limit:
+            limit = ALL  # which ones are ended first is no law
+        promoted = self._ask(lambda store: store.promote(limit), _ended)
         self.witness.promoted(limit, promoted)
         return promoted.next_in
 
@@ -567,6 +617,103 @@ class History(RuleBasedStateMachine):
         self._ask(lambda store: store.configure({queue: terms}, by))
         self.witness.configured({queue: terms}, by)
 
+    @rule(queue=st.sampled_from(QUEUES), until=untils, reason=reasons, worker=workers)
+    def pause(self, queue: str, until: Until | None, reason: str, worker: UUID) -> None:
+        """And somebody claims: what would have been taken is not."""
+        self._ask(lambda store: store.pause(queue, until, reason))
+        self.witness.queues.paused(queue, until, reason, self.witness.now)
+        self._check_setups()
+        self._beat([worker])
+        self._claim(worker, None, ALL)
+
+    @precondition(lambda history: any(history.witness.queues.pause(queue, history.witness.now) for queue in QUEUES))
+    @rule(queue=st.sampled_from(QUEUES))
+    def resume(self, queue: str) -> None:
+        self._resume(queue)
+
+    def _resume(self, queue: str) -> None:
+        resumed = self._ask(lambda store: store.resume(queue))
+        assert resumed == self.witness.queues.resumed(queue, self.witness.now)
+        self._check_setups()
+
+    def _check_setups(self) -> None:
+        self.witness.queues.check_setups(self._ask(lambda store: store.queues(), list), self.witness.now)
+
+    # --- schedules
+
+    @rule(
+        name=schedule_names,
+        queue=st.sampled_from(QUEUES),
+        after=st.sampled_from([None, 0, 0, SECOND, -MINUTE]),
+        until=st.sampled_from([None, None, Until(), Until(SECOND)]),
+        stale=st.sampled_from([0, 0, 0, 1, -1]),
+        goes=st.sampled_from([False, False, False, True]),
+    )
+    def schedule(self, name: str, queue: str, after: int | None, until: Until | None, stale: int, goes: bool) -> None:
+        """Made, changed, moved to another queue, paused, deleted; now and then by one who has not read the newest."""
+        now = self.witness.now
+        known = self.witness.timetable.entries.get(name)
+        revision = (0 if known is None else known.revision) + stale
+        if goes:
+            gone = self._ask(lambda store: store.unschedule({name: revision}), list)
+            assert gone == [self.witness.timetable.unscheduled(name, revision)]
+        else:
+            pause = None if until is None else Pause(now, None if until == Until() else now + until.delay, "why")
+            entry = Entry(name, queue, f"of {queue}", None if after is None else now + after, pause, revision)
+            stored = self._ask(lambda store: store.schedule([entry]), list)
+            assert stored == [self.witness.timetable.scheduled(entry)]
+        self._check_schedules()
+
+    @precondition(lambda history: history.witness.timetable.entries)
+    @rule(
+        target=drafts,
+        name=schedule_names,
+        options=options,
+        unique=uniques,
+        limits=limits,
+        missed=st.sampled_from([0, 0, 2]),
+        step=st.sampled_from([0, SECOND, None]),
+        stale=st.sampled_from([0, 0, 0, 0, 1]),
+        bare=st.sampled_from([False, False, False, True]),
+        wait=st.booleans(),
+    )
+    def tick(
+        self,
+        name: str,
+        options: dict[str, Any],
+        unique: UniqueKey | None,
+        limits: dict[str, Any],
+        missed: int,
+        step: int | None,
+        stale: int,
+        bare: bool,
+        wait: bool,
+    ) -> Any:
+        """Twice at once, as two workers do it; what is not due yet is not refused, but mostly it is waited for."""
+        entry = self.witness.timetable.entries.get(name)
+        entry = entry or next(iter(self.witness.timetable.entries.values()))
+        due = entry.next_at
+        if due is None:
+            return multiple()
+        if wait and due > self.witness.now:
+            self._move(due - self.witness.now)
+        made = Draft(id=self._fresh_id(), **options | limits | {"queue": entry.queue, "unique": unique})
+        next_at = None if step is None else self.witness.now + step
+        tick = Tick(
+            entry.name, entry.queue, entry.revision, due + stale, due, next_at, None if bare else made, missed, "late"
+        )
+        self.witness.ticked([tick, tick], self._ask(lambda store: store.tick([tick, tick]), list))
+        self._check()
+        self._check_schedules()
+        return multiple() if bare else multiple(made)
+
+    def _check_schedules(self) -> None:
+        entries, now = self.witness.timetable.entries, self.witness.now
+        shown = self._ask(lambda store: store.schedules(), lambda each: (each.now, _whole(each.entries)))
+        assert _whole(shown.entries) == [entries[name] for name in sorted(entries)]
+        due = self._ask(lambda store: store.due(ALL), lambda each: (each.now, _whole(each.entries), each.next_in))
+        assert (due.now, _whole(due.entries)) == (now, self.witness.timetable.due(now))
+
     @rule(where=filters, limit=st.integers(1, 5), draft=st.none() | drafts)
     def find(self, where: Where, limit: int, draft: Draft | None) -> None:
         row = None if draft is None else self.witness.jobs.get(draft.id)
@@ -608,6 +755,8 @@ class History(RuleBasedStateMachine):
     def _heal(self) -> None:
         """I8: with one healthy worker from now on, every job ends, in a bounded number of rounds."""
         worker = self.register()
+        for queue in QUEUES:
+            self._resume(queue)
         rounds = 10 + 2 * len(self.witness.jobs)
         for _ in range(rounds):
             self._check()
@@ -645,6 +794,14 @@ def _by_id(claims: Sequence[Claim]) -> list[Claim]:
     return sorted(claims, key=lambda job: job.id)
 
 
+def _ended(promoted: Promoted) -> object:
+    return promoted._replace(over=sorted(promoted.over))
+
+
+def _whole(entries: Sequence[Entry]) -> list[Entry]:
+    return [entry._replace(ticks=tuple(entry.ticks)) for entry in entries]
+
+
 def _exact(claims: Claims) -> object:
     return (list(claims.jobs), claims.refused)
 
@@ -662,6 +819,8 @@ MET = {
     *(f"finish: {answer}" for answer in ("accepted", "replayed", "stale")),
     "note: True",
     "note: False",
+    *(f"promote: {reason}" for reason in ("expired", "deadline")),
+    *(f"tick: {outcome}" for outcome in ("made", "skipped", "missed", "none")),
     "a key is held after the end",
 }
 

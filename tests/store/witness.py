@@ -28,6 +28,7 @@ from holdfast.job import (
     Record,
     State,
     Transition,
+    Until,
 )
 from holdfast.policy import COMPANY_LOSSES
 from holdfast.store import (
@@ -38,15 +39,19 @@ from holdfast.store import (
     Beat,
     Claims,
     Line,
+    Over,
     Promoted,
+    Quota,
     Receipt,
     Registered,
     Retried,
     Room,
     Settled,
     Stats,
+    Tick,
+    Ticked,
 )
-from tests.store.ledger import Keys, Queues, Sayings
+from tests.store.ledger import Keys, Queues, Sayings, Timetable
 
 QUEUES = ["mail", "slow"]
 
@@ -89,6 +94,7 @@ class Witness:
         self.robbed: set[tuple[UUID, UUID, int]] = set()  # (worker, job, fence) of claims that a sweeper ended
         self.queues = Queues()
         self.sayings = Sayings()
+        self.timetable = Timetable()
         self._keys = Keys()
         self._drafts: dict[UUID, Draft] = {}  # acknowledged, and neither pruned nor deleted
         self._tombs: dict[UUID, tuple[Draft, Instant]] = {}  # of deleted jobs, and when they may be forgotten
@@ -235,6 +241,9 @@ class Witness:
             reason="",
             started_at=None,
             finished_at=None,
+            expires_at=None,
+            deadline_at=None,
+            fingerprint="",
         )
         return Retried("retried")
 
@@ -267,6 +276,13 @@ class Witness:
         assert list(answers) == [self.sayings.noted(note, self.jobs.get(note.id), self.now) for note in notes]
         self.met.update(f"note: {answer}" for answer in answers)
 
+    def ticked(self, ticks: Sequence[Tick], answers: Sequence[Ticked | None]) -> None:
+        """Each makes its job as an enqueue would, or writes nothing."""
+        self._events = {"enqueue", "replace", "cancel"}
+        self._foreseen = dict(self.jobs)
+        assert list(answers) == [self.timetable.ticked(tick, self._receive, self.now) for tick in ticks]
+        self.met.update(f"tick: {'none' if answer is None else answer.outcome}" for answer in answers)
+
     # --- workers' lives
 
     def registered(self, worker: UUID, answer: Registered) -> None:
@@ -292,9 +308,17 @@ class Witness:
 
     # --- claims
 
-    def claimed(self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int, claims: Claims) -> None:
+    def claimed(
+        self,
+        worker: UUID,
+        ticket: int,
+        queues: Sequence[str] | None,
+        limit: int,
+        claims: Claims,
+        quotas: Sequence[Quota] = (),
+    ) -> None:
         self._events = {"claim"}
-        jobs, refused = self._due(worker, ticket, queues, limit)
+        jobs, refused = self._due(worker, ticket, queues, limit, quotas)
         assert claims.refused == refused
         assert sorted(job.id for job in claims.jobs) == sorted(jobs), "not the jobs at the heads, or not those held"
         if claims.jobs and ticket == self.lives[worker].ticket + 1:
@@ -305,7 +329,7 @@ class Witness:
             self._handed_out(job)
 
     def _due(
-        self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int
+        self, worker: UUID, ticket: int, queues: Sequence[str] | None, limit: int, quotas: Sequence[Quota]
     ) -> tuple[list[UUID], str | None]:
         """The jobs that a claim must take or return, or why it must be refused."""
         life = self.lives.get(worker)
@@ -319,13 +343,29 @@ class Witness:
             return jobs, None if jobs else "used"
         if ticket != life.ticket + 1:
             return [], "ticket"
+        jobs = list[UUID]()
+        for queue, most in quotas:
+            jobs += self._heads(queue, min(most, limit - len(jobs)), jobs)
+        rest = limit - len(jobs)
         names = QUEUES if queues is None else queues
-        return [job for name in names for job in self._heads(name, limit)], None
+        return jobs + [job for name in names for job in self._heads(name, rest, jobs)], None
 
-    def _heads(self, queue: str, limit: int) -> list[UUID]:
+    def _heads(self, queue: str, limit: int, taken: Sequence[UUID] = ()) -> list[UUID]:
+        if self.queues.pause(queue, self.now) is not None:
+            return []
         rows = [row for row in self.jobs.values() if row.state is State.QUEUED and row.queue == queue]
+        rows = [row for row in rows if row.id not in taken and self.over(row) is None]
         rows.sort(key=lambda row: (-row.priority, row.due_at, row.id))
         return [row.id for row in rows[:limit]]
+
+    def over(self, row: Record) -> str | None:
+        """Why promote must end the job; None: it must not."""
+        if row.state not in (State.SCHEDULED, State.QUEUED):
+            return None
+        if row.deadline_at is not None and row.deadline_at <= self.now:
+            return "deadline"
+        expired = row.expires_at is not None and row.expires_at <= self.now and row.started_at is None
+        return "expired" if expired else None
 
     def _check_fresh(self, jobs: Sequence[Claim]) -> None:
         for queue in QUEUES:
@@ -335,6 +375,7 @@ class Witness:
             row = self.jobs[job.id]
             assert (job.attempt, job.fence, job.loss) == (row.attempt + 1, row.fence + 1, None)
             assert (job.claimed_at, job.payload, job.headers) == (self.now, row.payload, row.headers)
+            assert job.deadline_at == row.deadline_at
             self._keys.starts(row)
 
     def _handed_out(self, job: Claim) -> None:
@@ -374,6 +415,7 @@ class Witness:
         for job in claims:
             row = self.jobs[job.id]
             assert (job.worker, job.attempt, job.claimed_at) == (sweeper, row.attempt, row.started_at)
+            assert job.deadline_at == row.deadline_at
             assert job.loss == self._loss(row)
             self._losses[self._word(job)] = self._loss(row)
             if row.worker is not None and row.worker != sweeper:
@@ -406,11 +448,27 @@ class Witness:
         return holder.retired_at is not None or (steady and not holder.live(self.now))
 
     def promoted(self, limit: int, answer: Promoted) -> None:
-        self._events = {"promote"}
-        scheduled = sorted(row.due_at for row in self.jobs.values() if row.state is State.SCHEDULED)
+        self._events = {"promote", "expire"}
+        ended = [self._time_out(over) for over in answer.over]
+        assert (
+            len(set(ended)) == len(ended) == min(limit, sum(self.over(row) is not None for row in self.jobs.values()))
+        )
+        waiting = [
+            row for row in self.jobs.values() if row.state in (State.SCHEDULED, State.QUEUED) if row.id not in ended
+        ]
+        scheduled = sorted(row.due_at for row in waiting if row.state is State.SCHEDULED)
         moved = min(limit, sum(due_at <= self.now for due_at in scheduled))
-        left = scheduled[moved:]
-        assert answer == Promoted(moved, max(0, left[0] - self.now) if left else None)
+        times = [*scheduled[moved:], *(time for row in waiting for time in _limits(row))]
+        assert (answer.moved, answer.next_in) == (moved, max(0, min(times) - self.now) if times else None)
+
+    def _time_out(self, over: Over) -> UUID:
+        row = self.jobs[over.id]
+        assert over == Over(row.id, row.task, row.queue, self.over(row))  # type: ignore[arg-type]
+        self.met[f"promote: {over.reason}"] += 1
+        state = State.DEAD if over.reason == "deadline" else State.CANCELLED
+        self._foreseen[row.id] = replace(row, state=state, reason=over.reason, finished_at=self.now)
+        self._keys.ends(row, self.now)
+        return row.id
 
     def pruned(self, count: int) -> None:
         """I1: what is pruned had ended, and its time was over."""
@@ -541,7 +599,19 @@ def _born(draft: Draft, state: State, now: Instant, due_at: Instant) -> Record:
         reason="",
         headers=draft.headers,
         unique=draft.unique,
+        expires_at=_instant(draft.expires, now),
+        deadline_at=_instant(draft.deadline, now),
     )
+
+
+def _instant(until: Until | None, now: Instant) -> Instant | None:
+    return None if until is None else now + until.delay if until.at is None else until.at
+
+
+def _limits(row: Record) -> list[Instant]:
+    """The times at which its time may be over."""
+    times = [row.deadline_at, row.expires_at if row.started_at is None else None]
+    return [time for time in times if time is not None]
 
 
 def _bare(record: Record) -> Record:
@@ -588,4 +658,5 @@ def _after(old: Record, written: Outcome, now: Instant) -> Record:
         reason=written.reason,
         history=tuple(history),
         omitted=old.omitted + too_many,
+        fingerprint=written.fingerprint if written.state is State.DEAD else "",
     )

@@ -54,7 +54,7 @@ Opened = Callable[[str], Awaitable[PostgresStore]]
 
 
 def hears(store: PostgresStore) -> bool:
-    return store._opened().waking._listener.hearing.now
+    return store._opened().waking.listener.hearing.now
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
@@ -362,7 +362,7 @@ async def test_what_was_rung_for_while_nobody_listened_is_looked_for(
     monkeypatch.setattr(listener, "connected", later)
     worker = await opened(postgres.url)
     waiting = asyncio.create_task(worker.wait(["mail"], PATIENCE))
-    await until(lambda: worker._opened().waking._listener._task, "it has not looked")
+    await until(lambda: worker._opened().waking.listener._task, "it has not looked")
     await stored(await opened(postgres.url), draft())
     await asyncio.wait([waiting], timeout=0.05)
     assert not waiting.done()
@@ -442,7 +442,7 @@ async def test_looks_grow_rare_as_time_goes_by_and_come_at_least_every_second(
 ) -> None:
     it = (await opened(postgres.url))._opened().waking
     for heard in (False, True):
-        it._listener.hearing.now = heard
+        it.listener.hearing.now = heard
         it._found_at = asyncio.get_running_loop().time()
         it._took = 0.001
         assert it._pause() < 0.1

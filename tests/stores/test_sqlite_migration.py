@@ -84,7 +84,7 @@ def columns_of_version_1(file: Path) -> dict[str, list[Any]]:
 async def test_a_file_of_version_1_is_refused_with_the_command_and_not_touched(file: Path) -> None:
     before = content(file)
     store = SqliteStore(str(file), clock=CLOCK)
-    with pytest.raises(StoreError, match=r"version 1, this code needs 2: run `holdfast migrate`") as refusal:
+    with pytest.raises(StoreError, match=r"version 1, this code needs 3: run `holdfast migrate`") as refusal:
         await store.open()
     assert not isinstance(refusal.value, StoreAway), "nobody shall wait for it to come right by itself"
     assert content(file) == before
@@ -96,7 +96,7 @@ def test_the_command_that_is_named_migrates_it(file: Path) -> None:
     states = {state for [state] in rows(file, "SELECT DISTINCT state FROM holdfast_jobs")}
     assert states == {str(state) for state in State} - {"waiting"}, "not every state is there"
     assert "migrated" in migrate(file)
-    assert rows(file, "SELECT version, oldest_code, lease FROM holdfast_meta") == [(2, 2, 15000)]
+    assert rows(file, "SELECT version, oldest_code, lease FROM holdfast_meta") == [(3, 2, 15000)]
     assert columns_of_version_1(file) == before
     assert rows(file, "PRAGMA integrity_check") == [("ok",)]
     assert "up to date" in migrate(file)

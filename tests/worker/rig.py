@@ -234,6 +234,7 @@ class Shop:
             clock=options.pop("clock", None) or parts_of(self.jobs).link.clock,
             resources=parts_of(self.jobs).resources,
             around=parts_of(self.jobs).around,
+            reconcile=parts_of(self.jobs).staffing.reconcile,
             **options,
         )
         self.workers.append(made)

@@ -18,7 +18,7 @@ from uuid import UUID
 from holdfast.app import Holdfast, parts_of
 from holdfast.cli.load import load_app
 from holdfast.errors import ConfigError, HoldfastError, StoreError
-from holdfast.observe.logging import adopt_root, configure, tell, told_by_parent, workers
+from holdfast.observe.logging import adopt_root, configure, shown, tell, told_by_parent, workers
 from holdfast.worker.blackbox import BlackBox, code_of
 from holdfast.worker.runner import then
 from holdfast.worker.stacks import write_stacks
@@ -38,6 +38,8 @@ def main() -> int:
     write_stacks(options["stacks"])
     told_by_parent.add("durability")
     configure(options["style"], options["level"], together=True)
+    if options["arguments"]:
+        shown.add("arguments")
     serving = threading.Event()
     threading.Thread(target=_end_if_orphaned, args=(os.getppid(), serving), name="holdfast-start", daemon=True).start()
     try:

@@ -8,6 +8,10 @@ WRONG_USAGE, AWAY, NOTHING_MATCHED, REFUSED = 2, 3, 4, 5
 INTERRUPTED = 130
 
 
+class Unreachable(click.ClickException):
+    exit_code = AWAY
+
+
 class Wrong(click.ClickException):
     exit_code = WRONG_USAGE
 

@@ -111,6 +111,10 @@ def _facts(record: Record, seen: Instant) -> Iterator[str]:
     yield f"attempt {record.attempt} of {record.terms.max_attempts}"
     if record.terms.timeout is not None:
         yield f"timeout {exact(record.terms.timeout)}"
+    if record.expires_at is not None and record.state in (State.SCHEDULED, State.QUEUED):
+        yield f"expires {show.utc(record.expires_at)}"
+    if record.deadline_at is not None:
+        yield f"deadline {show.utc(record.deadline_at)}"
     if record.life > 1:
         yield f"life {record.life}"
     if record.crashes:

@@ -120,6 +120,21 @@ def listening_at(address: str | None, flag: str) -> str | None:
     return found
 
 
+def coming(context: click.Context, parameter: click.Parameter, text: str | None) -> timedelta | datetime | None:
+    """A callback for times to come: a duration from now, else as `instant`."""
+    if text is None:
+        return None
+    try:
+        return timedelta(milliseconds=span(_number(text), "it", positive=True))
+    except ConfigError as error:
+        if "T" in text or text.count("-") > 1:
+            moment = instant(context, parameter, text)
+            if moment is not None and moment <= datetime.now(UTC):
+                raise _bad(context, parameter, f"{text!r}: that is over; give a later time") from None
+            return moment
+        raise _bad(context, parameter, f"{text!r}: {_reason(error)}; or an instant such as {_EXAMPLE}") from None
+
+
 def size(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
     """A callback for sizes: "500MB", "2GB", "512MiB"; gives bytes."""
     if text is None:
@@ -141,8 +156,8 @@ def _flag(parameter: str) -> str:
     return f"--{parameter.replace('_', '-')}"
 
 
-_WITH_VALUE = re.compile(r"\b(max_size|when_full|block_timeout)=(?=\S)")
-_ALONE = re.compile(r"\b(max_size|when_full|block_timeout)=")
+_WITH_VALUE = re.compile(r"\b(max_size|when_full|block_timeout|weight)=(?=\S)")
+_ALONE = re.compile(r"\b(max_size|when_full|block_timeout|weight)=")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKmMgG]i?[bB])")
 _UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 

@@ -17,8 +17,9 @@ from holdfast.cli.options import duration, in_flags, operated, url_option
 from holdfast.clock import SECOND, Instant
 from holdfast.clock import short as exact
 from holdfast.errors import ConfigError
-from holdfast.job import QueueTerms, State, WhenFull
+from holdfast.job import Pause, QueueTerms, State, WhenFull
 from holdfast.naming import named
+from holdfast.observe.visible import visible
 from holdfast.store import QueueStats, Stats
 
 SHOWN = (State.SCHEDULED, State.QUEUED, State.RUNNING, State.DEAD)
@@ -26,7 +27,7 @@ MODES: tuple[str, ...] = get_args(WhenFull)
 NO_BOUND = "none"
 
 
-@click.group(invoke_without_command=True, short_help="Show queues; set and reset their bounds.")
+@click.group(invoke_without_command=True, short_help="Show queues; set and reset their bounds and weights.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per queue.")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
 @url_option
@@ -35,7 +36,8 @@ def queues(context: click.Context, as_json: bool, quiet: bool, url: str | None) 
     """Show every queue as it is now: its jobs by state, its bound, what was dropped, how long the oldest job waits.
 
     On a terminal a table. In a pipe tab-separated columns: name, scheduled, queued, running, dead, places taken, bound,
-    when full, dropped, since when the oldest is due, "edited" if an operator's bound is in effect.
+    when full, dropped, since when the oldest is due, "edited" if an operator's word is in effect, weight, "paused" if
+    it is, until when, why.
     """
     if context.invoked_subcommand is not None:
         if as_json or quiet:
@@ -60,6 +62,7 @@ def _table(stats: Stats) -> None:
         **{state.upper(): [f"{queue.counts.get(state, 0):,}" for queue in stats.queues] for state in SHOWN},
         "PLACES": [_places(queue) for queue in stats.queues],
         "WHEN FULL": [_when_full(queue.terms) for queue in stats.queues],
+        "WEIGHT": [f"{queue.terms.weight}" for queue in stats.queues],
         "DROPPED": [f"{queue.dropped:,}" for queue in stats.queues],
         "OLDEST": [_waits(queue, stats.now) for queue in stats.queues],
     }
@@ -69,13 +72,16 @@ def _table(stats: Stats) -> None:
     cuts = [show.Cut(heads.index(head), width) for head, width in least.items() if head in heads]
     for line in show.table(show.Table(heads, rows, cuts)):
         show.out(line)
+    for queue in stats.queues:
+        if queue.pause is not None:
+            show.out(f"⏸ {queue.name}: {paused(queue, queue.pause)}; `holdfast resume {queue.name}` ends it")
     if any(queue.edited for queue in stats.queues):
         show.out("* an operator's: `holdfast queues reset QUEUE` gives it back to its code")
 
 
 def _that_fit(columns: dict[str, list[str]]) -> list[str]:
     """The heads; on a narrow terminal without columns that have nothing to say."""
-    heads = list(columns)
+    heads = [head for head in columns if head != "WEIGHT" or set(columns[head]) != {"1"}]
     for spare in ("DROPPED", "SCHEDULED", "DEAD", "OLDEST", "WHEN FULL"):
         rows = list(zip(*(columns[head] for head in heads), strict=True))
         if show.excess(show.Table(heads, rows, ())) <= 0:
@@ -99,6 +105,15 @@ def _when_full(terms: QueueTerms) -> str:
         return ""
     patience = "" if terms.block_timeout is None else f" {exact(terms.block_timeout)}"
     return terms.when_full + (patience if terms.when_full == "block" else "")
+
+
+def paused(queue: QueueStats, pause: Pause) -> str:
+    """Since when, until when, why, and how much it holds back."""
+    until = "" if pause.until is None else f" until {show.utc(pause.until)}"
+    why = f": {visible(pause.reason)}" if pause.reason else ""
+    held = queue.counts.get(State.QUEUED, 0)
+    back = f"; {show.many(held, 'job')} held back" if held else ""
+    return f"paused since {show.utc(pause.since)}{until}{why}{back}"
 
 
 def _waits(queue: QueueStats, now: Instant) -> str:
@@ -130,6 +145,10 @@ def _columns(queue: QueueStats) -> str:
         queue.dropped,
         show.iso(queue.oldest_due) or "",
         "edited" if queue.edited else "",
+        queue.terms.weight,
+        "" if queue.pause is None else "paused",
+        "" if queue.pause is None else show.iso(queue.pause.until) or "",
+        "" if queue.pause is None else visible(queue.pause.reason),
     )
     return "\t".join(map(str, cells))
 
@@ -143,11 +162,17 @@ def _as_json(queue: QueueStats) -> str:
         "admitted": queue.admitted,
         "when_full": terms.when_full,
         "block_timeout": None if terms.block_timeout is None else terms.block_timeout / SECOND,
+        "weight": terms.weight,
         "edited": queue.edited,
+        "paused": None if queue.pause is None else _pause(queue.pause),
         "dropped": queue.dropped,
         "oldest_due": show.iso(queue.oldest_due),
     }
     return json.dumps(document)
+
+
+def _pause(pause: Pause) -> dict[str, str | None]:
+    return {"since": show.iso(pause.since), "until": show.iso(pause.until), "reason": pause.reason}
 
 
 # --- an operator's word
@@ -164,7 +189,7 @@ def _bound(context: click.Context, parameter: click.Parameter, text: str | None)
     return int(plain)
 
 
-@queues.command("set", short_help="Set a queue's bound, whatever its code declares.")
+@queues.command("set", short_help="Set a queue's bound or weight, whatever its code declares.")
 @click.argument("name", metavar="QUEUE")
 @click.option("--max-size", metavar="N|none", callback=_bound, help="So many unfinished jobs at most; none: no bound.")
 @click.option("--when-full", type=click.Choice(MODES), help="What becomes of a job that finds no place.")
@@ -174,17 +199,19 @@ def _bound(context: click.Context, parameter: click.Parameter, text: str | None)
     callback=duration,
     help="How long a producer waits, with block; none: as long as it takes.",
 )
+@click.option("--weight", metavar="N", type=int, help="Its share of what workers start, against the other queues'.")
 @url_option
 @click.pass_context
 def set_(context: click.Context, /, name: str, url: str | None, **given: Any) -> None:
-    """Set a queue's bound. It is in effect from the next enqueue on and stays, whatever code declares, until
-    `holdfast queues reset QUEUE`. What is not given stays as it is; --max-size none takes the rest away, too.
+    """Set a queue's bound or weight. A bound is in effect from the next enqueue on, a weight within seconds; both stay,
+    whatever code declares, until `holdfast queues reset QUEUE`. What is not given stays as it is; --max-size none takes
+    the rest of a bound away, too.
 
     QUEUE full: reject refuses the new job, block has its producer wait, drop_oldest cancels the oldest job that was
     never started, drop_newest drops the new one.
     """
     if all(value is None for value in given.values()):
-        raise Wrong("say what to set: --max-size, --when-full or --block-timeout")
+        raise Wrong("say what to set: --max-size, --when-full, --block-timeout or --weight")
     name = named(name, "QUEUE")
     with operated(_url(context, url)) as app:
         before = _seen(app, name)
@@ -208,7 +235,7 @@ def reset(context: click.Context, name: str, url: str | None) -> None:
             place = parts_of(app).link.store.url
             raise NothingMatched(f"no queue {name} in {place}: nobody has declared it and it has no job")
         if not before.edited:
-            raise Refused(f"nothing to reset: the bound of queue {name} is not an operator's")
+            raise Refused(f"nothing to reset: what is in effect for queue {name} is not an operator's word")
         parts_of(app).operating.set_queue(name, None)
         _told(name, before, _seen(app, name))
 
@@ -228,6 +255,9 @@ def _changed(now: QueueTerms, given: dict[str, Any]) -> QueueTerms:
     sense together.
     """
     max_size, when_full, patience = (given[name] for name in ("max_size", "when_full", "block_timeout"))
+    weight = now.weight if given["weight"] is None else given["weight"]
+    if max_size is None and now.max_size is None and (when_full, patience) == (None, None):
+        max_size = NO_BOUND
     if max_size is None and now.max_size is None:
         raise Wrong("the queue has no bound: give --max-size too")
     max_size = now.max_size if max_size is None else max_size
@@ -236,7 +266,7 @@ def _changed(now: QueueTerms, given: dict[str, Any]) -> QueueTerms:
     if patience is None and when_full == "block":
         patience = _kept(now)
     try:
-        return queue_terms(max_size if bounded else None, when_full, None if patience == NO_BOUND else patience)
+        return queue_terms(max_size if bounded else None, when_full, None if patience == NO_BOUND else patience, weight)
     except ConfigError as error:
         raise Wrong(in_flags(str(error))) from None
 
@@ -251,17 +281,20 @@ def _told(name: str, before: QueueStats | None, now: QueueStats | None) -> None:
     show.out(f"{'':{width}}  now     {_words(now)}")
     if now is None:
         return
-    for line in _effects(now):
+    for line in _effects(now, heavier=before is None or before.terms.weight != now.terms.weight):
         show.out(f"  {line}")
 
 
 def _words(queue: QueueStats | None) -> str:
     if queue is None:
         return "nothing declared, no jobs"
-    whose = "edited" if queue.edited else "as code declares"
-    if queue.terms.max_size is None:
-        return "no bound (edited)" if queue.edited else "no bound"
-    return f"{show.many(queue.terms.max_size, 'place')}, when full {_when_full(queue.terms)} ({whose})"
+    terms = queue.terms
+    bound = "no bound"
+    if terms.max_size is not None:
+        bound = f"{show.many(terms.max_size, 'place')}, when full {_when_full(terms)}"
+    weight = f", weight {terms.weight}" if terms.weight != 1 else ""
+    whose = " (as code declares)" if terms != QueueTerms() else ""
+    return f"{bound}{weight}{' (edited)' if queue.edited else whose}"
 
 
 _MEETS = {
@@ -272,7 +305,7 @@ _MEETS = {
 }
 
 
-def _effects(queue: QueueStats) -> Sequence[str]:
+def _effects(queue: QueueStats, *, heavier: bool) -> Sequence[str]:
     """What workers and producers will do now."""
     stays = (
         f"It stays until `holdfast queues reset {queue.name}`, whatever code declares."
@@ -280,11 +313,10 @@ def _effects(queue: QueueStats) -> Sequence[str]:
         else "What code declares counts again: a producer's word where nothing is declared, a starting worker's always."
     )
     terms = queue.terms
+    weighed = f"within seconds weigh it {terms.weight} against the other queues (1, where nothing is said)."
+    workers = f"Workers: {weighed if heavier else 'go on as before.'} {stays}"
     if terms.max_size is None:
-        return (
-            "Producers: every enqueue is taken, from the next one on; those that wait for a place get it.",
-            f"Workers: go on as before. {stays}",
-        )
+        return ("Producers: every enqueue is taken, from the next one on; those that wait for a place get it.", workers)
     after = f" for {exact(terms.block_timeout)}, then raises QueueFull" if terms.block_timeout is not None else ""
     taken = queue.admitted or 0
     if taken < terms.max_size:
@@ -295,5 +327,5 @@ def _effects(queue: QueueStats) -> Sequence[str]:
     return (
         f"Producers: from the next enqueue on, {_MEETS[terms.when_full]}{after}.",
         room,
-        f"Workers: go on as before. {stays}",
+        workers,
     )

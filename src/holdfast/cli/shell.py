@@ -13,9 +13,11 @@ from holdfast.cli.act import cancel, delete, retry
 from holdfast.cli.dead import dead
 from holdfast.cli.ends import AWAY, INTERRUPTED, NOTHING_MATCHED, REFUSED, WRONG_USAGE
 from holdfast.cli.enqueue import enqueue
+from holdfast.cli.health import health
 from holdfast.cli.job import job
 from holdfast.cli.jobs import jobs
 from holdfast.cli.migrate import migrate
+from holdfast.cli.pause import pause, resume
 from holdfast.cli.queues import queues
 from holdfast.cli.schedules import schedules
 from holdfast.cli.worker import worker
@@ -78,5 +80,9 @@ def shell(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (worker, enqueue, jobs, job, dead, retry, cancel, delete, queues, schedules, migrate):
+_COMMANDS = (
+    *(worker, enqueue, jobs, job, dead, retry, cancel, delete),
+    *(queues, pause, resume, schedules, migrate, health),
+)
+for command in _COMMANDS:
     shell.add_command(command)

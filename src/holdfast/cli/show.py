@@ -287,6 +287,8 @@ def _document(record: Record) -> dict[str, Any]:
         "timeout": None if record.terms.timeout is None else record.terms.timeout / SECOND,
         "enqueued_at": iso(record.enqueued_at),
         "due_at": iso(record.due_at),
+        "expires_at": iso(record.expires_at),
+        "deadline_at": iso(record.deadline_at),
         "started_at": iso(record.started_at),
         "finished_at": iso(record.finished_at),
         "cancel_requested_at": iso(record.cancel_requested_at),

@@ -15,9 +15,9 @@ from typing import Any
 from uuid import UUID
 
 from holdfast.clock import SystemClock
-from holdfast.observe.lines import takes
 from holdfast.observe.endpoint import Server
-from holdfast.observe.logging import WARNING, Style, configure, tell, workers
+from holdfast.observe.lines import takes
+from holdfast.observe.logging import INFO, WARNING, Style, configure, tell, workers
 from holdfast.stores import open_store
 from holdfast.worker.child import Handed
 from holdfast.worker.processes.launch import interpreter
@@ -30,6 +30,7 @@ def run(
     *,
     app: str | None,
     queues: Sequence[str] | None,
+    strict: bool = False,
     concurrency: int,
     processes: int,
     deadline: float,
@@ -37,6 +38,7 @@ def run(
     level: str,
     max_jobs: int | None = None,
     max_memory: int | None = None,
+    arguments: bool = False,
     stall_limit: float | None = STALL_LIMIT,
     metrics: str | None = None,
 ) -> int:
@@ -46,12 +48,14 @@ def run(
     options = {
         "app": app,
         "queues": queues,
+        "strict": strict,
         "concurrency": concurrency,
         "deadline": deadline,
         "style": style,
         "level": level,
         "max_jobs": max_jobs,
         "max_memory": max_memory,
+        "arguments": arguments,
     }
     started = time.monotonic()
     endpoint = Server.bound(metrics) if metrics is not None else None
@@ -66,7 +70,9 @@ def run(
     def ready(facts: dict[str, Any]) -> None:
         at = None if endpoint is None else endpoint.address
         lines = banner(facts, options, processes, time.monotonic() - started, at)
-        if takes(sys.stderr):
+        if style == "json":
+            tell(workers, INFO, "serving", **_served(facts, options, processes))
+        elif takes(sys.stderr):
             sys.stderr.write("\n".join(lines) + "\n")
 
     clock = SystemClock()
@@ -85,6 +91,22 @@ def run(
         ).run()
 
     return asyncio.run(supervise())
+
+
+def _served(facts: dict[str, Any], options: dict[str, Any], processes: int) -> dict[str, Any]:
+    """The banner, for a reader of JSON."""
+    from holdfast import __version__
+
+    return {
+        "version": __version__,
+        "app": options["app"],
+        "store": facts["store"],
+        "processes": processes,
+        "slots": processes * options["concurrency"],
+        "queues": ",".join(options["queues"]) if options["queues"] else None,
+        "tasks": len(facts["tasks"]),
+        "pid": os.getpid(),
+    }
 
 
 def banner(
@@ -106,8 +128,14 @@ def banner(
             f"  work     {slots} slots in {processes} process{'es' if processes > 1 else ''}"
             f"     shutdown {options['deadline']:g} s"
         ),
-        f"  queues   {' '.join(options['queues']) if options['queues'] else 'every queue in the store'}",
+        f"  queues   {_queues(options)}",
         f"  tasks    {len(tasks)}: {shown}",
         *([f"  metrics  http://{metrics}/metrics   /live   /ready"] if metrics else []),
         f"ready in {took:.2f} s. Ctrl-C drains, twice stops at once.",
     ]
+
+
+def _queues(options: dict[str, Any]) -> str:
+    if not options["queues"]:
+        return "every queue in the store"
+    return " ".join(options["queues"]) + (", strictly in this order" if options["strict"] else "")

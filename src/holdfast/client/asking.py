@@ -23,9 +23,11 @@ from holdfast.errors import (
     StoreError,
     UniqueConflict,
 )
+from holdfast.fingerprint import LATE
 from holdfast.handles import Job, JobStatus, as_id
 from holdfast.job import FINAL, REASON_LIMIT, JobError, Record, State, cut
 from holdfast.observe import logging as observed
+from holdfast.policy import DEADLINE
 from holdfast.store import Retried, Store
 from holdfast.task import Task
 
@@ -34,6 +36,7 @@ R = TypeVar("R")
 POLL_FIRST, POLL_MOST = 0.005, 1.0  # seconds between looks while waiting for a result
 TOGETHER = 0.1  # seconds between the moments at which all of a process look that wait
 AWAY_MOST, AWAY_PAUSE = 5.0, 0.1  # seconds that they ask again while the store is away; between two tries
+_TOO_LATE = "its deadline passed before it was finished"
 LONG = 10.0  # seconds after which somebody who waits is told why it may be in vain
 
 
@@ -227,7 +230,11 @@ def _errors(record: Record) -> tuple[JobError, ...]:
 
 def _failed(record: Record) -> JobFailed:
     errors = _errors(record)
-    last = errors[-1] if errors else JobError(record.attempt, moment(record.finished_at or 0), "Unknown", "", "")
+    kind, text = ("TimeoutError", _TOO_LATE) if record.reason == DEADLINE else ("Unknown", "")
+    last = errors[-1] if errors else JobError(record.attempt, moment(record.finished_at or 0), kind, text, "")
+    if record.reason == DEADLINE and not last.message.startswith(LATE):
+        before = f"; the last error before it was {last.type}: {last.message}" if errors else ""
+        return JobFailed(f"job {record.id} of {record.task} is dead: {_TOO_LATE}{before}", last)
     return JobFailed(
         f"job {record.id} of {record.task} is dead after attempt {last.attempt}: {last.type}: {last.message}",
         last,

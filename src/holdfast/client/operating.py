@@ -131,7 +131,8 @@ class Operating:
         if not isinstance(reason, str):
             raise ConfigError(f"reason={reason!r}: a text")
         if end is not None and end.at is not None and end.at <= (now := self._link.clock.now()):
-            raise ConfigError(f"until={until!r}: that is over, it is {moment(now).isoformat()} now; give a later time")
+            said = f"until={moment(end.at).isoformat()}"
+            raise ConfigError(f"{said}: that is over, it is {moment(now).isoformat()} now; give a later time")
         await (await self._link.opened()).store.pause(name, end, cut(reason, REASON_LIMIT))
 
     async def _resume(self, queue: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
+from weakref import WeakSet
 
 from holdfast.around import Around
 from holdfast.client.declaring import Declarations
@@ -12,6 +13,7 @@ from holdfast.client.link import Link, not_while_loading
 from holdfast.client.queues import Queues
 from holdfast.client.registry import Registry
 from holdfast.clock import Duration
+from holdfast.observe.tally import Totals
 from holdfast.resource import Resources
 from holdfast.store import Store
 from holdfast.task import Task
@@ -41,6 +43,8 @@ class Staffing:
         self._around = around
         self._queues = queues
         self._declarations = declarations
+        self.totals = Totals()  # of all workers in this process
+        self.crews: WeakSet[Crew] = WeakSet()
 
     def embedded(
         self, *, queues: Sequence[str] | None, concurrency: int, deadline: Duration, strict: bool = False
@@ -57,7 +61,9 @@ class Staffing:
             reconcile=self.reconcile,
             resources=self._resources,
             around=self._around,
+            totals=self.totals,
         )
+        self.crews.add(crew)
         return Worker(crew)
 
     def supervised(self, options: Mapping[str, Any], supervisor: UUID, box: BlackBox) -> Crew:

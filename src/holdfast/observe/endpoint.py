@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -103,7 +104,7 @@ class Server:
         try:
             listening = socket.create_server((host, port), family=family, backlog=CONNECTIONS_MOST)
         except (OSError, OverflowError) as error:
-            why = getattr(error, "strerror", None) or str(error)
+            why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             raise ConfigError(
                 f"{parameter} {address}: cannot listen there: {why}; choose an address of this machine and a port that "
                 f"is free, such as 127.0.0.1:{port + 1 if 0 < port < 65535 else 9100}"

@@ -128,6 +128,8 @@ _TOLD_ELSEWHERE = frozenset({"message", "reason", "traceback", "job"})
 
 def _details(told: Told) -> list[str]:
     fields = told.fields
+    if "arguments" in fields:
+        return [f"arguments {visible(str(fields['arguments']))}"]
     if told.event in ("failed", "dead") and "task" in fields:
         return [*_error(fields), "   ".join(_next_steps(told))]
     if "traceback" in fields:

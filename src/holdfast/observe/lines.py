@@ -7,7 +7,7 @@ import logging
 import os
 import select
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -85,7 +85,7 @@ class Lines(logging.StreamHandler[Any]):
             count = len(self._unwritten)
             waiting = self._unwritten[:count]
             del self._unwritten[:count]  # by number: others go on appending
-            for text in _writes(self._written(waiting), self._most):
+            for text in _writes(list(self._written(waiting)), self._most):
                 with suppress(Exception):  # nobody is there to tell
                     if self._waits or takes(self.stream):
                         self.stream.write(text)  # stderr flushes at a line's end by itself
@@ -97,8 +97,10 @@ class Lines(logging.StreamHandler[Any]):
             if isinstance(one, str):
                 yield one
             elif self._short is not None:
-                with suppress(Exception):  # as above
+                try:
                     yield self._short.attempt(one)
+                except Exception:  # noqa: BLE001, S112  # as above
+                    continue
 
     def forget(self) -> None:
         """In a process that was forked: what waits is the other's to write."""
@@ -114,7 +116,10 @@ def _write_most(stream: Any) -> int:
     return select.PIPE_BUF
 
 
-def _writes(lines: Iterable[str], most: int) -> Iterator[str]:
+def _writes(lines: Sequence[str], most: int) -> Iterator[str]:
+    whole = "".join(lines)
+    if len(whole) <= most and whole.isascii():
+        lines = [whole] if whole else []
     parts, size = list[str](), 0
     for line in lines:
         length = len(line) if line.isascii() else len(line.encode("utf-8", "backslashreplace"))

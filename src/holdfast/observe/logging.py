@@ -31,6 +31,7 @@ stores = logging.getLogger("holdfast.store")
 
 
 told_by_parent = set[str]()  # events of which another process tells for the whole service; see who looks there
+shown = set[str]()  # of what lines leave out unless somebody asks: "arguments"
 _short = {logging.DEBUG: "DEBUG", logging.INFO: "INFO"}
 _installed: list[Lines] = []  # by `configure`: one at most
 
@@ -51,9 +52,9 @@ def tell_attempt(level: int, event: str, claim: Claim, fields: dict[str, Any]) -
     """`tell` of an attempt: its task, job, queue, attempt and fence, then `fields`. The usual lines cost less here."""
     if not jobs.isEnabledFor(level):
         return
-    if level in _short and ours.handlers == _installed and not (jobs.handlers or jobs.filters or ours.filters):
+    if level in _short and _nobody_else_listens():
         lines = _installed[0]
-        if lines.short:  # nobody else listens: no record is needed
+        if lines.short:  # no record is needed
             lines.put((time.time(), _short[level], event, claim, fields))
             return
     tell(
@@ -67,6 +68,10 @@ def tell_attempt(level: int, event: str, claim: Claim, fields: dict[str, Any]) -
         fence=claim.fence,
         **fields,
     )
+
+
+def _nobody_else_listens() -> bool:
+    return ours.handlers == _installed != [] and not (ours.propagate or jobs.handlers or jobs.filters or ours.filters)
 
 
 def configure(style: Style | None, level: str, *, waits: bool = True, together: bool = False) -> None:

@@ -1,7 +1,7 @@
 """What Prometheus scrapes: the totals of a service, how it is now, and its store's queues, as families of metrics.
 
-Names of queues and tasks come from whoever enqueued: they are shown as text that cannot break a line, and are bounded
-in number (`Totals`). Needs prometheus-client.
+Names of queues and tasks come from whoever enqueued: `Totals` has them as text that can be shown, and bounded in number.
+Needs prometheus-client.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from holdfast.observe.tally import (
     BOUNDS,
     CALL_BOUNDS,
     CELL,
-    COUNT,
     RAN,
     RAN_AT,
     WAITED,
     WAITED_AT,
     Totals,
 )
-from holdfast.observe.visible import visible
 from holdfast.store import QueueStats, Stats
 
 try:
@@ -33,8 +31,6 @@ try:
     from prometheus_client.registry import Collector
 except ImportError as error:
     raise ImportError("/metrics needs prometheus-client: pip install 'holdfast[metrics]'") from error
-
-LABEL_MOST = 100  # characters
 
 
 class Shown(NamedTuple):
@@ -89,9 +85,9 @@ def _jobs(totals: Totals) -> Iterator[Metric]:
         "worker_job_retries_total", "Attempts that failed and are followed by another", labels=["queue"]
     )
     for (queue, status), count in sorted(totals.by_status().items()):
-        ended.add_metric([_label(queue), status], count)
+        ended.add_metric([queue, status], count)
         if status == "failed":
-            retries.add_metric([_label(queue)], count)
+            retries.add_metric([queue], count)
     yield ended
     yield retries
     ran, waited = dict[str, list[Any]](), dict[str, list[Any]]()
@@ -118,7 +114,7 @@ def _events(totals: Totals) -> Iterator[Metric]:
         family = CounterMetricFamily(name, text, labels=["queue"])
         for (which, queue), count in events:
             if which == event:
-                family.add_metric([_label(queue)], count)
+                family.add_metric([queue], count)
         yield family
     calls = {method: lengths for (kind, method), lengths in totals.lengths.items() if kind == "store"}
     text = "How long the store took to answer, by what it was asked"
@@ -151,7 +147,7 @@ def _queues(stats: Stats, totals: Totals) -> Iterator[Metric]:
     for at, (name, text, kind) in enumerate(_LEVELS):
         family = kind(name, text, labels=["queue"])
         for queue, pile in sorted(piles.items()):
-            family.add_metric([_label(queue)], pile[at])
+            family.add_metric([queue], pile[at])
         yield family
 
 
@@ -159,6 +155,7 @@ _LEVELS: Sequence[tuple[str, str, type[CounterMetricFamily | GaugeMetricFamily]]
     ("worker_queue_depth", "Jobs that are due and not started", GaugeMetricFamily),
     ("worker_queue_scheduled", "Jobs that are due later", GaugeMetricFamily),
     ("worker_queue_running", "Jobs that run, under any worker", GaugeMetricFamily),
+    ("worker_queue_dead", "Jobs that are dead, and nobody has decided about", GaugeMetricFamily),
     ("worker_queue_oldest_seconds", "How long the oldest job has waited that is due", GaugeMetricFamily),
     ("worker_queue_backlog_seconds", "How long one slot would need for the jobs that are due", GaugeMetricFamily),
     ("worker_queue_paused", "Whether the queue is paused", GaugeMetricFamily),
@@ -172,10 +169,11 @@ def _level(pile: list[float], queue: QueueStats, stats: Stats, pace: float) -> N
     pile[1] += queue.counts.get(State.SCHEDULED, 0)
     pile[2] += queue.counts.get(State.RUNNING, 0)
     age = 0 if queue.oldest_due is None else max(0, stats.now - queue.oldest_due) / SECOND
-    pile[3] = max(pile[3], age)
-    pile[4] += depth * pace
-    pile[5] = max(pile[5], queue.pause is not None)
-    pile[6] += queue.dropped
+    pile[3] += queue.counts.get(State.DEAD, 0)
+    pile[4] = max(pile[4], age)
+    pile[5] += depth * pace
+    pile[6] = max(pile[6], queue.pause is not None)
+    pile[7] += queue.dropped
 
 
 def _processes(seen: Seen) -> Iterator[Metric]:
@@ -219,7 +217,7 @@ def _histogram(
 ) -> HistogramMetricFamily:
     family = HistogramMetricFamily(name, text, labels=[label])
     for value, (total, *counts) in sorted(piles.items()):
-        family.add_metric([_label(value)], _buckets(counts, bounds), total)
+        family.add_metric([value], _buckets(counts, bounds), total)
     return family
 
 
@@ -230,8 +228,3 @@ def _buckets(counts: Sequence[int], bounds: Sequence[float]) -> list[tuple[str, 
         below += count
         found.append(("+Inf" if bound is None else repr(float(bound)), below))
     return found
-
-
-def _label(name: str) -> str:
-    shown = visible(name[:LABEL_MOST])
-    return shown if len(name) <= LABEL_MOST else f"{shown}…"

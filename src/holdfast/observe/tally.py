@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from holdfast.clock import SECOND
 from holdfast.job import Claim, Outcome, State
+from holdfast.observe.visible import visible
 from holdfast.store import BUCKETS, Settled, Tally, Ticked
 
 # How an attempt, or a job without one, ended. failed: tried again; released: given back; expired: never started.
@@ -22,6 +23,7 @@ STATUSES = ("succeeded", "failed", "dead", "cancelled", "snoozed", "released", "
 BOUNDS = (0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
 CALL_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 TASKS_MOST, QUEUES_MOST, PAIRS_MOST = 200, 100, 1_000
+NAME_MOST = 100  # characters of one
 OTHER = "other"  # what all names beyond those are called
 FADES = 0.98  # of what is known of a queue's pace, with each look: half of it is gone after three minutes
 PACE_UNKNOWN = 1.0  # seconds that a job is taken to run while nothing is known of any
@@ -58,18 +60,25 @@ class Counts:
 
     def settled(self, claim: Claim, outcome: Outcome, settled: Settled, ran: float | None = None) -> None:
         """The store has accepted how a claim ended. `ran`: seconds, None if it was never begun, or nobody knows."""
-        key = (claim.queue, claim.task, _status(outcome, settled.state))
+        if settled.state is _SUCCEEDED:  # as nearly all: this is done for every job
+            key = (claim.queue, claim.task, "succeeded")
+        else:
+            key = (claim.queue, claim.task, _status(outcome, settled.state))
+            if outcome.crashes > claim.crashes:
+                self.event("crashes", claim.queue)
         cell = self._cells.get(key) or self._cell(key)
-        cell[COUNT] += 1
-        if ran is not None:
-            cell[RAN] += ran
-            cell[RAN_AT + bisect_left(BOUNDS, ran)] += 1
-            if not (claim.losses or claim.crashes):  # else it is not known: it was being run for a while
-                waited = max(0, claim.claimed_at - claim.due_at) / SECOND
-                cell[WAITED] += waited
-                cell[WAITED_AT + bisect_left(BOUNDS, waited)] += 1
-        if outcome.crashes > claim.crashes:
-            self.event("crashes", claim.queue)
+        cell[0] += 1  # COUNT, and so on: a name costs a look-up
+        if ran is None:
+            return
+        cell[1] += ran
+        cell[3 + bisect_left(BOUNDS, ran)] += 1
+        if not (claim.losses or claim.crashes):  # else it is not known: it was being run for a while
+            waited = (claim.claimed_at - claim.due_at) / SECOND
+            if waited > 0:
+                cell[2] += waited
+                cell[15 + bisect_left(BOUNDS, waited)] += 1
+            else:
+                cell[15] += 1
 
     def ended(self, queue: str, task: str, status: str, ran: float | None = None) -> None:
         """A job ended otherwise than by its own worker's word."""
@@ -122,19 +131,23 @@ class Counts:
 
 
 class Names:
-    """The first names that come, so many of them; all others are OTHER."""
+    """The first names that come, so many of them, as they can be shown; all others are OTHER. Whoever enqueues may call
+    a task whatever he likes.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._known: set[str] = set()
+        self._known: dict[str, str] = {}
 
     def of(self, name: str) -> str:
         """The name under which `name` is counted."""
-        if name not in self._known:
+        shown = self._known.get(name)
+        if shown is None:
             if len(self._known) >= self._most:
                 return OTHER
-            self._known.add(name)
-        return name
+            shown = visible(name if len(name) <= NAME_MOST else f"{name[: NAME_MOST - 1]}…")
+            self._known[name] = shown
+        return shown
 
 
 class Totals:
@@ -199,8 +212,6 @@ class Totals:
 
 
 def _status(outcome: Outcome, state: State | None) -> str:
-    if state is _SUCCEEDED:
-        return "succeeded"
     return "dead" if state is _DEAD else "cancelled" if state is _CANCELLED else outcome.ended
 
 

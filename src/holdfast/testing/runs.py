@@ -65,8 +65,8 @@ class Runs:
         """Runs what is due until none of these is."""
         if len(self._under_way) > DEPTH:
             raise RuntimeError(f"inline=True: {DEPTH} jobs enqueue each other without an end; use box.run() instead")
-        while await self._more(ids):
-            await self._next()
+        while await self._more(ids) and await self._next() is not None:  # else their queue is paused
+            pass
 
     def asked_to_end(self, id: UUID) -> None:
         """The job is cancelled while it runs: its handler hears of it."""

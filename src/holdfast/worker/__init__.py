@@ -102,6 +102,7 @@ class Crew:
         around: Around | None = None,
         declared: Mapping[str, QueueTerms] = MappingProxyType({}),
         reconcile: Callable[[Store], Awaitable[None]] | None = None,
+        totals: Totals | None = None,
     ) -> None:
         self._supply = supply
         self._queues = _queues(queues)
@@ -122,7 +123,7 @@ class Crew:
         self._to_open: asyncio.Task[Opening] | None = None
         self._unwanted = False  # since before it had started
         self.identity = Identity(clock)
-        self.counts, self.totals = Counts(), Totals()
+        self.counts, self.totals = Counts(), totals or Totals()  # the latter perhaps together with others
         self.hand_on: Callable[[News], object] = self.totals.add  # is told what was counted
         self._hurry = Signal()
         self._main: asyncio.Task[None] | None = None
@@ -331,6 +332,8 @@ class Crew:
             self._silent |= bool(self._departure.unsettled)
             await self._ended(*roles)
             self._telling.now()
+            if self._supervisor is None and not self._silent:
+                await self.recorder.last()
         self._outage.look(last=True)
 
     async def _ended(self, *roles: asyncio.Task[None]) -> None:
@@ -577,9 +580,14 @@ class Crew:
         return vitals(self._box, number, self._concurrency, resident(), self._clock.monotonic())
 
     @property
-    def away(self) -> bool:
-        """Whether its store does not answer."""
-        return self._outage.goes_on
+    def away(self) -> str:
+        """Why its store does not answer; empty if it does, as far as is known."""
+        return (self._outage.why or "it does not answer") if self._outage.goes_on else ""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it claims nothing more."""
+        return bool(self._claiming)
 
     # --- what the keeper hears
 

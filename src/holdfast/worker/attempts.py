@@ -26,7 +26,7 @@ from holdfast.worker.identity import Identity
 from holdfast.worker.notes import Notes
 from holdfast.worker.processes.launch import Launch
 from holdfast.worker.pulse import STACK_MOST, stack_of_thread
-from holdfast.worker.report import tell_after_finish, tell_failed, tell_lost, tell_of
+from holdfast.worker.report import tell_after_finish, tell_failed, tell_lost, tell_of, tell_started
 from holdfast.worker.runner import GRACE, Run, begun, timed_out, waited
 from holdfast.worker.within import Within
 
@@ -92,7 +92,7 @@ class Attempts:
         now = self._clock.monotonic()
         run = begun(claim, task, held, now, self._box, self._notes, around, self._within.of, ends=ends)
         if jobs.isEnabledFor(logging.INFO):
-            tell_of(run.claim, logging.INFO, "started", waited=waited(claim))
+            tell_started(claim, waited=waited(claim))
         try:
             self._executor(run).start(run)
         except RuntimeError as error:

@@ -130,8 +130,9 @@ class BlackBox:
             _write_time(self._memory, _HEADER + place * _RUN_SIZE + _RUN_SIZE - 8, 0.0)
             self._free.append(place)
 
-    def settled(self, key: tuple[UUID, int], news: int) -> None:
-        """Notes that a run is settled, if it was ever begun, and that the news of this number will tell of it.
+    def settled(self, key: tuple[UUID, int], news: int) -> int:
+        """Notes that a run is settled, if it was ever begun, and that the news of this number will tell of it; how many
+        there are by now that were not told.
 
         Its place stays its own until they are `told`: whoever heard of them knows it, and whoever did not can ask.
         """
@@ -139,10 +140,6 @@ class BlackBox:
         if place is not None:
             _write_time(self._memory, _HEADER + place * _RUN_SIZE + _RUN_SIZE - 8, -1.0 - news)
             self._untold.append(place)
-
-    @property
-    def untold(self) -> int:
-        """How many runs are settled and not told."""
         return len(self._untold)
 
     def told(self) -> None:

@@ -1,19 +1,50 @@
-"""What is told of an attempt that ended badly, by its worker or by the sweeper that found it."""
+"""What is told of an attempt: that it starts, and how it ended badly, by its worker or by the sweeper that found it."""
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
 from holdfast.clock import SECOND
 from holdfast.job import Cancelled, Claim, Failed, Failure, Lost, Outcome, Released, Snoozed, State, Verdict
-from holdfast.observe.logging import jobs, place, tell, tell_attempt
+from holdfast.observe.logging import jobs, place, shown, tell, tell_attempt
+from holdfast.observe.visible import visible
 from holdfast.store import Over
+
+ARGUMENTS_MOST = 500  # characters of a line
+PAYLOAD_MOST = 2**16  # bytes that are read for it
 
 
 def tell_of(claim: Claim, level: int, event: str, **fields: Any) -> None:
     """One line about an attempt."""
     tell_attempt(level, event, claim, fields)
+
+
+def tell_started(claim: Claim, *, waited: float | None) -> None:
+    """An attempt begins, which was due for `waited` seconds. Its arguments are told where somebody asked for them."""
+    if "arguments" in shown:
+        tell_of(claim, logging.INFO, "started", waited=waited, arguments=arguments_of(claim.payload))
+    else:
+        tell_attempt(logging.INFO, "started", claim, {"waited": waited})
+
+
+def arguments_of(payload: bytes) -> str:
+    """The arguments of a job as a call would have them, as plain text of at most ARGUMENTS_MOST characters."""
+    if len(payload) > PAYLOAD_MOST:
+        return f"… {len(payload):,} bytes"
+    try:
+        call = json.loads(payload)
+        texts = [_json(value) for value in call.get("args", [])]
+        texts += [f"{name}={_json(value)}" for name, value in call.get("kwargs", {}).items()]
+    except (ValueError, AttributeError, RecursionError):  # whatever another program has stored
+        return "… not readable"
+    text = visible(", ".join(texts))
+    return text if len(text) <= ARGUMENTS_MOST else f"{text[:ARGUMENTS_MOST]}… {len(text) - ARGUMENTS_MOST:,} more"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def tell_failed(claim: Claim, outcome: Outcome, *, ran: float | None = None, final: bool = False) -> None:

@@ -28,10 +28,10 @@ class Telling:
 
     def settled(self, key: tuple[UUID, int]) -> None:
         """A run is on record."""
-        self._box.settled(key, self._counts.number)
+        untold = self._box.settled(key, self._counts.number)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(EVERY, self.now)
-        elif self._box.untold == UNTOLD_MOST:
+        elif untold == UNTOLD_MOST:
             asyncio.get_running_loop().call_soon(self.now)  # once this batch is counted
 
     def now(self) -> None:
@@ -40,6 +40,8 @@ class Telling:
             self._timer.cancel()
             self._timer = None
         news = self._counts.take()
-        if news is not None:
-            self._hand_on(news)
-        self._box.told()
+        try:
+            if news is not None:
+                self._hand_on(news)
+        finally:
+            self._box.told()

@@ -40,7 +40,9 @@ class Lanes:
             self._landed.set()
 
     def ring(self, queues: Collection[str], lane: Lane) -> None:
-        """Tells waiters, here and elsewhere, that these queues have jobs now, or that a job has ended, all of it committed."""
+        """Tells waiters, here and elsewhere, that these queues have jobs now, or that a job has ended: in a commit that
+        is through.
+        """
         self.waking.ring(queues, lane)
 
     async def close(self) -> None:

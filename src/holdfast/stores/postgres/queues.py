@@ -10,7 +10,7 @@ from typing import Any
 from holdfast.clock import Instant
 from holdfast.job import Pause, QueueTerms, State, Until
 from holdfast.store import Authority, QueueSetup, QueueStats, Stats
-from holdfast.stores.columns import storable
+from holdfast.stores.columns import storable, text_of_queue_terms
 from holdfast.stores.postgres.lane import Lane
 
 _UNSAID = (*QueueTerms(), False, 0, 0, None, None, None)
@@ -18,7 +18,10 @@ _UNSAID = (*QueueTerms(), False, 0, 0, None, None, None)
 
 async def configure(lane: Lane, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:
     if queues:
-        await lane.call("configure", json.dumps(queues), by)
+        said = ", ".join(
+            f"{json.dumps(name)}: {text_of_queue_terms(terms) or 'null'}" for name, terms in queues.items()
+        )
+        await lane.call("configure", f"{{{said}}}", by)
 
 
 async def pause(lane: Lane, queue: str, until: Until | None, reason: str) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 from holdfast.store import TICKS_MOST, Entry, Schedules, Tick, Ticked
-from holdfast.stores.columns import storable
+from holdfast.stores.columns import storable, ticks_of
 from holdfast.stores.postgres import limits
 from holdfast.stores.postgres.enqueue import one_text
 from holdfast.stores.postgres.lane import Lane
@@ -33,12 +32,7 @@ def _schedules_of(rows: Sequence[Row], next_in: int | None) -> Schedules:
 
 def _entry_of(name: str, queue: str, text: str, next_at: int | None, *more: Any) -> Entry:
     since, until, why, revision, ticks, *counts = more
-    told = [_ticked_of(*tick) for tick in json.loads(ticks)]
-    return Entry(name, queue, text, next_at, pause_of(since, until, why), revision, told, *counts)
-
-
-def _ticked_of(due: int, at: int, outcome: Any, job: str | None, reason: str, count: int) -> Ticked:
-    return Ticked(due, at, outcome, None if job is None else UUID(job), reason, count)
+    return Entry(name, queue, text, next_at, pause_of(since, until, why), revision, ticks_of(ticks), *counts)
 
 
 async def schedule(lane: Lane, entries: Sequence[Entry]) -> list[bool]:
@@ -63,8 +57,8 @@ def _said(entry: Entry) -> dict[str, Any]:
 
 
 async def unschedule(lane: Lane, names: Mapping[str, int]) -> list[bool]:
-    gone = {name for (name,) in await lane.call("unschedule", list(names), list(names.values()))} if names else set()
-    return [name in gone for name in names]
+    rows = await lane.call("unschedule", list(names), list(names.values())) if names else []
+    return [(name,) in rows for name in names]
 
 
 async def tick(lane: Lane, ticks: Sequence[Tick], ring: Callable[[Collection[str]], None]) -> list[Ticked | None]:

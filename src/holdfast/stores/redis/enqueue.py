@@ -27,7 +27,7 @@ _PIPELINED = 16  # queues that are asked at once: all that is said to them is in
 _kind_of = attrgetter("task", "priority", "delay", "at", "alone", "terms", "tags", "headers", "line")
 _until_of = attrgetter("until", "hold", "on_clash")
 _NO_KEY, _NO_END = ("", 0, ""), ("", "")
-_FEW = 50  # jobs of a queue beside those of a call: its name may have been taken out of the registry meanwhile
+FEW = 50  # jobs of a queue beside those of a call: its name may have been taken out of the registry meanwhile
 _BOUNDED = -1  # says enqueue.lua of a queue that is for admit.lua
 
 
@@ -135,25 +135,20 @@ class _Queue:
         admit = self.name in self._place.bounded
         for nth in self._nths[start : start + _DRAFTS]:
             draft = self._jobs[nth]
-            unique = draft.unique
+            plain = draft.unique is None and draft.expires is None and draft.deadline is None
             size += len(draft.payload)
-            mortal = draft.expires is not None or draft.deadline is not None
-            admit = admit or mortal or unique is not None
+            admit = admit or not plain
             if end > start and (size > _BYTES or (admit and end - start >= _ADMITTED)):
                 break
             end += 1
-            kind, key = (_kind_of(draft), _NO_KEY, _NO_END), ""
-            if unique is not None:
-                kind, key = (kind[0], _until_of(unique), _NO_END), storable(unique.text)
-            if mortal:
-                kind = (*kind[:2], (said_until(draft.expires), said_until(draft.deadline)))
+            kind, key = ((_kind_of(draft), _NO_KEY, _NO_END), "") if plain else _kind_and_key(draft)
             number = kinds.get(kind)
             if number is None:
                 number = kinds[kind] = len(kinds) + 1
             packed += (str(draft.id), draft.payload, number, key)
         said: list[Argument] = [len(kinds)]
         for kind in kinds:
-            said += said_of_kind(*kind) if admit else said_of_kind(*kind)[:-2]
+            said += _said_of(*kind) if admit else _said_of(*kind)[:-2]
         script = "admit" if admit else "enqueue"
         return _Part(self, start, end, self._lane.step(script, queue_keys(self._place, self.name), said + packed))
 
@@ -163,7 +158,7 @@ class _Queue:
             self._place.bounded.add(self.name)
             return start
         before, decided, bounded = reply[:3]
-        if before < len(self._nths) + _FEW:
+        if before < len(self._nths) + FEW:
             self.was_few = True
         if not bounded:
             self._place.bounded.discard(self.name)
@@ -176,7 +171,21 @@ class _Queue:
         return end
 
 
-def said_of_kind(kind: tuple[Any, ...], until: tuple[Argument, ...], ends: tuple[str, str]) -> tuple[Argument, ...]:
+def _kind_and_key(draft: Draft) -> tuple[tuple[Any, ...], str]:
+    unique = draft.unique
+    ends = (said_until(draft.expires), said_until(draft.deadline))
+    if unique is None:
+        return (_kind_of(draft), _NO_KEY, ends), ""
+    return (_kind_of(draft), _until_of(unique), ends), storable(unique.text)
+
+
+def said_of_draft(draft: Draft) -> list[Argument]:
+    """What tick.lua takes of one: its kind, its id, its payload, its unique key."""
+    kind, key = _kind_and_key(draft)
+    return [*_said_of(*kind), str(draft.id), draft.payload, key]
+
+
+def _said_of(kind: tuple[Any, ...], until: tuple[Argument, ...], ends: tuple[str, str]) -> tuple[Argument, ...]:
     """The twelve arguments of a kind that admission.lua takes; enqueue.lua takes but the first ten."""
     task, priority, delay, at, alone, terms, tags, headers, line = kind
     text = _text_of(terms, tags, headers, line)

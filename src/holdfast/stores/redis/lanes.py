@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from holdfast.stores.redis.lane import Lane
 from holdfast.stores.redis.place import Place
 from holdfast.stores.redis.waking import Waking
+from holdfast.stores.redis.watching import Watching
 
 
 class Lanes:
@@ -23,6 +24,7 @@ class Lanes:
         self.work = Lane("work", place)  # janitors, operators, notes
         self._all = (self.enqueue, self.claim, self.finish, self.beat, self.work)
         self.waking = Waking(place, self.claim)
+        self.watching = Watching(place, self.work)
         self._in_flight = 0
         self._landed = asyncio.Event()
 
@@ -39,11 +41,13 @@ class Lanes:
     async def close(self) -> None:
         """Ends waits at once; all other calls in flight are waited for. Whoever cancels it ends them too."""
         self.waking.end_waits()
+        self.watching.end_watches()
         try:
             while self._in_flight:
                 self._landed.clear()
                 await self._landed.wait()
             await self.waking.close()
+            await self.watching.close()
             for lane in self._all:
                 await lane.close()
         except asyncio.CancelledError:

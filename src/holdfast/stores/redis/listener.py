@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from uuid import uuid4
@@ -16,6 +17,7 @@ from holdfast.stores.redis.limits import LISTEN
 from holdfast.stores.redis.place import Place
 from holdfast.stores.redis.resp import Refusal, Reply, command
 from holdfast.stores.redis.session import Session
+from holdfast.stores.waiters import Waiters
 
 CHECK = 15.0  # seconds between two looks whether the connection is there still
 PROBE_MARK = "?"  # what no queue's name begins with
@@ -31,15 +33,17 @@ class _NotHeardError(Exception):
 
 
 class Listener:
-    """Connects with `start`, and again by itself; tells the waiters of the place what it hears."""
+    """Connects with `start`, and again by itself; tells those who wait what it hears on their channel."""
 
-    def __init__(self, place: Place, lane: Lane) -> None:
+    def __init__(self, place: Place, lane: Lane, waiters: Waiters, channel: str, tell: Callable[[str], None]) -> None:
         self._place = place
+        self._channel = channel
         self._lane = lane  # to publish the probe on: another way than the one on which it listens
         self._task: asyncio.Task[None] | None = None
         self._proof = ""
         self._proven = asyncio.Event()
-        self.hearing = Hearing(place.waiters, place.url)
+        self._tell = tell
+        self.hearing = Hearing(waiters, place.url)
 
     def start(self) -> None:
         """At the first wait."""
@@ -57,7 +61,7 @@ class Listener:
             try:
                 await self._listen()
             except _NotHeardError as error:
-                pause = self.hearing.deaf(_DEAF.format(why=error, channel=self._place.channel))
+                pause = self.hearing.deaf(_DEAF.format(why=error, channel=self._channel))
             except Exception as error:  # noqa: BLE001  # whatever it is, it must come back
                 pause = self.hearing.cut_off(str(error) or repr(error), alone=await self._answers())
             finally:
@@ -69,7 +73,7 @@ class Listener:
         address = replace(self._place.address, protocol=2)
         session = await Session.opened(address, "listen", LISTEN, self._heard)
         try:
-            await self._ask(session, "SUBSCRIBE", self._place.channel)
+            await self._ask(session, "SUBSCRIBE", self._channel)
             await self._prove()
             self.hearing.begins()
             while True:
@@ -88,7 +92,7 @@ class Listener:
         """A proxy may take the subscription and publish nothing on it; a user may be forbidden to publish."""
         self._proof = f"{PROBE_MARK}{uuid4()}"
         self._proven.clear()
-        [published] = await self._lane.each([self._lane.command("PUBLISH", self._place.channel, self._proof)])
+        [published] = await self._lane.each([self._lane.command("PUBLISH", self._channel, self._proof)])
         if isinstance(published, StoreError):
             raise _NotHeardError(f"PUBLISH: {published}")
         with suppress(TimeoutError):
@@ -104,9 +108,7 @@ class Listener:
                 if word == self._proof:
                     self._proven.set()
                 elif not word.startswith(PROBE_MARK):
-                    if word in self._place.queues:
-                        self._place.filled.add(word)  # the next claim asks there first
-                    self._place.waiters.hint([word])
+                    self._tell(word)
             case _:
                 pass
 

@@ -18,7 +18,7 @@ from holdfast.stores.redis.scripts import CLOCK, Script, script
 from holdfast.stores.unreadable import Told
 from holdfast.stores.waiters import Waiters
 
-LAYOUT = 1  # of the keys, as this code writes them
+LAYOUT = 2  # of the keys, as this code writes them
 OLDEST_CODE = 1  # the oldest layout's code that can serve them
 
 OF_A_QUEUE = (
@@ -83,7 +83,8 @@ class Place:
     told: Told = field(default_factory=Told)
     declared: dict[str, Declared] = field(default_factory=dict[str, "Declared"])  # by this process
     undeclared: bool = False  # whether the server has lost that, and was not told again through a lane
-    waiters: Waiters = field(default_factory=Waiters)
+    waiters: Waiters = field(default_factory=Waiters)  # for jobs of queues
+    watchers: Waiters = field(default_factory=Waiters)  # for the ends of jobs, by their ids
     told_durability: bool = False  # whether the log was told what the server can lose
     unreplicated: bool = False  # whether the log was told that replicas do not confirm
     registry: Keys = field(init=False)
@@ -111,6 +112,11 @@ class Place:
     def channel(self) -> str:
         """On which the names of queues are published that have jobs now; ring() in prelude.lua knows it, too."""
         return f"{self.registry.base}wake"
+
+    @property
+    def ended(self) -> str:
+        """On which the ids of jobs are published that were watched and have ended, by tell_watchers() in jobs.lua."""
+        return f"{self.registry.base}ended"
 
     def script(self, name: str) -> Script:
         """The script of `scripts/<name>.lua`, with this place's clock."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from holdfast.stores.redis.history import thin
 from holdfast.stores.redis.lane import Lane
 from holdfast.stores.redis.place import Place, names_of, queue_keys
 from holdfast.stores.redis.slots import Slots
@@ -24,6 +25,7 @@ async def prune(lane: Lane, limit: int) -> int:
     pruned = await _delete(slots, prunable, max(0, limit))
     if slots.error is None:
         await _forget(lane, names)
+    await thin(lane)
     place.queues = names - empty
     return slots.told(pruned)
 

@@ -92,3 +92,8 @@ def _plainly_packed(arguments: Sequence[Argument]) -> bytes:
 def command(*arguments: Argument) -> bytes:
     """A whole command."""
     return b"*%d\r\n%b" % (len(arguments), packed(arguments))
+
+
+def pairs_of(reply: Reply) -> list[tuple[bytes, bytes]]:
+    """Fields and values of a hash: RESP2 has them in a row, RESP3 as a map."""
+    return list(reply.items()) if isinstance(reply, dict) else list(zip(reply[::2], reply[1::2], strict=True))

@@ -19,7 +19,15 @@ _texts: Mapping[str, str] = {
     if file.name.endswith(".lua")
 }
 CLOCK = _texts["clock"]
-PARTS = ("prelude", "jobs", "places", "admission", "held", "lives")  # behind the clock; each may use those before it
+PARTS = (
+    "prelude",
+    "jobs",
+    "places",
+    "admission",
+    "held",
+    "timetable",
+    "lives",
+)  # behind the clock; each may use those before it
 
 
 @dataclass(frozen=True, slots=True)

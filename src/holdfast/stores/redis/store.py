@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from uuid import UUID
 
-from holdfast.clock import Span
+from holdfast.clock import Instant, Span
 from holdfast.errors import ConfigError, StoreError
 from holdfast.job import Claim, Draft, LogLine, Loss, Note, Outcome, QueueTerms, Record, Until
 from holdfast.store import (
@@ -17,7 +17,10 @@ from holdfast.store import (
     Claims,
     Cursor,
     Deleting,
+    Entry,
+    Level,
     Line,
+    Minutes,
     Promoted,
     QueueSetup,
     Quota,
@@ -25,18 +28,23 @@ from holdfast.store import (
     Registered,
     Retried,
     Roster,
+    Schedules,
     Settled,
     Stats,
     Store,
+    Tally,
+    Tick,
+    Ticked,
     Where,
 )
-from holdfast.stores.redis import lives, operate, sweep
+from holdfast.stores.redis import lives, operate, schedules, sweep
 from holdfast.stores.redis.address import Address
 from holdfast.stores.redis.claim import claim
 from holdfast.stores.redis.durability import confirm_enqueued, confirm_finished
 from holdfast.stores.redis.enqueue import enqueue
 from holdfast.stores.redis.find import find
 from holdfast.stores.redis.finish import finish
+from holdfast.stores.redis.history import history, record
 from holdfast.stores.redis.lanes import Lanes
 from holdfast.stores.redis.notes import log, note
 from holdfast.stores.redis.opening import migrate, opened
@@ -265,6 +273,50 @@ class RedisStore:
         with self._flight() as lanes:
             return await stats(lanes.work)
 
+    # --- schedules
+
+    async def schedules(self, names: Sequence[str] | None = None) -> Schedules:
+        """As the seam says."""
+        with self._flight() as lanes:
+            return await schedules.schedules(lanes.work, names)
+
+    async def due(self, limit: int) -> Schedules:
+        """As the seam says."""
+        with self._flight() as lanes:
+            return await schedules.due(lanes.work, limit)
+
+    async def schedule(self, entries: Sequence[Entry]) -> Sequence[bool]:
+        """As the seam says; for an entry that moves to another queue in several steps, which whoever meets it ends."""
+        with self._flight() as lanes:
+            return await schedules.schedule(lanes.work, entries)
+
+    async def unschedule(self, names: Mapping[str, int]) -> Sequence[bool]:
+        """As the seam says."""
+        with self._flight() as lanes:
+            return await schedules.unschedule(lanes.work, names)
+
+    async def tick(self, ticks: Sequence[Tick]) -> Sequence[Ticked | None]:
+        """As the seam says."""
+        with self._flight() as lanes:
+            ticked = await schedules.tick(lanes.work, ticks)
+            if self._place.address.wait and any(ticked):
+                await confirm_enqueued(lanes.work)
+        if self._place.waiters.deaf:
+            self._place.waiters.look()
+        return ticked
+
+    # --- the history of each minute
+
+    async def record(self, reporter: UUID, number: int, tallies: Sequence[Tally], levels: Sequence[Level] = ()) -> int:
+        """As the seam says."""
+        with self._flight() as lanes:
+            return await record(lanes.work, reporter, number, tallies, levels)
+
+    async def history(self, since: Instant, before: Instant, *, tens: bool = False) -> Sequence[Minutes]:
+        """As the seam says."""
+        with self._flight() as lanes:
+            return await history(lanes.work, since, before, tens=tens)
+
     # --- a handler's side
 
     async def note(self, notes: Sequence[Note]) -> Sequence[bool]:
@@ -276,6 +328,12 @@ class RedisStore:
         """The kept lines of a job's own log."""
         with self._flight() as lanes:
             return await log(lanes.work, id)
+
+    # --- who waits for a result
+
+    async def watch(self, ids: Sequence[UUID], timeout: float) -> bool:
+        """As the seam says."""
+        return await self._opened().watching.watch(ids, timeout)
 
 
 def _refuse_connection(connection: object) -> None:

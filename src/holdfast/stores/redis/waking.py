@@ -31,7 +31,7 @@ class Waking:
     def __init__(self, place: Place, look: Lane) -> None:
         self._place = place
         self._look = look
-        self._listener = Listener(place, look)
+        self._listener = Listener(place, look, place.waiters, place.channel, self._heard)
         self._known: frozenset[str] = frozenset()  # of all queues, as they were at the last look
         self._mine: set[Waiter] = set()
         self._ended = False
@@ -100,6 +100,11 @@ class Waking:
         """Whether the time of one of these is over."""
         ends = [end for paused in pauses if (end := pause_of(paused).until) is not None]
         return bool(ends) and min(ends) <= (await self._look.script("queues", self._place.registry))[0]
+
+    def _heard(self, queue: str) -> None:
+        if queue in self._place.queues:
+            self._place.filled.add(queue)  # the next claim asks there first
+        self._place.waiters.hint([queue])
 
     def _pause(self) -> float:
         idle = asyncio.get_running_loop().time() - self._found_at

@@ -50,8 +50,9 @@ def unschedule(sql: Sql, names: Mapping[str, int]) -> list[bool]:
 def nothing_to_tick(sql: Sql, ticks: Sequence[Tick]) -> list[Ticked | None] | None:
     """The answers where all of them are settled already, or were changed."""
     entries = {entry.name: entry for entry in _entries(sql, [tick.name for tick in ticks])}
-    waiting = any(steps(entries.get(tick.name), tick, sql.now()) for tick in ticks)
-    return None if waiting else [None] * len(ticks)
+    if any(steps(entries.get(tick.name), tick, sql.now()) for tick in ticks):
+        return None
+    return [None for _ in ticks]
 
 
 def settle(sql: Sql, ticks: Sequence[Tick]) -> list[Ticked | None]:
@@ -60,7 +61,7 @@ def settle(sql: Sql, ticks: Sequence[Tick]) -> list[Ticked | None]:
 
 def _settle(sql: Sql, tick: Tick) -> Ticked | None:
     now = sql.now()
-    [entry] = _entries(sql, [tick.name]) or [None]
+    entry = next(iter(_entries(sql, [tick.name])), None)
     if entry is None or not steps(entry, tick, now):
         return None
     receipt = None if tick.draft is None else enqueue(sql, [tick.draft])[0]

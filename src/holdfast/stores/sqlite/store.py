@@ -309,7 +309,12 @@ class SqliteStore:
 
     async def pause(self, queue: str, until: Until | None = None, reason: str = "") -> None:
         """As the seam says."""
-        await self._write(Work(lambda sql: pause(sql, queue, until, reason)))
+
+        def write(sql: Sql) -> Literal[True]:
+            pause(sql, queue, until, reason)
+            return True
+
+        await self._write(Work(write))
 
     async def resume(self, queue: str) -> bool:
         """As the seam says."""
@@ -347,8 +352,10 @@ class SqliteStore:
 
     async def tick(self, ticks: Sequence[Tick]) -> Sequence[Ticked | None]:
         """As the seam says. Writes nothing where somebody else has settled them."""
-        look = partial(schedules.nothing_to_tick, ticks=ticks)
-        return await self._write(Work(lambda sql: schedules.settle(sql, ticks), look, wakes=True))
+        work = Work(
+            lambda sql: schedules.settle(sql, ticks), lambda sql: schedules.nothing_to_tick(sql, ticks), wakes=True
+        )
+        return await self._write(work)
 
     # --- the history of each minute
 

@@ -34,9 +34,9 @@ from holdfast.worker.forked import end_if_copy
 from holdfast.worker.processes.board import Board
 from holdfast.worker.processes.pad import Pad
 from holdfast.worker.processes.words import claim_of, words_of
-from holdfast.worker.vitals import resident
 from holdfast.worker.runner import Run, begun, judged, run_async, run_plain
 from holdfast.worker.stacks import write_stacks
+from holdfast.worker.vitals import resident
 from holdfast.worker.within import Within
 
 Find = Callable[[str, str], Task[..., Any] | None]  # a task by its name and the module that defines it

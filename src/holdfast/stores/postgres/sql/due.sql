@@ -27,7 +27,7 @@ SELECT
     clock.moment, entry.name, entry.queue, entry.text, entry.next_at, entry.paused_since, entry.paused_until,
     entry.paused_why, entry.revision, '[]', entry.made, entry.skipped, entry.missed,
     (
-        SELECT greatest(0, min(coming.ready_at) - clock.moment) FROM coming
+        SELECT min(greatest(0, coming.ready_at - clock.moment)) FROM coming
         WHERE coming.name NOT IN (SELECT chosen.name FROM chosen)
     )
 FROM clock

@@ -2,12 +2,13 @@
 -- KEYS  the registry's 4
 -- ARGV  1 shift  2… workers
 -- Returns how many.
-local ROWS, FACTS = KEYS[3], KEYS[4]
+local ROWS, FACTS, REPORTERS = KEYS[3], KEYS[4], string.sub(KEYS[1], 1, -5) .. 'reporters'
 local moment = now(tonumber(ARGV[1]))
 local _, wrong = lease_of_registry()
 if wrong then
   return wrong
 end
+redis.call('HLEN', REPORTERS)
 local gone = {}
 for i = 2, #ARGV do
   local row = redis.call('HGET', ROWS, ARGV[i])
@@ -20,5 +21,6 @@ end
 if #gone > 0 then
   redis.call('HDEL', ROWS, unpack(gone))
   redis.call('HDEL', FACTS, unpack(gone))
+  redis.call('HDEL', REPORTERS, unpack(gone))
 end
 return #gone

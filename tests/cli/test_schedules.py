@@ -1,0 +1,199 @@
+"""`holdfast schedules`: shown to people and pipes, and what an operator says of them."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from holdfast import Holdfast
+from holdfast.app import parts_of
+from holdfast.client.schedules import ScheduleStatus
+from holdfast.worker.ticker import tick_of
+from tests.cli.shop import Run, Shop
+
+CODE = """
+from holdfast import Holdfast
+jobs = Holdfast()
+
+@jobs.task(name="shop.nightly", queue="night")
+def nightly(region: str, days: int = 1) -> None: ...
+"""
+
+
+@pytest.fixture
+def with_two(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Holdfast:
+    """A store with two schedules, to which HOLDFAST_URL leads."""
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    shop.jobs.add_schedule("nightly", shop.resize.bind("a.png"), cron="30 2 * * *", tz="Europe/Amsterdam")
+    shop.jobs.add_schedule("flush", shop.send.bind(1), every="1h")
+    return shop.jobs
+
+
+def one(jobs: Holdfast, name: str) -> ScheduleStatus:
+    return next(status for status in jobs.schedules() if status.name == name)
+
+
+def test_nothing_there_yet(run: Run, shop: Shop) -> None:
+    assert "no schedule in sqlite:" in run("schedules", "--url", shop.url).stderr
+
+
+def test_in_a_pipe(run: Run, with_two: Holdfast) -> None:
+    flush, nightly = (line.split("\t") for line in run("schedules").stdout.splitlines())
+    assert (flush[:3], flush[4:]) == (
+        ["flush", "every 1 h 0 m", ""],
+        ["on", "shop.send_invoice", "mail", "0", "0", "0"],
+    )
+    assert nightly[:3] == ["nightly", "30 2 * * *", "Europe/Amsterdam"]
+    assert datetime.fromisoformat(nightly[3]) > datetime.now(UTC)
+    assert run("schedules", "list").stdout == run("schedules").stdout
+    assert run("schedules", "-q").stdout.split() == ["flush", "nightly"]
+
+
+def test_as_json(run: Run, with_two: Holdfast) -> None:
+    documents = [json.loads(line) for line in run("schedules", "--json").stdout.splitlines()]
+    assert [one["name"] for one in documents] == ["flush", "nightly"]
+    assert documents[1]["description"] == "At 02:30 every day, Europe/Amsterdam"
+    assert (documents[0]["every"], documents[0]["ticks"], documents[0]["paused"]) == (3600.0, [], False)
+
+
+def test_for_people(run: Run, with_two: Holdfast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.cli.show.on_terminal", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "140")
+    with_two.pause_schedule("flush", reason="the mail \x1b[31mserver")
+    head, flush, nightly = run("schedules").stdout.splitlines()
+    assert head.split() == ["SCHEDULE", "WHEN", "NEXT", "TICKS", "FROM"]
+    assert "paused: the mail \\x1b[31mserver" in flush
+    assert "At 02:30 every day, Europe/Amsterdam" in nightly
+    assert " 02:30 CE" in nightly, "in its own zone"
+    monkeypatch.setenv("COLUMNS", "60")
+    assert all(len(line) <= 60 for line in run("schedules").stdout.splitlines())
+
+
+def test_the_next_times_in_both_zones(run: Run, with_two: Holdfast) -> None:
+    lines = run("schedules", "next", "nightly", "-n", "3").stdout.splitlines()
+    assert lines[0] == "nightly  At 02:30 every day, Europe/Amsterdam  (task shop.resize, queue default)"
+    assert len(lines) == 4
+    assert all(line.endswith(" UTC") and " CE" in line for line in lines[1:])
+
+
+def test_the_next_times_of_a_text_need_no_store(run: Run) -> None:
+    out = run("schedules", "next", "--cron", "30 2 28-31 3 SUN", "--tz", "Europe/Amsterdam", "-n", "40").stdout
+    assert out.splitlines()[0].startswith("At 02:30 on ")
+    assert "does not exist on that day" in out
+    assert len(run("schedules", "next", "--every", "5m").stdout.splitlines()) == 6
+
+
+def test_what_became_of_ticks(run: Run, with_two: Holdfast, shop: Shop) -> None:
+    ticks(shop, "flush")
+    lines = run("schedules", "next", "flush", "-n", "1").stdout.splitlines()
+    assert lines[2].startswith("  ✓ made  ")
+    assert "job " in lines[2]
+
+
+def ticks(shop: Shop, name: str) -> None:
+    """The schedule's next tick, now."""
+
+    async def tick() -> None:
+        store = parts_of(shop.jobs).link.store.twin()
+        await store.open()
+        found = await store.schedules([name])
+        made = tick_of(found.entries[0], found.entries[0].next_at or 0)
+        assert made is not None
+        assert None not in await store.tick([made])
+        await store.close()
+
+    asyncio.run(tick())
+
+
+def test_added_from_the_shell(run: Run, shop: Shop, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.joinpath("nights.py").write_text(CODE)
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    add = ("schedules", "add", "--app", "nights:jobs", "us", "shop.nightly", '"us"')
+    out = run(
+        *add, "--cron", "0 3 * * *", "--tz", "America/New_York", "--kwargs", '{"days": 2}', "--priority", "3"
+    ).stdout
+    assert out.startswith("us  At 03:00 every day, America/New_York  (task shop.nightly, queue night)\n")
+    assert (one(shop.jobs, "us").missed, one(shop.jobs, "us").edited) == ("once", True)
+    again = run(*add, "--every", "5m", fails=True)
+    assert (again.exit_code, "is there already" in again.stderr) == (5, True)
+    id = run("schedules", "trigger", "us").stdout.strip()
+    assert json.loads(run("job", id, "--json").stdout)["kwargs"] == {"days": 2}
+    assert run("schedules", "trigger", "us").stdout.strip() == id, "the last one is unfinished"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "why"),
+    [
+        (("add", "--app", "nights:jobs", "n", "shop.nightly", '"us"'), 2, "give --cron"),
+        (("add", "--app", "nights:jobs", "n", "shop.nightly", "--every", "5m"), 2, "region"),
+        (("add", "--app", "nights:jobs", "n", "shop.nightli", "--every", "5m"), 2, "did you mean shop.nightly"),
+        (("add", "--app", "nights:jobs", "a b", "shop.nightly", '"us"', "--every", "5m"), 2, "a b"),
+        (
+            ("add", "--app", "nights:jobs", "n", "shop.nightly", "--cron", "0 0 31 2 *"),
+            2,
+            "--cron '0 0 31 2 *': month 2",
+        ),
+        (("change", "nightly"), 2, "say what to change"),
+        (("change", "nightly", "--tz", "Europe/Amsterdan"), 2, "did you mean Europe/Amsterdam"),
+        (("change", "nightly", "--every", "50ms"), 2, "at least a second"),
+        (("change", "nigthly", "--every", "5m"), 4, "did you mean nightly"),
+        (("pause", "x"), 4, "there is no schedule 'x'"),
+        (("pause", "nightly", "--until", "2020-01-01T00:00:00Z"), 2, "lies in the past"),
+        (("pause", "nightly", "--until", "soon"), 2, "soon"),
+        (("resume", "nightly"), 5, "is not paused"),
+        (("reset", "nightly"), 5, "declared by no code"),
+        (("next",), 2, "give the NAME"),
+        (("next", "x"), 4, "there is no schedule 'x'"),
+        (("next", "--cron", "* * *"), 2, "it has 3 fields"),
+        (("trigger", "x"), 4, "there is no schedule 'x'"),
+        (("--json", "next", "nightly"), 2, "are for the list"),
+        (("--json", "-q"), 2, "exclude each other"),
+    ],
+)
+def test_what_is_refused(
+    run: Run, with_two: Holdfast, folder: Path, arguments: tuple[str, ...], code: int, why: str
+) -> None:
+    folder.joinpath("nights.py").write_text(CODE)
+    result = run("schedules", *arguments, fails=True)
+    assert (result.exit_code, why in result.stderr) == (code, True), result.stderr
+
+
+def test_changed_paused_resumed_and_deleted(run: Run, with_two: Holdfast) -> None:
+    assert "Every 2 hours" in run("schedules", "change", "flush", "--every", "2h").stdout
+    assert one(with_two, "flush").every == 7200.0
+    assert "paused until" in run("schedules", "pause", "flush", "--until", "3h", "--reason", "move").stdout
+    assert one(with_two, "flush").pause_reason == "move"
+    run("schedules", "resume", "flush")
+    assert not one(with_two, "flush").paused
+    assert run("schedules", "delete", "flush").stdout == "flush deleted\n"
+    assert [status.name for status in with_two.schedules()] == ["nightly"]
+
+
+def test_what_code_declares(
+    run: Run, shop: Shop, reconciled: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    shop.jobs.schedule("coded", shop.resize.bind("a.png"), every="1h")
+    reconciled()
+    refused = run("schedules", "delete", "coded", fails=True)
+    assert (refused.exit_code, "declared by code" in refused.stderr) == (5, True)
+    assert run("schedules", "reset", "coded", fails=True).exit_code == 5
+    run("schedules", "change", "coded", "--every", "2h")
+    assert "Every hour" in run("schedules", "reset", "coded").stdout
+
+
+@pytest.fixture
+def reconciled(shop: Shop) -> Callable[[], None]:
+    """What a worker does at its start."""
+
+    async def reconcile() -> None:
+        store = parts_of(shop.jobs).link.store.twin()
+        await store.open()
+        await parts_of(shop.jobs).staffing.reconcile(store)
+        await store.close()
+
+    return lambda: asyncio.run(reconcile())
