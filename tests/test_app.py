@@ -163,8 +163,22 @@ def test_a_shared_store_without_a_worker_does_not_warn(tmp_path: Path, caplog: p
 
 # --- what users see of it
 
-ONCE = {"around", "close", "configure", "find", "job", "queue", "resource", "task", "worker"}
-TWICE = {"cancel", "delete", "enqueue_many", "retry"}
+ONCE = {
+    "around",
+    "close",
+    "configure",
+    "cron",
+    "every",
+    "find",
+    "job",
+    "queue",
+    "resource",
+    "schedule",
+    "task",
+    "worker",
+}
+SCHEDULE = {f"{verb}_schedule" for verb in ("add", "change", "delete", "pause", "reset", "resume", "trigger")}
+TWICE = {"cancel", "delete", "enqueue_many", "retry", "schedules", *SCHEDULE}
 
 
 def seen(it: object) -> set[str]:

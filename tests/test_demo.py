@@ -24,11 +24,13 @@ from pypdf import PdfReader
 
 from examples.invoices import mail as mailing
 from examples.invoices import make_orders
-from examples.invoices.audit import Findings, audit, read_csv, read_log
+from examples.invoices.audit import Findings, audit, read_csv, read_log, read_reports
+from examples.invoices.counters import Counters
 from examples.invoices.evening import COUNT, orders_of_the_evening
 from examples.invoices.invoice import render
 from examples.invoices.orders import Line, Order, read_orders
 from examples.invoices.processes import ROOT, Crew, address, listening
+from holdfast import Holdfast
 from tests import servers
 
 REFUSED = frozenset({make_orders.REFUSED})
@@ -302,9 +304,11 @@ def test_an_unknown_order_cannot_be_paid(shop: httpx.Client) -> None:
 class Open:
     """A shop that is open: its page as a person has it, and the witnesses."""
 
-    def __init__(self, out: Path, client: httpx.Client) -> None:
+    def __init__(self, out: Path, client: httpx.Client, jobs: str, metrics: str) -> None:
         self.out = out
         self.client = client
+        self.jobs = jobs  # the URL of their store
+        self.metrics = metrics  # the URL of its workers' endpoint
 
     def click(self, action: str) -> httpx.Response:
         return self.client.post(action, headers={"Accept": "text/html"})
@@ -332,13 +336,16 @@ def open_shop(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Open]
 
 
 def _opened(tmp_path: Path, where: dict[str, str]) -> Generator[Open]:
-    smtp, mail_api, webhook, door = (listening() for _ in range(4))
+    smtp, mail_api, webhook, door, metrics = (listening() for _ in range(5))
+    counted = address(metrics)
+    metrics.close()
     client = httpx.Client(base_url=f"http://{address(door)}", timeout=20, follow_redirects=True)
     environment = {
         "SHOP_OUT": str(tmp_path),
         "SHOP_SMTP": address(smtp),
         "SHOP_MAIL_API": f"http://{address(mail_api)}",
         "SHOP_WEBHOOK": f"http://{address(webhook)}/invoices",
+        "SHOP_REPORTS": f"http://{address(webhook)}/reports",
         **where,
     }
     doors = ("--smtp", f"fd:{smtp.fileno()}", "--http", f"fd:{mail_api.fileno()}")
@@ -348,14 +355,16 @@ def _opened(tmp_path: Path, where: dict[str, str]) -> Generator[Open]:
         for name, its in (("webhook", webhook), ("shop", door)):
             crew.start(name, "uvicorn", f"examples.invoices.{name}:app", "--fd", str(its.fileno()), sockets=(its,))
         client.post("/orders", content=exported(*(an_order(n, paid_on=None) for n in (1, 2, 3))).encode())
-        worker = crew.start("worker", "holdfast", "worker", "examples.invoices.tasks:jobs", "--concurrency", "2")
+        options = ("--concurrency", "2", "--metrics", counted)
+        worker = crew.start("worker", "holdfast", "worker", "examples.invoices.tasks:jobs", *options)
         (tmp_path / "worker.pid").write_text(str(worker))
-        yield Open(tmp_path, client)
+        database = where.get("SHOP_DATABASE", f"sqlite:///{tmp_path}/shop.db")
+        yield Open(tmp_path, client, where.get("SHOP_JOBS", database), f"http://{counted}")
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("open_shop", [in_sqlite, in_redis], indirect=True)
-def test_paying_twice_on_the_page_sends_one_invoice(open_shop: Open) -> None:
+def test_paying_twice_on_the_page_sends_one_invoice_which_is_counted_and_reported_at_night(open_shop: Open) -> None:
     assert open_shop.row(1).endswith("Pay –")
     assert "http-equiv=refresh" not in open_shop.client.get("/").text, "nothing is unfinished: nothing to refresh"
     for _ in range(2):
@@ -368,6 +377,15 @@ def test_paying_twice_on_the_page_sends_one_invoice(open_shop: Open) -> None:
     open_shop.until_row_says(2, "sent PDF")  # all that was enqueued before it has ended, too
     assert len(open_shop.mails()) == 2
     assert "<dt>mails in the provider’s mailbox</dt><dd>2</dd>" in open_shop.client.get("/").text
+    counters = Counters(open_shop.metrics)
+    mailed = {"queue": "mail", "status": "succeeded"}
+    until("both in the counters", lambda: counters.look() and counters.total("worker_jobs_total", **mailed) == 2)
+    with Holdfast(open_shop.jobs) as jobs:
+        jobs.trigger_schedule("nightly-report").result(timeout=20)
+    [report] = read_reports(open_shop.out / "webhook" / "reports")
+    report.pop("night")
+    assert report == {"orders": 3, "paid": 2, "totals": {"EUR": "62.40"}}
+    assert 'worker_queue_depth{queue="mail"} 0.0' in open_shop.client.get("/jobs/metrics").text
 
 
 @pytest.mark.timeout(120)
@@ -452,7 +470,7 @@ def a_day(out: Path) -> Path:
     numbers = (1, 2, 3, 4)
     orders = {number: an_order(number, email=f"{number}@customers.example") for number in numbers[:3]}
     orders[4] = an_order(4, email=make_orders.REFUSED)
-    for folder in ("mail/new", "invoices", "webhook"):
+    for folder in ("mail/new", "invoices", "webhook/reports"):
         (out / folder).mkdir(parents=True)
     export = out / "orders.csv"
     export.write_text(exported(*orders.values(), orders[2]), encoding="utf-8")
@@ -466,12 +484,19 @@ def a_day(out: Path) -> Path:
         log += [{"event": "busy", "message_id": f"{job}"}]
     log += [{"event": "reply lost", "message_id": "<1>"}, {"event": "asked", "message_id": "<1>", "found": True}]
     (out / "mail" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    for hour, number in ((2, 3), (3, 4)):
+        report_of(out, hour, orders=number, paid=number)
     return export
+
+
+def report_of(out: Path, hour: int, **said: int) -> None:
+    text = json.dumps({"night": f"2026-11-22T0{hour}:00:00+01:00"} | said)
+    (out / "webhook" / "reports" / f"{uuid4()}.json").write_text(text)
 
 
 def test_a_good_day_is_found_good(tmp_path: Path) -> None:
     found = audit(tmp_path, a_day(tmp_path), REFUSED, {})
-    assert found == Findings(orders=4, blocks=5, sent=3, retries=3, dead=1, rerun=1)
+    assert found == Findings(orders=4, blocks=5, sent=3, retries=3, dead=1, rerun=1, reports=2)
 
 
 def lose_a_mail(out: Path) -> None:
@@ -487,7 +512,7 @@ def spoil_a_pdf(out: Path) -> None:
 
 
 def forget_the_team(out: Path) -> None:
-    next((out / "webhook").iterdir()).unlink()
+    next((out / "webhook").glob("*.json")).unlink()
 
 
 def try_the_refused_again(out: Path) -> None:
@@ -500,6 +525,14 @@ def never_asked_again(out: Path) -> None:
         log.write(json.dumps({"event": "reply lost", "message_id": "<2>"}) + "\n")
 
 
+def report_a_night_twice(out: Path) -> None:
+    report_of(out, 3, orders=4, paid=4)
+
+
+def report_too_few(out: Path) -> None:
+    report_of(out, 4, orders=4, paid=3)
+
+
 @pytest.mark.parametrize(
     ("spoil", "words", "lost", "duplicates"),
     [
@@ -509,6 +542,8 @@ def never_asked_again(out: Path) -> None:
         (forget_the_team, "the team was not told of order", 0, 0),
         (try_the_refused_again, "was tried 2 times", 0, 0),
         (never_asked_again, "nobody asked for it again", 0, 0),
+        (report_a_night_twice, "the night of 2026-11-22T03:00:00+01:00 was reported 2 times", 0, 0),
+        (report_too_few, "the last report says 3 orders were paid, all 4 are", 0, 0),
     ],
 )
 def test_a_bad_day_is_found_out(
@@ -519,3 +554,24 @@ def test_a_bad_day_is_found_out(
     found = audit(tmp_path, export, REFUSED, {2: "01a2"})
     assert (found.lost, found.duplicates) == (lost, duplicates)
     assert words in "\n".join(found.wrong)
+
+
+def test_what_services_counted_is_added_up_though_each_begins_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = iter([3, 5, None, 2])
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        count = next(said)
+        if count is None:
+            raise httpx.ConnectError("nobody listens")
+        text = "# TYPE worker_jobs_total counter\n"
+        for status, number in (("succeeded", count), ("dead", 1)):
+            text += f'worker_jobs_total{{queue="mail",status="{status}"}} {number}\n'
+        return httpx.Response(200, text=text)
+
+    counters = Counters("http://shop.example")
+    monkeypatch.setattr(counters, "_http", httpx.Client(transport=httpx.MockTransport(answer), base_url="http://a"))
+    assert [counters.look() for _ in range(3)] == [True, True, False]
+    counters.left()
+    assert counters.look()
+    assert counters.total("worker_jobs_total", queue="mail", status="succeeded") == 5 + 2
+    assert counters.total("worker_jobs_total", queue="mail") == 5 + 2 + 2

@@ -44,6 +44,7 @@ class Findings:
     rerun: int = 0
     duplicates: int = 0
     lost: int = 0
+    reports: int = 0
     wrong: list[str] = field(default_factory=list)
 
 
@@ -92,6 +93,7 @@ def audit(out: Path, csv: Path, refused: frozenset[str], jobs: Mapping[int, str]
     _find_lost(found, orders, refused, jobs, {mail.order for mail in mails})
     _check_invoices(found, orders, mails, out / "invoices")
     _check_posts(found, mails, out / "webhook")
+    _check_reports(found, orders, out / "webhook" / "reports")
     _read_the_servers_log(found, orders, log, refused)
     return found
 
@@ -144,6 +146,24 @@ def _check_posts(found: Findings, mails: list[Mail], folder: Path) -> None:
         found.wrong.append(f"the team was not told of order {mailed[job]} (job {job})")
     for job in posts.keys() - mailed.keys():
         found.wrong.append(f"the team was told of order {posts[job]} (job {job}), but no mail was sent")
+
+
+def read_reports(folder: Path) -> list[dict[str, Any]]:
+    """The nightly reports that the team was given, by their nights."""
+    return sorted((json.loads(path.read_text()) for path in folder.glob("*.json")), key=lambda report: report["night"])
+
+
+def _check_reports(found: Findings, orders: dict[int, Order], folder: Path) -> None:
+    reports = read_reports(folder)
+    nights = Counter(report["night"] for report in reports)
+    found.reports = len(nights)
+    found.wrong.extend(
+        f"the night of {night} was reported {times} times" for night, times in nights.items() if times > 1
+    )
+    if reports and reports[-1]["orders"] != len(orders):
+        found.wrong.append(f"the last report says {reports[-1]['orders']} orders, the CSV has {len(orders)}")
+    if reports and reports[-1]["paid"] != len(orders):
+        found.wrong.append(f"the last report says {reports[-1]['paid']} orders were paid, all {len(orders)} are")
 
 
 def _read_the_servers_log(

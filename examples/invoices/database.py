@@ -218,6 +218,20 @@ def counts() -> tuple[int, int, int]:
         return row["orders"], row["paid"], waiting
 
 
+def takings() -> dict[str, object]:
+    """How many orders there are, how many are paid, and for how much, by currency."""
+    with connected() as db:
+        numbers = [
+            row["number"] for row in db.execute("SELECT number FROM orders WHERE paid_on IS NOT NULL").fetchall()
+        ]
+        paid = [_load(db, number) for number in numbers]
+        orders = db.execute("SELECT count(*) AS orders FROM orders").fetchone()["orders"]
+    totals: dict[str, Decimal] = {}
+    for order in paid:
+        totals[order.currency] = totals.get(order.currency, Decimal(0)) + order.total
+    return {"orders": orders, "paid": len(paid), "totals": {name: str(total) for name, total in sorted(totals.items())}}
+
+
 def _row(db: Database, number: int) -> Row:
     row = db.execute("SELECT * FROM orders WHERE number = ?", (number,)).fetchone()
     if row is None:

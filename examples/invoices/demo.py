@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -26,7 +27,8 @@ from typing import NoReturn
 import httpx
 
 from examples.invoices import database
-from examples.invoices.audit import Findings, audit, read_csv, read_log
+from examples.invoices.audit import Findings, audit, read_csv, read_log, read_reports
+from examples.invoices.counters import Counters
 from examples.invoices.evening import orders_of_the_evening
 from examples.invoices.make_orders import CSV, REFUSED
 from examples.invoices.processes import ROOT, Crew, address, children, listening
@@ -35,9 +37,12 @@ from tools.servers import Postgres, Valkey
 OUT = Path(__file__).with_name("out")
 DEADLINE = 90  # seconds for the whole day
 SLOTS = 8  # jobs at once per worker process
+HANDED_ON = 1.5  # seconds after which a service surely has what its processes counted: they tell it twice a second
+UNSEEN = 2 * SLOTS  # attempts that may end after the last look at the metrics of a service that leaves
 CLIENTS = 10
 THINKING = 0.2  # seconds that a client waits before each request
 OUTAGE = 5.0  # seconds of "try again later"
+NIGHT = "*/5 * * * * *"  # on this day night falls every five seconds
 SHOWN = 20  # findings at most; the first ones tell the most
 BROKEN = (OSError, LookupError, RuntimeError, httpx.HTTPError, subprocess.SubprocessError)
 
@@ -67,9 +72,12 @@ class Day:
             self._clients.shutdown(cancel_futures=True)
 
     def _play(self) -> None:
-        smtp, mail_api, webhook, shop = (listening() for _ in range(4))
+        smtp, mail_api, webhook, shop, metrics = (listening() for _ in range(5))
         self._mail = httpx.Client(base_url=f"http://{address(mail_api)}", timeout=10)
         self._shop = httpx.Client(base_url=f"http://{address(shop)}", timeout=30)
+        self._metrics = address(metrics)
+        metrics.close()  # the workers listen there, one service after the other
+        self.counters = Counters(f"http://{self._metrics}")
         environment = {
             "SHOP_OUT": str(OUT),
             "SHOP_DATABASE": self._database,
@@ -77,6 +85,8 @@ class Day:
             "SHOP_SMTP": address(smtp),
             "SHOP_MAIL_API": f"http://{address(mail_api)}",
             "SHOP_WEBHOOK": f"http://{address(webhook)}/invoices",
+            "SHOP_REPORTS": f"http://{address(webhook)}/reports",
+            "SHOP_NIGHT": NIGHT,
         }
         self._crew = self._ending.enter_context(Crew(OUT / "logs", environment))
         doors = ("--smtp", f"fd:{smtp.fileno()}", "--http", f"fd:{mail_api.fileno()}")
@@ -108,10 +118,11 @@ class Day:
         self._say("import", "{orders} orders, {repeated} repeated ones skipped, {jobs} jobs".format(**answer))
 
     def _start_worker(self) -> None:
-        options = ("--processes", "2", "--concurrency", str(SLOTS))
+        options = ("--processes", "2", "--concurrency", str(SLOTS), "--metrics", self._metrics)
         self._worker = self._crew.start("worker", "holdfast", "worker", "examples.invoices.tasks:jobs", *options)
         (OUT / "worker.pid").write_text(f"{self._worker}\n")
-        self._say("worker", "holdfast worker with 2 processes")
+        self._until("the workers' metrics", self.counters.look)
+        self._say("worker", f"holdfast worker with 2 processes; http://{self._metrics}/metrics")
 
     def _mail_server_is_busy(self) -> None:
         self._until("40 mails", lambda: self._mails() >= 40)
@@ -157,7 +168,8 @@ class Day:
     def _restart_the_service(self) -> None:
         enough = self._mails() + 40
         self._until("40 more mails", lambda: self._mails() >= enough)
-        code = self._crew.stop("worker")
+        code = self._crew.stop("worker", meanwhile=self.counters.look)
+        self.counters.left()
         self._say("SIGTERM", f"the service has drained, exit code {code}")
         if code != 0:
             self.wrong.append(f"the drained service ended with exit code {code}, see {_shown(OUT / 'logs')}")
@@ -169,6 +181,11 @@ class Day:
         self._until("every invoice to be settled", lambda: self._status()["waiting"] == 0)
         self._say("done", "nothing is waiting any more")
         self.dead = self._status()["dead"]
+        done = datetime.now(UTC)
+        self._until("the night's report", lambda: self._last_night() >= done)
+        self._say("night", "the team has the report of the day")
+        last = time.monotonic() + HANDED_ON
+        self._until("a last look at the metrics", lambda: self.counters.look() and time.monotonic() > last)
 
     def _check_answers(self) -> None:
         jobs: defaultdict[int, set[str]] = defaultdict(set)
@@ -189,6 +206,12 @@ class Day:
 
     def _too_late(self, _signal: int, _frame: FrameType | None) -> NoReturn:
         raise TimeoutError(f"the day is not over after {DEADLINE} s: still waiting for {self._awaited}")
+
+    def _last_night(self) -> datetime:
+        with suppress(ValueError):  # the newest is half written
+            if reports := read_reports(OUT / "webhook" / "reports"):
+                return datetime.fromisoformat(reports[-1]["night"])
+        return datetime.min.replace(tzinfo=UTC)
 
     def _mails(self) -> int:
         return sum(1 for _ in (OUT / "mail" / "new").glob("*.eml"))
@@ -240,23 +263,34 @@ def opened(store: str) -> Generator[tuple[str, str]]:
             yield file, file
 
 
-def report(found: Findings) -> None:
-    """The table, and what is wrong."""
-    for name, number, remark in (
-        ("orders", found.orders, f"{found.blocks} in the CSV, {found.blocks - found.orders} are repetitions"),
-        ("invoices sent", found.sent, f"one mail each in {_shown(OUT / 'mail' / 'new')}"),
-        ("retries", found.retries, "answered 'try again later', by the mail server's log"),
-        ("dead", found.dead, f"{REFUSED} does not exist: tried once, kept to look at"),
-        ("re-run after kill -9", found.rerun, "accepted before the kill: asked, and not sent again"),
-        ("duplicates", found.duplicates, "by the mails on disk"),
-        ("lost", found.lost, "by the CSV and the mails on disk"),
+def report(found: Findings, counters: Counters) -> None:
+    """The table, what the workers' counters say beside the witnesses, and what is wrong."""
+    print(f"{'':>22}  {'seen':<6} counted")
+    for name, number, counted, remark in (
+        ("orders", found.orders, None, f"{found.blocks} in the CSV, {found.blocks - found.orders} are repetitions"),
+        ("invoices sent", found.sent, _ended(counters, "succeeded"), f"a mail each in {_shown(OUT / 'mail' / 'new')}"),
+        ("retries", found.retries, _ended(counters, "failed"), "'try again later', by the mail server's log"),
+        ("dead", found.dead, _ended(counters, "dead"), f"{REFUSED} does not exist: tried once, kept to look at"),
+        ("re-run after kill -9", found.rerun, None, "accepted before the kill: asked, and not sent again"),
+        ("duplicates", found.duplicates, None, "by the mails on disk"),
+        ("lost", found.lost, None, "by the CSV and the mails on disk"),
+        ("nightly reports", found.reports, _ticks(counters), "one each night, as the team was given them"),
     ):
-        print(f"{name:>22}: {number:<6} {remark}")
+        print(f"{name:>22}: {number:<6} {'' if counted is None else counted:<7} {remark}")
+    print('counted: worker_jobs_total{queue="mail"} and worker_schedule_ticks_total of both services, by /metrics')
     print(f"PDFs in {_shown(OUT / 'invoices')} (a long one: invoice-10150.pdf), logs in {_shown(OUT / 'logs')}")
     for sentence in found.wrong[:SHOWN]:
         print(f"WRONG: {sentence}")
     if len(found.wrong) > SHOWN:
         print(f"WRONG: and {len(found.wrong) - SHOWN} more")
+
+
+def _ended(counters: Counters, status: str) -> int:
+    return counters.total("worker_jobs_total", queue="mail", status=status)
+
+
+def _ticks(counters: Counters) -> int:
+    return counters.total("worker_schedule_ticks_total", outcome="made")
 
 
 @contextmanager
@@ -299,10 +333,16 @@ def check(day: Day, jobs: dict[int, str]) -> bool:
     found = audit(OUT, CSV, frozenset({REFUSED}), jobs)
     if day.dead not in (None, found.dead):
         day.wrong.append(f"the queue says that {day.dead} jobs are dead, the mail server says {found.dead}")
+    for name, seen, status in (("sent", found.sent, "succeeded"), ("dead", found.dead, "dead")):
+        counted = _ended(day.counters, status)
+        if not 0 <= seen - counted <= UNSEEN:
+            day.wrong.append(f"{seen} invoices are {name}, and the workers counted {counted}")
+    if not found.reports:
+        day.wrong.append("night never fell: there is no report")
     if not (found.retries and found.rerun):
         day.wrong.append("nothing was retried, or nothing re-run: this was no bad day")
     found.wrong[:0] = day.wrong
-    report(found)
+    report(found, day.counters)
     return not found.wrong
 
 

@@ -5,7 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -58,11 +59,15 @@ class Crew:
             each.close()
         return self._processes[name].pid
 
-    def stop(self, name: str) -> int:
-        """SIGTERM, and the exit code. Raises TimeoutExpired if the process does not end in time."""
+    def stop(self, name: str, meanwhile: Callable[[], object]) -> int:
+        """SIGTERM, and the exit code; until then calls `meanwhile`. Raises TimeoutExpired if that takes too long."""
         process = self._processes[name]
         process.terminate()
-        code = process.wait(PATIENCE)
+        end = time.monotonic() + PATIENCE
+        while process.poll() is None and time.monotonic() < end:
+            meanwhile()
+            time.sleep(0.01)
+        code = process.wait(0)
         del self._processes[name]
         return code
 

@@ -15,3 +15,5 @@ MAIL_API = os.environ.get("SHOP_MAIL_API", "http://127.0.0.1:8025")
 MAIL_PLACES = int(os.environ.get("SHOP_MAIL_PLACES", "1000"))  # unfinished mails; beyond that the shop says 503
 WORKER = OUT / "worker.pid"  # whom the page's "kill a worker" goes to; nobody if there is no such file
 WEBHOOK = os.environ.get("SHOP_WEBHOOK", "http://127.0.0.1:8026/invoices")
+REPORTS = os.environ.get("SHOP_REPORTS", "http://127.0.0.1:8026/reports")  # where the team reads the nightly report
+NIGHT = os.environ.get("SHOP_NIGHT", "0 2 * * *")  # when it is made; on the demo's day night falls more often

@@ -13,13 +13,14 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from examples.invoices import database, incidents, outbox, page
 from examples.invoices.orders import read_orders
 from examples.invoices.settings import INVOICES
 from examples.invoices.tasks import jobs, send_invoice
 from holdfast import JobNotFound, JobStatus, QueueFull, Refused, StoreError
+from holdfast.integrations.asgi import endpoint
 from holdfast.integrations.starlette import queue_full
 
 UNFINISHED = ("scheduled", "queued", "running")
@@ -229,5 +230,8 @@ app = Starlette(
         Route("/orders/{number:int}/invoice.pdf", invoice),
         Route("/incidents/mail-server/{mood}", mail_server, methods=["POST"]),
         Route("/incidents/kill", kill, methods=["POST"]),
+        Mount(
+            "/jobs", endpoint(jobs)
+        ),  # /jobs/metrics: how full the queues are; what workers did, they tell themselves
     ],
 )

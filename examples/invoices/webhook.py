@@ -1,4 +1,4 @@
-"""The team's chat: takes a post for every invoice that went out, and keeps each once.
+"""The team's chat: takes a post for every invoice that went out, and the nightly reports, and keeps each once.
 
 `uvicorn examples.invoices.webhook:app --port 8026` serves it.
 """
@@ -19,9 +19,18 @@ POSTS = OUT / "webhook"
 
 async def invoice_sent(request: Request) -> Response:
     """`POST /invoices`: kept under its Idempotency-Key; a repeated key changes nothing."""
+    return await _taken(request, POSTS)
+
+
+async def report(request: Request) -> Response:
+    """`POST /reports`: kept likewise."""
+    return await _taken(request, POSTS / "reports")
+
+
+async def _taken(request: Request, folder: Path) -> Response:
     key = UUID(request.headers["Idempotency-Key"])
     body = await request.body()
-    kept = await run_in_threadpool(_keep, POSTS / f"{key}.json", body)
+    kept = await run_in_threadpool(_keep, folder / f"{key}.json", body)
     return JSONResponse({"kept": kept}, status_code=201 if kept else 200)
 
 
@@ -35,4 +44,9 @@ def _keep(path: Path, body: bytes) -> bool:
     return True
 
 
-app = Starlette(routes=[Route("/invoices", invoice_sent, methods=["POST"])])
+app = Starlette(
+    routes=[
+        Route("/invoices", invoice_sent, methods=["POST"]),
+        Route("/reports", report, methods=["POST"]),
+    ]
+)

@@ -43,7 +43,7 @@ def test_nothing_there_yet(run: Run, shop: Shop) -> None:
 def test_in_a_pipe(run: Run, with_two: Holdfast) -> None:
     flush, nightly = (line.split("\t") for line in run("schedules").stdout.splitlines())
     assert (flush[:3], flush[4:]) == (
-        ["flush", "every 1 h 0 m", ""],
+        ["flush", "3600s", ""],
         ["on", "shop.send_invoice", "mail", "0", "0", "0"],
     )
     assert nightly[:3] == ["nightly", "30 2 * * *", "Europe/Amsterdam"]
@@ -120,9 +120,9 @@ def test_added_from_the_shell(run: Run, shop: Shop, folder: Path, monkeypatch: p
     assert (one(shop.jobs, "us").missed, one(shop.jobs, "us").edited) == ("once", True)
     again = run(*add, "--every", "5m", fails=True)
     assert (again.exit_code, "is there already" in again.stderr) == (5, True)
-    id = run("schedules", "trigger", "us").stdout.strip()
-    assert json.loads(run("job", id, "--json").stdout)["kwargs"] == {"days": 2}
-    assert run("schedules", "trigger", "us").stdout.strip() == id, "the last one is unfinished"
+    job = run("schedules", "trigger", "us").stdout.strip()
+    assert json.loads(run("job", job, "--json").stdout)["kwargs"] == {"days": 2}
+    assert run("schedules", "trigger", "us").stdout.strip() == job, "the last one is unfinished"
 
 
 @pytest.mark.parametrize(

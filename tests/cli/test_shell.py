@@ -64,7 +64,23 @@ def _at_terminal(
         os.close(ours)
 
 
-COMMANDS = {"worker", "enqueue", "jobs", "job", "dead", "retry", "cancel", "delete", "queues", "migrate"}
+COMMANDS = {
+    "cancel",
+    "dead",
+    "delete",
+    "enqueue",
+    "health",
+    "job",
+    "jobs",
+    "migrate",
+    "pause",
+    "queues",
+    "resume",
+    "retry",
+    "schedules",
+    "worker",
+    "workers",
+}
 
 
 def test_help_lists_every_command(run: Run) -> None:

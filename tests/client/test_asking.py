@@ -122,9 +122,26 @@ def test_who_waits_long_for_what_nobody_begins_is_told_once(
     with pytest.raises(TimeoutError):
         send.using(delay="1h", queue="later").enqueue("ann").result("100ms")
     told = [record.getMessage() for record in caplog.records if "event=waiting" in record.getMessage()]
-    assert len(told) == 1, "once for a queue, and not of a job that is not due"
+    assert len(told) == 2, "once for a queue, and once for its jobs that are not due"
     assert "queue=mail" in told[0]
-    assert "does one run that serves this queue" in told[0]
+    assert "no worker is live" in told[0]
+    assert "queue=later" in told[1]
+    assert "it is due in 59 m" in told[1]
+
+
+async def test_who_waits_for_a_result_is_woken_by_its_end(
+    app: Holdfast, send: SyncTask[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "POLL_FIRST", 10 * PATIENCE)
+    monkeypatch.setattr(asking, "POLL_MOST", 10 * PATIENCE)
+    ran, cancelled = await send.aenqueue("ann"), await send.using(delay="1h").aenqueue("eve")
+    waiting = [asyncio.create_task(job.aresult(10 * PATIENCE)) for job in (ran, cancelled, ran, cancelled)]
+    async with asyncio.timeout(PATIENCE), app.worker():
+        assert [await task for task in waiting[::2]] == ["ann", "ann"]
+        await cancelled.acancel("not any more")
+        found = await asyncio.gather(*waiting[1::2], return_exceptions=True)
+    assert [type(end) for end in found] == [JobCancelled, JobCancelled]
+    await asyncio.to_thread(app.close)
 
 
 async def test_all_who_wait_for_results_ask_the_store_together(

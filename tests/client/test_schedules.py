@@ -195,6 +195,20 @@ def test_what_an_operator_changed_outlives_the_code(jobs: Holdfast, caplog: pyte
     assert (one(bare, "n").every, one(bare, "n").declared, one(bare, "n").edited) == (600.0, False, True)
 
 
+def test_a_schedule_whose_task_is_gone_is_told_of(jobs: Holdfast, caplog: pytest.LogCaptureFixture) -> None:
+    jobs.add_schedule("n", jobs.task(name="gone")(report).bind(), every="1h")
+    start(jobs)
+    assert events(caplog) == [], "it is there"
+    new = app(jobs)
+    start(new)
+    assert [(told["schedule"], told["task"]) for told in fields(caplog, "schedule-without-task")] == [("n", "gone")]
+    store = parts_of(jobs).link.store
+    asyncio.run(store.register(UUID(int=7), None, {"tasks": ["gone"]}))
+    caplog.clear()
+    start(new)
+    assert events(caplog) == [], "another worker has it"
+
+
 def test_an_entry_that_cannot_be_read_is_left_alone(jobs: Holdfast, caplog: pytest.LogCaptureFixture) -> None:
     store = parts_of(jobs).link.store
     asyncio.run(store.schedule([Entry("newer", "default", '{"declared":{"rule":{"moon":1}},"edited":null}', 1)]))
@@ -202,7 +216,7 @@ def test_an_entry_that_cannot_be_read_is_left_alone(jobs: Holdfast, caplog: pyte
     start(jobs)
     (status,) = jobs.schedules()
     assert "newer version" in status.problem
-    assert fields(caplog, "schedule-unreadable")[0]["schedule"] == "newer"
+    assert [told["schedule"] for told in fields(caplog, "schedule-unreadable")] == ["newer"]
     with pytest.raises(StoreError, match="cannot be read"):
         jobs.trigger_schedule("newer")
     jobs.pause_schedule("newer")

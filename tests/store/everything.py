@@ -2,10 +2,10 @@
 
 import secrets
 
-from holdfast.clock import DAY
-from holdfast.job import Note, State, Succeeded
-from holdfast.store import Store
-from tests.store.acts import BOOM, FINAL_BOOM, bound, draft, finish, hand, keyed, record, retried, stats_of, stored
+from holdfast.clock import DAY, MINUTE
+from holdfast.job import Note, State, Succeeded, Until
+from holdfast.store import BUCKETS, Entry, Level, Quota, Store, Tally, Tick
+from tests.store.acts import BOOM, FINAL_BOOM, bound, draft, finish, hand, keyed, now, record, retried, stats_of, stored
 
 
 async def all_that_a_store_does(store: Store) -> None:
@@ -32,5 +32,45 @@ async def all_that_a_store_does(store: Store) -> None:
     assert list(await store.delete([jobs[2].id])) == ["deleted"]
     assert (await record(store, jobs[1].id)).state is State.SCHEDULED
     assert (await stats_of(store, queue)) is not None
+    await _pauses_and_times(store, queue)
+    await _schedules(store, other)
+    await _history(store, queue)
     store.shift += 2 * DAY
     assert await store.prune(100) >= 3
+
+
+async def _pauses_and_times(store: Store, queue: str) -> None:
+    worker = await hand(store)
+    [mortal] = await stored(store, draft(queue=queue, expires=Until(5), deadline=Until(9)))
+    await store.pause(queue, None, "why")
+    assert await worker.claim(1, [queue]) == []
+    assert queue in [each.name for each in await store.queues()]
+    assert await store.resume(queue)
+    store.shift += 5
+    assert await worker.claim(1, [queue], [Quota(queue, 1)]) == []
+    assert mortal in [over.id for over in (await store.promote(100)).over]
+    assert await store.watch([mortal], 1)
+    assert worker.id in [row.id for row in (await store.workers()).workers]
+
+
+async def _schedules(store: Store, queue: str) -> None:
+    name, due = f"every day, {queue}", await now(store)
+    assert list(await store.schedule([Entry(name, queue, "{}", due)])) == [True]
+    assert name in [entry.name for entry in (await store.due(100)).entries]
+    job = draft(queue=queue)
+    [ticked] = await store.tick([Tick(name, queue, 1, due, due, due + DAY, job, 1)])
+    assert ticked is not None
+    assert (ticked.outcome, ticked.job) == ("made", job.id)
+    [entry] = (await store.schedules([name])).entries
+    assert list(await store.schedule([entry._replace(text="new")])) == [True]
+    assert list(await store.unschedule({name: 2})) == [True]
+    assert list(await store.cancel([job.id])) == ["cancelled"]
+
+
+async def _history(store: Store, queue: str) -> None:
+    worker, at = await hand(store), await now(store)
+    tally = Tally(queue, "shop.send", "succeeded", 1, (1,) * BUCKETS, (0,) * BUCKETS)
+    assert await store.record(worker.id, 1, [tally], [Level(queue, 1, 5)]) == 1
+    for tens in (False, True):
+        steps = await store.history(at - 20 * MINUTE, at + MINUTE, tens=tens)
+        assert tally in [each for step in steps for each in step.tallies]

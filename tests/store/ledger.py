@@ -116,8 +116,11 @@ class Queues:
         self._pauses.pop(queue, None)
         return before is not None
 
+    def outlived(self, now: Instant) -> list[str]:
+        """Queues whose pause is over, and which nobody resumed."""
+        return [queue for queue in self._pauses if self.pause(queue, now) is None]
+
     def pause(self, queue: str, now: Instant) -> Pause | None:
-        """One that is over is over for good, also if the clock is set back."""
         pause = self._pauses.get(queue)
         return None if pause is None or (pause.until is not None and now >= pause.until) else pause
 
@@ -171,10 +174,10 @@ class Timetable:
         stored = self.entries.get(entry.name)
         if entry.revision != (0 if stored is None else stored.revision):
             return False
-        counts = (
-            {} if stored is None else {name: getattr(stored, name) for name in ("made", "skipped", "missed", "ticks")}
+        last = stored or Entry(entry.name, "", "", None)
+        self.entries[entry.name] = entry._replace(
+            revision=entry.revision + 1, ticks=last.ticks, made=last.made, skipped=last.skipped, missed=last.missed
         )
-        self.entries[entry.name] = entry._replace(revision=entry.revision + 1, **counts)
         return True
 
     def unscheduled(self, name: str, revision: int) -> bool:

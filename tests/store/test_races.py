@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -21,10 +22,11 @@ from holdfast.job import (
     State,
     Succeeded,
     Terms,
+    Until,
     WhenFull,
 )
 from holdfast.policy import decide
-from holdfast.store import Claims, Receipt, Settled, Store, Where
+from holdfast.store import BUCKETS, Claims, Entry, Level, Receipt, Settled, Store, Tally, Where
 from tests.store.acts import (
     BOOM,
     ENDS,
@@ -40,6 +42,7 @@ from tests.store.acts import (
     hand,
     keyed,
     listing,
+    now,
     receipt,
     record,
     retried,
@@ -284,6 +287,28 @@ async def test_promoters_at_once_promote_each_job_once(store: Store) -> None:
     assert sum(await _crowd(store, promote)) == 200
     jobs = await (await hand(store)).claim(1000)
     assert Counter(job.id for job in jobs) == Counter(ids)
+
+
+async def test_what_is_over_is_ended_once_and_never_claimed(store: Store) -> None:
+    """Claims and promoters meet the same jobs."""
+    ids = await stored(store, *(draft(expires=Until(5), deadline=Until(9)) for _ in range(100)))
+    others = await stored(store, *(draft() for _ in range(40)))
+    store.shift += 5
+    turns = count()
+
+    async def promote_or_claim(twin: Store) -> list[UUID]:
+        if next(turns) % 2:
+            return [job.id for job in await (await hand(twin)).claim(5)]
+        over = list[UUID]()
+        while some := (await twin.promote(9)).over:
+            over += [each.id for each in some]
+        return over
+
+    met = [job for answer in await _crowd(store, promote_or_claim) for job in answer]
+    left = [over.id for over in (await store.promote(1000)).over]
+    rest = [job.id for job in await (await hand(store)).claim(1000)]
+    assert Counter([*met, *left, *rest]) == Counter([*ids, *others])
+    assert {row.state for row in await listing(store, Where(ids=ids))} == {State.CANCELLED}
 
 
 async def test_pruners_at_once_delete_each_job_once(store: Store) -> None:
@@ -561,6 +586,43 @@ async def test_of_many_producers_words_one_counts(store: Store) -> None:
     first = await stats_of(store)
     await _crowd(store, declare)
     assert await stats_of(store) == first
+
+
+async def test_of_many_who_change_a_schedule_at_once_one_does(store: Store) -> None:
+    words = count()
+
+    async def change(twin: Store) -> list[bool]:
+        said = []
+        for revision in range(5):
+            said += await twin.schedule([Entry("nightly", "mail", f"word {next(words)}", None, revision=revision)])
+        return said
+
+    changed = await _crowd(store, change)
+    [entry] = (await store.schedules()).entries
+    assert entry.revision == sum(sum(each) for each in changed) <= 5
+    assert entry.revision > 0
+
+
+async def test_what_many_report_at_once_is_added_once_each(store: Store) -> None:
+    one = Tally("mail", "shop.send", "succeeded", 1, (1,) * BUCKETS, (0,) * (BUCKETS - 1) + (1,))
+    shared = (await hand(store)).id
+
+    async def report(twin: Store) -> None:
+        mine = (await hand(twin)).id
+        for number in range(1, 6):
+            await twin.record(mine, number, [one, one._replace(task="shop.print")], [Level("mail", number, 1)])
+            await twin.record(shared, number, [one._replace(task="shop.count")], [Level("mail", 1, number)])
+
+    await _crowd(store, report)
+    [minute] = await store.history(0, await now(store) + HOUR)
+    [ten] = await store.history(0, await now(store) + HOUR, tens=True)
+    reports = 5 * THREADS * TASKS
+    counts = {"shop.send": reports, "shop.print": reports, "shop.count": 5}
+    for step in (minute, ten):
+        assert {tally.task: (tally.count, tally.ran[0], tally.waited[-1]) for tally in step.tallies} == {
+            task: (times, times, times) for task, times in counts.items()
+        }
+        assert list(step.levels) == [Level("mail", 5, 5)]
 
 
 async def test_lines_of_many_jobs_written_at_once_stay_each_in_its_order(store: Store) -> None:

@@ -138,6 +138,7 @@ async def test_due_tells_the_longest_overdue_first_and_when_the_next_one_comes(s
     assert ([each.name for each in every.entries], every.next_in, every.now) == (["b", "c", "a"], 7, at)
     some = await store.due(2)
     assert ([each.name for each in some.entries], some.next_in) == (["b", "c"], 0)
+    assert await store.due(0) == Schedules(at, [], 0)
     store.shift += 7
     assert [each.name for each in (await store.due(10)).entries] == ["b", "c", "a", "later"]
     assert (await store.due(10)).next_in is None

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from holdfast.clock import MINUTE
-from holdfast.job import Released
+from holdfast.job import Released, Until
 from holdfast.store import Store
 from tests.store.acts import FINAL_BOOM, PATIENCE, answer, draft, elsewhere, ended, finish, hand, keyed, running, stored
 
@@ -38,7 +38,20 @@ async def _replace(store: Store) -> Act:
     return lambda store: answer(store, keyed(on_clash="replace"))
 
 
-ACTS = {"enqueue": _enqueue, "promote": _promote, "release": _release, "retry": _retry, "replace": _replace}
+async def _resume(store: Store) -> Act:
+    await store.pause("mail")
+    await stored(store, draft())
+    return lambda store: store.resume("mail")
+
+
+ACTS = {
+    "enqueue": _enqueue,
+    "promote": _promote,
+    "release": _release,
+    "retry": _retry,
+    "replace": _replace,
+    "resume": _resume,
+}
 every_act = pytest.mark.parametrize("prepare", ACTS.values(), ids=ACTS)
 
 
@@ -68,6 +81,21 @@ async def test_what_is_queued_already_is_a_hint_at_once(store: Store, queues: li
     await stored(store, draft())
     async with asyncio.timeout(PATIENCE):
         assert await store.wait(queues, 10 * PATIENCE) is True
+
+
+@pytest.mark.parametrize("queues", [None, ["other", "mail"]])
+async def test_what_is_queued_in_a_paused_queue_is_no_hint(store: Store, queues: list[str] | None) -> None:
+    """Else a worker would claim in vain without end."""
+    await stored(store, draft())
+    await store.pause("mail", Until(5))
+    async with asyncio.timeout(PATIENCE):
+        assert await store.wait(queues, 0.05) is False
+        store.shift += 5
+        assert await store.wait(queues, 10 * PATIENCE) is True
+        await store.pause("mail")
+        [fast] = await stored(store, draft(queue="fast"))
+        assert await store.wait(queues, 0) is (queues is None)
+        assert [job.id for job in await (await hand(store)).claim()] == [fast]
 
 
 @every_act

@@ -450,16 +450,16 @@ class Witness:
     def promoted(self, limit: int, answer: Promoted) -> None:
         self._events = {"promote", "expire"}
         ended = [self._time_out(over) for over in answer.over]
-        assert (
-            len(set(ended)) == len(ended) == min(limit, sum(self.over(row) is not None for row in self.jobs.values()))
-        )
-        waiting = [
-            row for row in self.jobs.values() if row.state in (State.SCHEDULED, State.QUEUED) if row.id not in ended
-        ]
+        assert len(set(ended)) == len(ended) == min(limit, self.count_over())
+        waiting = [row for row in self.jobs.values() if row.state in (State.SCHEDULED, State.QUEUED)]
+        waiting = [row for row in waiting if row.id not in ended]
         scheduled = sorted(row.due_at for row in waiting if row.state is State.SCHEDULED)
         moved = min(limit, sum(due_at <= self.now for due_at in scheduled))
         times = [*scheduled[moved:], *(time for row in waiting for time in _limits(row))]
         assert (answer.moved, answer.next_in) == (moved, max(0, min(times) - self.now) if times else None)
+
+    def count_over(self) -> int:
+        return sum(self.over(row) is not None for row in self.jobs.values())
 
     def _time_out(self, over: Over) -> UUID:
         row = self.jobs[over.id]

@@ -4,13 +4,14 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from holdfast.clock import DAY, HOUR, LONGEST, MINUTE, SECOND
+from holdfast.clock import DAY, HOUR, LONGEST, MINUTE, SECOND, moment
 from holdfast.codec import PAYLOAD_LIMIT
 from holdfast.job import HEADERS_LIMIT, KEY_LIMIT, TOMBSTONE, QueueTerms, State, Terms, UniqueKey
 from holdfast.options import PRIORITY_MOST, TAG_LENGTH_MOST, TAGS_MOST
@@ -61,6 +62,8 @@ async def test_a_job_is_stored_as_it_is_said(store: Store, psql: psycopg.Connect
         "queue": "mail",
         "priority": -3,
         "delay": "5m",
+        "expires": "10m",
+        "deadline": "2035-01-31T09:00:00+01:00",
         "tags": ["eu", "invoice"],
         "headers": {"tenant": "7"},
         "unique": {"key": "order 7", "hold": "1h", "on_clash": "replace"},
@@ -74,6 +77,8 @@ async def test_a_job_is_stored_as_it_is_said(store: Store, psql: psycopg.Connect
     assert json.loads(found.payload) == {"args": said["args"], "kwargs": said["kwargs"]}
     assert (found.task, found.queue, found.state, found.priority) == ("shop.send", "mail", State.SCHEDULED, -3)
     assert found.due_at - found.enqueued_at == 5 * MINUTE
+    assert found.expires_at == found.enqueued_at + 10 * MINUTE
+    assert moment(found.deadline_at or 0) == datetime(2035, 1, 31, 8, tzinfo=UTC)
     assert found.terms == Terms(5, 2000, 10 * MINUTE, 0.5, 1, 30_000, 7 * DAY)
     assert (found.tags, json.loads(found.headers)) == (("eu", "invoice"), {"tenant": "7"})
     assert found.unique == UniqueKey("order 7", "finished", HOUR, "replace")
@@ -159,6 +164,13 @@ async def test_receipts_come_in_order_and_say_why(store: Store, psql: psycopg.Co
         ([{"task": "a", "timeout": 0}], "timeout=0: it must be more than zero"),
         ([{"task": "a", "timeout": "0s"}], 'timeout="0s": it must be more than zero'),
         ([{"task": "a", "retry": {"base_delay": "10m"}}], "base_delay is longer than max_delay"),
+        ([{"task": "a", "expires": "soon"}], 'expires: "soon" is no length of time'),
+        ([{"task": "a", "deadline": "2030-01-31T09:00:00"}], 'deadline="2030-01-31T09:00:00": a time with its zone'),
+        (
+            [{"task": "a", "expires": "2020-01-31T09:00:00Z"}],
+            'expires="2020-01-31T09:00:00Z": the job is not due before',
+        ),
+        ([{"task": "a", "delay": "1h", "expires": "1m"}], 'expires="1m": the job is not due before that; give a later'),
         ([{"task": "a", "retry": {"max_attempts": "5"}}], "retry="),
         ([{"task": "a", "retry": {"jitter": "0.5"}}], "retry="),
         ([{"task": "a", "run_in": ["process"]}], "run_in="),
@@ -216,6 +228,12 @@ def sized(size: int) -> dict[str, Any]:
         ({"retry": {"jitter": 1, "max_crashes": 0}}, {"retry": {"jitter": 1.01}}),
         ({"retry": {"jitter": 1e-05}}, {"retry": {"jitter": -1e-05}}),
         ({"timeout": 0.001}, {"timeout": 0}),
+        ({"expires": 0.001}, {"expires": 0}),
+        ({"delay": "1h", "deadline": "61m"}, {"delay": "1h", "deadline": "1h"}),
+        (
+            {"at": "2035-01-31T09:00:00Z", "expires": "2035-01-31T09:00:01Z"},
+            {"at": "2035-01-31T09:00:00Z", "expires": "1m"},
+        ),
     ],
 )
 async def test_a_job_at_a_limit_is_stored_and_one_beyond_it_is_not(

@@ -354,14 +354,16 @@ APART = """-- apart
 -- A comment; with a semicolon.
 DROP INDEX CONCURRENTLY IF EXISTS {schema}.holdfast_extra;
 CREATE INDEX CONCURRENTLY holdfast_extra ON {schema}.holdfast_jobs (task);
-UPDATE {schema}.holdfast_meta SET version = 2;
+UPDATE {schema}.holdfast_meta SET version = version + 1;
 """
 
 
-def with_a_second(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    both = {**statements.migrations(), "0002_second": text}
+def with_one_more(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """A migration to the version after the newest."""
+    number = int(max(statements.migrations())[:4]) + 1
+    more = {**statements.migrations(), f"{number:04}_more": text}
     for module in (migrating, opening):
-        monkeypatch.setattr(module, "migrations", lambda: both)
+        monkeypatch.setattr(module, "migrations", lambda: more)
 
 
 async def test_an_index_is_made_beside_work_that_goes_on(
@@ -370,7 +372,7 @@ async def test_an_index_is_made_beside_work_that_goes_on(
     """While it waits, as it must, for a transaction that has written, jobs come in."""
     await open_store(bare_postgres.url).migrate()
     async with opened(bare_postgres.url) as store:
-        with_a_second(monkeypatch, APART)
+        with_one_more(monkeypatch, APART)
         with psycopg.connect(bare_postgres.dsn) as user, operator(bare_postgres) as looking:
             user.execute("LOCK TABLE holdfast_jobs IN ROW EXCLUSIVE MODE")  # as a write does
             migration = asyncio.create_task(open_store(bare_postgres.url).migrate())
@@ -398,11 +400,11 @@ async def test_a_migration_that_breaks_is_begun_again_where_it_was(
 ) -> None:
     store = open_store(bare_postgres.url)
     await store.migrate()
-    with_a_second(monkeypatch, APART.replace("UPDATE", "SELECT 1 / 0;\nUPDATE"))
+    with_one_more(monkeypatch, APART.replace("UPDATE", "SELECT 1 / 0;\nUPDATE"))
     with pytest.raises(StoreError, match="division by zero"):
         await store.migrate()
-    assert "version 1" in await refusal(bare_postgres.url)
-    with_a_second(monkeypatch, APART)
+    assert f"version {opening.newest() - 1}," in await refusal(bare_postgres.url)
+    with_one_more(monkeypatch, APART)
     assert await store.migrate()
     assert await store.migrate() == []
 
@@ -412,8 +414,8 @@ async def test_a_lock_that_others_hold_is_waited_for_without_holding_up_their_fo
 ) -> None:
     store = open_store(bare_postgres.url)
     await store.migrate()
-    second = "ALTER TABLE {schema}.holdfast_jobs ADD COLUMN extra text;\nUPDATE {schema}.holdfast_meta SET version = 2;"
-    with_a_second(monkeypatch, second)
+    more = "ALTER TABLE {schema}.holdfast_jobs ADD COLUMN extra text;"
+    with_one_more(monkeypatch, f"{more}\nUPDATE {{schema}}.holdfast_meta SET version = version + 1;")
     monkeypatch.setattr(migrating, "_BEGIN", ("BEGIN;", "SET LOCAL lock_timeout = '50ms';"))
     with psycopg.connect(bare_postgres.dsn) as user, operator(bare_postgres) as other:
         user.execute("SELECT count(*) FROM holdfast_jobs")
@@ -444,7 +446,7 @@ async def test_a_lock_on_what_is_looked_at_first_is_named_too(
 async def test_a_lock_that_is_never_let_go_is_named(bare_postgres: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(bare_postgres.url)
     await store.migrate()
-    with_a_second(monkeypatch, "ALTER TABLE {schema}.holdfast_jobs ADD COLUMN extra text;")
+    with_one_more(monkeypatch, "ALTER TABLE {schema}.holdfast_jobs ADD COLUMN extra text;")
     monkeypatch.setattr(migrating, "_BEGIN", ("BEGIN;", "SET LOCAL lock_timeout = '20ms';"))
     monkeypatch.setattr(limits, "MIGRATE", 200)
     with psycopg.connect(bare_postgres.dsn) as user:

@@ -12,6 +12,7 @@ import pytest
 
 from holdfast.clock import HOUR, Span
 from holdfast.stores import open_store
+from holdfast.stores.postgres.statements import statement
 from tests.servers.places import Database
 
 MANY = pytest.param(20_000, 2_000, id="thousands")
@@ -99,7 +100,9 @@ def a_worker(reader: Reader) -> UUID:
 
 def words(reader: Reader, worker: UUID, number: int) -> tuple[object, ...]:
     """The parameters of holdfast_finish for jobs that the worker holds."""
-    ids = [row[0] for row in reader.run(f"SELECT id FROM holdfast_claim('{worker}', 1, NULL, {number}, 0)")]
+    ids = [
+        row[0] for row in reader.run(f"SELECT id FROM holdfast_claim_2('{worker}', 1, NULL, {number}, NULL, NULL, 0)")
+    ]
     some = [1] * number
     return (ids, some, [worker] * number, [b"null"] * number, some, some, some, some, some, [False] * number)
 
@@ -122,9 +125,12 @@ def test_all_reads_are_in_proportion_to_what_is_asked_for(reader: Reader, finish
     most = {0: 60, 1: 60 + 40, 100: 60 + 100 * 40}  # pages, by limit; a job has a handful of indexes to be written in
     for limit, pages in most.items():
         for queues in (None, ["mail"], ["other", "mail"]):
-            read = reader.reads("holdfast_claim(%s, 1, %s, %s, 0)", worker, queues, limit)
+            read = reader.reads("holdfast_claim_2(%s, 1, %s, %s, NULL, NULL, 0)", worker, queues, limit)
             assert read.rows == limit
             assert read.pages <= pages, f"claiming {limit} of {queues}"
+        shared = reader.reads("holdfast_claim_2(%s, 1, NULL, %s, '{other,mail}', '{50,50}', 0)", worker, limit)
+        assert shared.rows == limit
+        assert shared.pages <= pages, f"claiming {limit} by shares"
 
     finishing = words(reader, worker, 100)
     assert reader.reads(FINISH, *finishing) <= Read(0, most[100]), "all are accepted"
@@ -132,18 +138,71 @@ def test_all_reads_are_in_proportion_to_what_is_asked_for(reader: Reader, finish
     assert reader.reads(FINISH, *strange).rows == 100, "all are refused"
     assert reader.reads(FINISH, *strange).pages <= most[100]
     assert reader.reads("holdfast_mail(%s, 0)", [worker]).pages <= most[0]
-    assert reader.reads("holdfast_promote(100, 0)").pages <= most[0], "none is due"
-    assert reader.reads("holdfast_promote(100, %s)", 2 * HOUR).pages <= most[100]
+    assert reader.reads("holdfast_promote_2(100, 0)").pages <= most[0], "none is due"
+    assert reader.reads("holdfast_promote_2(100, %s)", 2 * HOUR).pages <= most[100]
     assert reader.reads("holdfast_prune(100, 0)").pages <= most[0], "none is over"
     assert reader.reads("holdfast_prune(100, %s)", 2 * HOUR).pages <= most[100]
 
     sweeper = a_worker(reader)
-    assert reader.reads("holdfast_reclaim(%s, 100, 0)", sweeper).rows == 0
-    assert reader.reads("holdfast_reclaim(%s, 100, 0)", sweeper).pages <= most[0], "nobody is gone"
+    assert reader.reads("holdfast_reclaim_2(%s, 100, 0)", sweeper).rows == 0
+    assert reader.reads("holdfast_reclaim_2(%s, 100, 0)", sweeper).pages <= most[0], "nobody is gone"
     reader.run(f"SELECT holdfast_retire('{worker}', NULL, NULL, 0)")
-    reclaimed = reader.reads("holdfast_reclaim(%s, 100, 0)", sweeper)
+    reclaimed = reader.reads("holdfast_reclaim_2(%s, 100, 0)", sweeper)
     assert reclaimed.rows == 100
     assert reclaimed.pages <= most[100]
+
+
+@pytest.mark.usefixtures("believed")
+@pytest.mark.parametrize(("finished", "scheduled"), [MANY])
+def test_what_ends_jobs_reads_those_that_are_over(reader: Reader, finished: int, scheduled: int) -> None:
+    reader.fill("succeeded", finished)
+    reader.fill("scheduled", scheduled)
+    reader.run("UPDATE holdfast_jobs SET deadline_at = holdfast_now() + 36000000, started_at = NULL")
+    reader.fill("queued", 400)
+    assert reader.reads("holdfast_promote_2(100, 0)").pages <= 60, "none is over"
+    reader.run("UPDATE holdfast_jobs SET expires_at = 1, started_at = NULL WHERE state = 'queued'")
+    worker = a_worker(reader)
+    assert reader.reads("holdfast_claim_2(%s, 1, NULL, 0, NULL, NULL, 0)", worker).pages <= 60
+    assert reader.reads("holdfast_promote_2(100, 0)").pages <= 60 + 100 * 40
+    [[ended]] = reader.run("SELECT json_array_length(over::json) FROM holdfast_promote_2(100, 0)")
+    assert ended == 100
+
+
+@pytest.mark.usefixtures("believed")
+def test_a_paused_queue_is_not_read(reader: Reader) -> None:
+    reader.fill("queued", 5_000)
+    reader.run("SELECT holdfast_pause('mail', NULL, NULL, '', 0)")
+    worker = a_worker(reader)
+    for queues in (None, ["mail"]):
+        read = reader.reads("holdfast_claim_2(%s, 1, %s, 100, '{mail}', '{100}', 0)", worker, queues)
+        assert read.rows == 0
+        assert read.pages <= 60, f"claiming of {queues}"
+        assert reader.reads("holdfast_look(%s, 0)", queues).pages <= 60
+
+
+@pytest.mark.usefixtures("believed")
+def test_deaths_of_one_kind_are_found_without_all_others(reader: Reader) -> None:
+    reader.fill("dead", 20_000)
+    reader.run("UPDATE holdfast_jobs SET fingerprint = md5(id::text)")
+    [[one]] = reader.run("SELECT fingerprint FROM holdfast_jobs LIMIT 1")
+    text = statement("find", "public").replace("{conditions}", "job.fingerprint = %s").replace("%b", "%s")
+    read = reader.reads(f"({text}) AS page", 0, one, 50)
+    assert read.rows == 1
+    assert read.pages <= 60
+
+
+@pytest.mark.usefixtures("believed")
+def test_schedules_that_are_not_due_are_not_read(reader: Reader) -> None:
+    reader.run(
+        "INSERT INTO holdfast_schedules (name, queue, text, next_at, revision)"
+        " SELECT 's' || n, 'mail', repeat('x', 500), holdfast_now() + n * 1000, 1 FROM generate_series(-9, 9990) AS n"
+    )
+    read = reader.reads("holdfast_due(100, 0)")
+    assert read.rows == 10
+    assert read.pages <= 100
+    [[due]] = reader.run("SELECT next_at FROM holdfast_schedules WHERE name = 's0'")
+    call = "holdfast_tick('s0', 1, %s, %s, %s, 1, '', NULL, NULL, NULL, NULL, 100, 20, 0)"
+    assert reader.reads(call, due, due, due + HOUR).pages <= 60
 
 
 @pytest.fixture
@@ -162,8 +221,8 @@ def passed(reader: Reader, number: int) -> UUID:
     reader.run("UPDATE holdfast_jobs SET state = 'succeeded' WHERE state = 'queued'")
     reader.fill("queued", 200, later=HOUR)
     worker = a_worker(reader)
-    assert reader.reads("holdfast_claim(%s, 1, NULL, 1, 0)", worker).pages > 500, "a look from the head"
-    assert len(reader.run(f"SELECT id FROM holdfast_claim('{worker}', 1, NULL, 1, 0)")) == 1
+    assert reader.reads("holdfast_claim_2(%s, 1, NULL, 1, NULL, NULL, 0)", worker).pages > 500, "a look from the head"
+    assert len(reader.run(f"SELECT id FROM holdfast_claim_2('{worker}', 1, NULL, 1, NULL, NULL, 0)")) == 1
     return worker
 
 
@@ -176,7 +235,7 @@ def urgent(reader: Reader) -> None:
 
 def priorities(reader: Reader, worker: UUID, most: int, shift: Span) -> list[int]:
     """Of the jobs that the worker's next claim takes, the highest first."""
-    rows = reader.run(f"SELECT priority FROM holdfast_claim('{worker}', 2, NULL, {most}, {shift})")
+    rows = reader.run(f"SELECT priority FROM holdfast_claim_2('{worker}', 2, NULL, {most}, NULL, NULL, {shift})")
     return sorted((row[0] for row in rows), reverse=True)
 
 
@@ -194,7 +253,7 @@ def floor_of(reader: Reader) -> tuple[Span, Span]:
 def test_what_an_old_transaction_holds_back_is_not_walked_over_by_every_claim(reader: Reader, number: int) -> None:
     worker = passed(reader, number)
     for queues in (None, ["mail"]):
-        read = reader.reads("holdfast_claim(%s, 2, %s, 1, 0)", worker, queues)
+        read = reader.reads("holdfast_claim_2(%s, 2, %s, 1, NULL, NULL, 0)", worker, queues)
         assert read.rows == 1
         assert read.pages <= 60 + 40, "the second claim begins where the first ended"
     # What came with a higher priority meanwhile is found by the next look from the head.

@@ -154,7 +154,7 @@ async def test_a_store_that_is_closed_while_a_wait_looks_leaves_nothing_behind(
 
     async def slow(lane: lane_.Lane, function: str, *parameters: Any) -> Any:
         rows = await call(lane, function, *parameters)
-        if function == "any_queued":
+        if function == "look":
             asked.set()
             await free.wait()
         return rows

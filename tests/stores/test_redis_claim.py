@@ -445,16 +445,16 @@ async def test_what_other_queues_gave_is_not_told_while_one_of_them_is_unclear(
     """It took jobs perhaps, under this very ticket: all of them are returned when it is used again."""
     ids = await stored(store, *(draft(queue=queue) for queue in "aabb"))
     worker = await hand(store)
-    asked = claim._asked  # noqa: SLF001
+    asked = claim._Taking.asked  # noqa: SLF001
 
-    async def and_lose(lane: Lane, who: UUID, queue: str, ticket: int, part: int, limit: int) -> Any:
-        reply = await asked(lane, who, queue, ticket, part, limit)
-        if queue == "b" and reply != b"stranger":
-            with claim._unclear(lane, who, ticket, queue):  # noqa: SLF001
+    async def and_lose(taking: Any, queue: str, limit: int, beside: Any = ()) -> Any:
+        replies = await asked(taking, queue, limit, beside)
+        if queue == "b" and replies[0] != b"stranger":
+            with claim._unclear(taking.lane, worker.id, worker.ticket, queue):  # noqa: SLF001
                 raise StoreAway("the reply was lost")
-        return reply
+        return replies
 
-    monkeypatch.setattr(claim, "_asked", and_lose)
+    monkeypatch.setattr(claim._Taking, "asked", and_lose)  # noqa: SLF001
     with pytest.raises(StoreAway):
         await worker.claim(9, ["a", "b"])
     monkeypatch.undo()

@@ -439,7 +439,7 @@ async def test_another_store_behind_the_name_is_left_alone(prefix: Prefix, made:
 async def test_a_store_that_only_newer_code_can_serve_by_now_is_left_alone(prefix: Prefix) -> None:
     async with opened(prefix.url) as store:
         with operator(prefix.server) as connection:
-            connection.hset(f"{{{prefix.name}}}:meta", mapping={"layout": 3, "oldest_code": 2})
+            connection.hset(f"{{{prefix.name}}}:meta", mapping={"layout": 4, "oldest_code": 3})
         cut_all(prefix)
         with pytest.raises(StoreAway, match="newer Holdfast"):
             await store.enqueue([draft()])

@@ -350,7 +350,7 @@ async def test_those_who_only_look_make_nothing(prefix: Prefix) -> None:
 @pytest.mark.parametrize(
     ("meta", "words"),
     [
-        ({"layout": "0", "oldest_code": "0", "lease": "15000", "store": str(uuid4())}, "layout 0, this code needs 1"),
+        ({"layout": "0", "oldest_code": "0", "lease": "15000", "store": str(uuid4())}, "layout 0, this code needs 2"),
         ({"layout": "9", "oldest_code": "9", "lease": "15000", "store": str(uuid4())}, "need a newer Holdfast"),
         ({"name": "Alice"}, "is not as Holdfast writes it"),
         ({"layout": "1", "oldest_code": "1", "lease": "soon", "store": "x"}, "is not as Holdfast writes it"),
@@ -368,8 +368,24 @@ async def test_keys_that_are_not_ours_to_serve_are_left_alone(prefix: Prefix, me
     assert list(keys(prefix)) == [f"{{{prefix.name}}}:meta"]
 
 
+async def test_an_older_layout_is_migrated_and_its_jobs_are_served(prefix: Prefix) -> None:
+    async with opened(prefix.url) as store:
+        await store.enqueue([draft()])
+    with operator(prefix.server) as connection:
+        meta = f"{{{prefix.name}}}:meta"
+        connection.hset(meta, "layout", "1")
+        assert "this code needs 2: run `holdfast migrate`" in await refusal(prefix.url)
+        for dry_run in (True, False):
+            ran = await open_store(prefix.url).migrate(dry_run=dry_run)
+            assert ran == [f"layout 1 to 2 under prefix {prefix.name}"]
+        assert await open_store(prefix.url).migrate() == []
+        assert connection.hmget(meta, "layout", "oldest_code") == ["2", "1"], "older code goes on"
+    async with opened(prefix.url) as store:
+        assert len(await store.find(Where())) == 1
+
+
 async def test_a_newer_layout_that_this_code_can_serve_is_opened(prefix: Prefix) -> None:
-    meta = {"layout": "2", "oldest_code": "1", "lease": "7000", "store": str(uuid4())}
+    meta = {"layout": "3", "oldest_code": "1", "lease": "7000", "store": str(uuid4())}
     with operator(prefix.server) as connection:
         connection.hset(f"{{{prefix.name}}}:meta", mapping=meta)
     async with opened(prefix.url) as store:

@@ -22,8 +22,9 @@ import pytest
 
 from holdfast.clock import HOUR, MINUTE, SECOND
 from holdfast.errors import StoreAway, StoreError
-from holdfast.job import Loss, Note, QueueTerms, Released, Snoozed, State, Succeeded, new_id
-from holdfast.store import LEASE, RESERVED, Store, Where
+from holdfast.job import Loss, Note, Pause, QueueTerms, Released, Snoozed, State, Succeeded, Until, held_as, new_id
+from holdfast.policy import decide
+from holdfast.store import BUCKETS, LEASE, RESERVED, TENS_KEPT, Entry, Level, Store, Tally, Tick, Where
 from holdfast.stores import open_store
 from holdfast.stores.redis import scripts
 from tests.store.acts import (
@@ -49,7 +50,12 @@ FOLDER = Path(str(resources.files("holdfast.stores.redis") / "scripts"))
 FILES = sorted(path for path in FOLDER.iterdir() if path.suffix == ".lua")
 PREFIX = "day"
 # What others write must be written on a full server too: it must get less full, and workers must go on.
-NEEDS_MEMORY = {"open", "enqueue", "admit", "configure", "note"}
+NEEDS_MEMORY = {"open", "upgrade", "enqueue", "admit", "configure", "note", "pause", "record"} | {
+    "schedule",
+    "arrive",
+    "name",
+    "tick",
+}
 
 
 # --- a day of a store
@@ -60,8 +66,11 @@ async def _day(store: Store, bench: Bench) -> None:
     await store.migrate()
     await store.open()
     try:
+        await _older(store, bench)
         await _queues(store)
         await _producers(store)
+        await _schedules(store)
+        await _mortals(store)
         worker = await _worker(store)
         await _operators(store, worker)
         await _sweepers(store)
@@ -69,6 +78,12 @@ async def _day(store: Store, bench: Bench) -> None:
         await _end(store)
     finally:
         await store.close()
+
+
+async def _older(store: Store, bench: Bench) -> None:
+    """A place of the layout before this one."""
+    bench.redis.hset(f"{{{PREFIX}}}:meta", "layout", "1")
+    assert await store.migrate(dry_run=True) == await store.migrate() != []
 
 
 async def _queues(store: Store) -> None:
@@ -96,6 +111,75 @@ async def _producers(store: Store) -> None:
     await store.enqueue([keyed(text="long", hold=HOUR, alone=True)])
     await stored(store, *(draft(delay=n % 3 * SECOND, priority=n % 2) for n in range(12)))
     await store.stats()
+
+
+async def _schedules(store: Store) -> None:
+    at = (await store.stats()).now
+    pause = Pause(at, at + MINUTE, "why")
+    entries = [
+        Entry("hourly", "mail", "{}", at),
+        Entry("nightly", "strict", "{}", at, pause),
+        Entry("never", "a", "", None),
+    ]
+    assert await store.schedule(entries) == [True] * 3
+    assert await store.schedule(entries[:1]) == [False]
+    for n, job in enumerate([draft(), keyed(text="short"), None, draft(queue="other"), keyed(expires=Until(HOUR))]):
+        [entry] = (await store.schedules(["hourly"])).entries
+        await store.due(10)
+        due = entry.next_at or 0
+        await store.tick([Tick("hourly", "mail", 1, due, due, due + 1 if n < 4 else None, job, n % 3, "nobody")])
+    store.shift += MINUTE
+    [nightly] = (await store.due(1)).entries
+    bounded = Tick("nightly", "strict", 1, at, at, at + HOUR, draft(queue="strict"))
+    assert [ticked and ticked.reason for ticked in await store.tick([bounded, bounded])] == ["full", None]
+    assert await store.schedule([nightly._replace(queue="small")]) == [True]
+    assert await store.schedule([nightly._replace(revision=2, queue="strict", next_at=at, pause=None)]) == [True]
+    dropping = nightly._replace(queue="small", revision=3, next_at=at)
+    assert await store.schedule([dropping]) == [True]
+    [made] = await store.tick([Tick("nightly", "small", 4, at, at, at + HOUR, draft(queue="small"))])
+    assert made
+    assert made.outcome == "made"
+    await store.schedules()
+    assert await store.unschedule({"nightly": 4, "never": 7}) == [True, False]
+
+
+async def _mortals(store: Store) -> None:
+    """Jobs whose time is over one day, pauses, and who waits for an end."""
+    worker = await hand(store)
+    ends = [
+        draft(queue="mortal", expires=Until(SECOND)),
+        draft(queue="mortal", deadline=Until(2 * SECOND), delay=SECOND),
+    ]
+    ends += [draft(queue="mortal", expires=Until(SECOND * n), deadline=Until(HOUR)) for n in (1, 5)]
+    ids = await stored(store, *ends, draft(queue="mortal", delay=3 * SECOND))
+    await store.watch(ids, 0)
+    await store.pause("mortal", Until(SECOND), "why")
+    await store.pause("mortal")
+    assert not await worker.claim(5, ["mortal"])
+    await store.queues()
+    await store.workers()
+    assert await store.resume("mortal")
+    assert not await store.resume("mortal")
+    store.shift += SECOND
+    assert len(await worker.claim(5, ["mortal"])) == 1
+    assert len((await store.promote(10)).over) == 2
+    store.shift += SECOND
+    assert len((await store.promote(10)).over) == 1
+    await store.watch(ids, 0)
+    [job] = await store.find(Where(worker=worker.id))
+    outcome = decide(held_as(job, worker.id), BOOM)
+    await store.finish([outcome])
+    store.shift += HOUR
+    assert [over.reason for over in (await store.promote(10)).over] == ["deadline"]
+    worker = await hand(store)
+    tally = Tally("mail", "shop.send", "succeeded", 1, (1,) * BUCKETS, (2,) * BUCKETS)
+    for number in (1, 1, 2):
+        await store.record(worker.id, number, [tally], [Level("mail", 5, 9)])
+    await store.record(worker.id, 3, [])
+    await store.history(0, 2**42)
+    await store.watch([ids[-1]], 0)
+    [last] = await worker.claim(1, ["mortal"])
+    await finish(store, last, Succeeded(b"1"))
 
 
 async def _worker(store: Store) -> Hand:
@@ -187,6 +271,7 @@ async def _end(store: Store) -> None:
     await store.promote(100)
     store.shift += 48 * HOUR
     await store.prune(1000)
+    store.shift += TENS_KEPT
     await store.prune(1000)
     await store.configure({"gone": QueueTerms(1)}, by="operator")
     await store.configure({"gone": None}, by="operator")

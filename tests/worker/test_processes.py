@@ -125,6 +125,21 @@ async def test_a_timeout_ends_what_never_looks_and_the_retry_comes_after_it(
     assert f"in {task.name.rpartition('.')[2]}" in status.errors[0].traceback, "where it was"
 
 
+@pytest.mark.parametrize("task", [crew.is_deaf, crew.holds_the_interpreter], ids=["python", "c"])
+async def test_a_jobs_deadline_ends_what_never_looks(task: Any, here: Path, worker: Worker) -> None:
+    await (await crew.pid.aenqueue()).aresult(60)  # a process is ready
+    job = await task.using(retry=crew.TWICE, deadline=1).aenqueue("it")
+    state, attempt, _, reason, errors = await outcome(job)
+    assert (state, attempt, reason) == ("dead", 1, "deadline")
+    assert [(kind, message[:21]) for _, kind, message in errors] == [("TimeoutError", "ran past its deadline")]
+    await gone(await begun(here, "it"))
+
+
+async def test_a_handler_in_a_process_knows_its_jobs_deadline(here: Path, worker: Worker) -> None:
+    found = await (await crew.looks_around.using(deadline=20, timeout="10m").aenqueue()).aresult(60)
+    assert 0 < found["left"] <= 20
+
+
 @pytest.mark.parametrize("task", [crew.waits, crew.waits_async], ids=["plain", "async"])
 async def test_a_cancel_is_heard_inside(task: Any, here: Path, worker: Worker) -> None:
     job = await task.aenqueue("it")

@@ -110,6 +110,7 @@ async def test_jitter_delays_the_job_and_not_the_tick(store: Flaky, clock: FakeC
 
 
 async def test_the_last_job_is_not_finished(store: Flaky, clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     await add(store, "flush", rule_of(every="10m"))
     for _ in range(3):
         clock.advance(10 * MINUTE)

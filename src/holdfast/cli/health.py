@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -28,7 +28,7 @@ WELL, ILL = 0, 1
 @click.option("--timeout", metavar="DURATION", default="5", callback=length, help="For an answer; default: 5 seconds.")
 @click.option("--json", "as_json", is_flag=True, help="The answer as it came, or one object.")
 @url_option
-def health(*, at: str | None, live: bool, timeout: float, as_json: bool, url: str | None) -> int:  # noqa: ASYNC109
+def health(*, at: str | None, live: bool, timeout: float, as_json: bool, url: str | None) -> int:
     """Ask a worker how it is; without an address, ask the store whether any worker serves it.
 
     Exit codes: 0 well, 1 not, 3 no answer.
@@ -58,14 +58,18 @@ def _asked(address: str, path: str, seconds: float) -> tuple[int, Mapping[str, A
         connection.request("GET", path)
         answer = connection.getresponse()
         said = json.loads(answer.read(64 * 1024))
-        if not isinstance(said, dict):
-            raise ValueError(f"it said {said!r}")
     except (OSError, HTTPException, ValueError) as error:
-        why = "no answer in time" if isinstance(error, TimeoutError) else str(error) or repr(error)
-        raise Unreachable(f"no answer from a worker at {address}: {why}; is one started with --metrics {address}?") from None
+        why = "no answer in time" if isinstance(error, TimeoutError) else visible((str(error) or repr(error)).strip())
+        raise _nobody(address, why) from None
     finally:
         connection.close()
-    return answer.status, said
+    if not isinstance(said, dict):
+        raise _nobody(address, "something else answers there")
+    return answer.status, cast("dict[str, Any]", said)
+
+
+def _nobody(address: str, why: str) -> Unreachable:
+    return Unreachable(f"no answer from a worker at {address}: {why}; is one started with --metrics {address}?")
 
 
 def _reached(host: str) -> str:

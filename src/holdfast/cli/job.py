@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from holdfast.app import parts_of
-from holdfast.cli import ids, show
+from holdfast.cli import follow, ids, show
 from holdfast.cli.options import operated, url_option
 from holdfast.clock import Instant
 from holdfast.clock import short as exact
@@ -22,23 +22,37 @@ _ENDS = {"failed": "✕", "snoozed": "◷", "cancelled": "⊘", "released": "↩
 
 @click.command(short_help="Show one job: attempts, error, arguments, result, log.")
 @click.argument("id_given", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; with --watch one at each change.")
+@click.option("--watch", is_flag=True, help="Follow its states, progress and log until it has ended.")
 @url_option
-def job(id_given: str, as_json: bool, url: str | None) -> None:
-    """Show all that is known about one job. ID: whole, the short form of tables, or a beginning."""
+def job(id_given: str, as_json: bool, watch: bool, url: str | None) -> int:
+    """Show all that is known about one job. ID: whole, the short form of tables, or a beginning.
+
+    With --watch the exit code is 0 if it succeeded, 1 if it is dead or was cancelled. Times are in UTC.
+    """
     with operated(url) as app:
         record = ids.found(app, id_given)
+        if watch:
+            return follow.follow(app, record, follow.as_json if as_json else follow.as_text)
         log = parts_of(app).operating.log(record.id)
+        why = parts_of(app).operating.why_not_begun(record) if _should_run(record) and not as_json else ""
     if as_json:
         show.out(show.all_as_json(record, log))
-        return
-    for line in _told(record, log, show.now()):
+        return 0
+    for line in _told(record, log, show.now(), why):
         show.out(line)
+    return 0
 
 
-def _told(record: Record, log: Sequence[LogLine], seen: Instant) -> Iterator[str]:
+def _should_run(record: Record) -> bool:
+    return record.state is State.QUEUED or (record.state is State.SCHEDULED and record.due_at < show.now())
+
+
+def _told(record: Record, log: Sequence[LogLine], seen: Instant, why: str) -> Iterator[str]:
     yield f"{show.state_of(record.state)}   {visible(record.task)}   {record.id}"
     yield f"  {visible(_sentence(record, seen))}"
+    if why:
+        yield f"  why        {why}"
     yield "  " + "   ".join(_facts(record, seen))
     yield f"  arguments  {_arguments(record) or '(none)'}"
     if record.result is not None:

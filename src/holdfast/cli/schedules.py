@@ -16,8 +16,7 @@ from holdfast.cli.ends import NothingMatched, Refused, Wrong
 from holdfast.cli.enqueue import argument, keywords, must_last, task_named
 from holdfast.cli.load import load_app
 from holdfast.client.schedules import Edit, ScheduleStatus, ScheduleTick, explained
-from holdfast.clock import SECOND, Instant, instant, moment
-from holdfast.clock import short as exact
+from holdfast.clock import Instant, instant, moment
 from holdfast.errors import ConfigError, StoreAway, StoreError
 from holdfast.observe.visible import visible
 from holdfast.schedule.rule import LATE, Missed, Overlap, Rule, rule_of
@@ -177,7 +176,7 @@ def _columns(status: ScheduleStatus) -> str:
         visible(str(cell))
         for cell in (
             status.name,
-            status.cron or (f"every {exact(round(status.every * SECOND))}" if status.every else ""),
+            status.cron or ("" if status.every is None else f"{status.every:.3f}".rstrip("0").rstrip(".") + "s"),
             status.tz if status.cron else "",
             _iso(status.next_at) or "",
             "paused" if status.paused else "unreadable" if status.problem else "on",

@@ -21,6 +21,7 @@ from holdfast.cli.pause import pause, resume
 from holdfast.cli.queues import queues
 from holdfast.cli.schedules import schedules
 from holdfast.cli.worker import worker
+from holdfast.cli.workers import workers
 from holdfast.errors import ConfigError, HoldfastError, JobNotFound, PayloadError, Refused, ScheduleNotFound, StoreError
 
 _CODES: dict[type[HoldfastError], int] = {
@@ -82,7 +83,7 @@ def shell(context: click.Context) -> None:
 
 _COMMANDS = (
     *(worker, enqueue, jobs, job, dead, retry, cancel, delete),
-    *(queues, pause, resume, schedules, migrate, health),
+    *(queues, pause, resume, schedules, workers, migrate, health),
 )
 for command in _COMMANDS:
     shell.add_command(command)

@@ -42,7 +42,7 @@ def run(
     stall_limit: float | None = STALL_LIMIT,
     metrics: str | None = None,
 ) -> int:
-    """Supervises worker processes until a signal; returns the exit code. ConfigError if it cannot listen at `metrics`."""
+    """Supervises worker processes until a signal; returns the exit code. ConfigError if nobody can listen at `metrics`."""
     configure(style, level, waits=False)  # a full pipe must not keep it from its children
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some start it, nobody would know how a child ended
     options = {

@@ -11,6 +11,8 @@ from uuid import UUID
 
 from holdfast.client.link import Link
 from holdfast.client.queues import full_text
+from holdfast.client.reasons import asked_why
+from holdfast.client.vigil import Waiting
 from holdfast.clock import Duration, moment, short, span
 from holdfast.errors import (
     ConfigError,
@@ -52,10 +54,10 @@ class Asking:
         return Job(self, as_id(id))
 
     def status(self, job: Job[R]) -> JobStatus[R]:
-        return self.snapshot(self._link.blocking("astatus", self._read, job.id), job)
+        return self.snapshot(self._link.blocking("astatus", self.record, job.id), job)
 
     async def astatus(self, job: Job[R]) -> JobStatus[R]:
-        return self.snapshot(await self._link.arun(self._read, job.id), job)
+        return self.snapshot(await self._link.arun(self.record, job.id), job)
 
     def result(self, job: Job[R], timeout: Duration | None) -> R:
         return cast("R", self._value(self._link.blocking("aresult", self._finished, job.id, timeout)))
@@ -104,25 +106,33 @@ class Asking:
 
     # --- on the bridge's loop
 
-    async def _read(self, id: UUID) -> Record:
+    async def record(self, id: UUID) -> Record:
+        """The stored row. Raises JobNotFound."""
         (found,) = await (await self._link.opened()).see([id])
         return found or _missing(id)
 
     async def _finished(self, id: UUID, timeout: Duration | None) -> Record:
         end = None if timeout is None else time.monotonic() + span(timeout, "timeout") / 1000
+        if (record := await self._read_if_back(id, end)).state in FINAL:
+            return record
+        with (await self._link.opened()).vigil.of(id) as waiting:
+            return await self._awaited(record, waiting, timeout, end)
+
+    async def _awaited(self, record: Record, waiting: Waiting, timeout: Duration | None, end: float | None) -> Record:
+        """Looks whenever there is a hint that it has ended; and now and then, for hints may be lost."""
         pause, since = POLL_FIRST, time.monotonic()
-        while (record := await self._read_if_back(id, end)).state not in FINAL:
+        while record.state not in FINAL:
             if self._link.stood_in:
                 raise self._link.stood_in.unfinished(record)
             if time.monotonic() - since >= LONG:
-                self._tell_of_waiting(record)
+                await self._tell_of_waiting(record)
             if end is not None and time.monotonic() >= end:
-                raise TimeoutError(
-                    f"job {id} of {record.task} is still {record.state} after {short(span(timeout or 0, 'timeout'))}"
-                )
+                limit = short(span(timeout or 0, "timeout"))
+                raise TimeoutError(f"job {record.id} of {record.task} is still {record.state} after {limit}")
             left = _to_the_next_look(pause)
-            await asyncio.sleep(left if end is None else min(left, max(0.0, end - time.monotonic())))
+            await waiting.hinted(left if end is None else min(left, max(0.0, end - time.monotonic())))
             pause = min(pause * 1.5, POLL_MOST)
+            record = await self._read_if_back(record.id, end)
         return record
 
     async def _read_if_back(self, id: UUID, end: float | None) -> Record:
@@ -130,18 +140,18 @@ class Asking:
         until = time.monotonic() + AWAY_MOST
         while True:
             try:
-                return await self._read(id)
+                return await self.record(id)
             except StoreAway:
                 if self._link.stood_in or time.monotonic() >= (until if end is None else min(until, end)):
                     raise
             await asyncio.sleep(AWAY_PAUSE)
 
-    def _tell_of_waiting(self, record: Record) -> None:
-        """Once for a queue: that nobody has begun the job, where somebody should have."""
-        due = record.state is State.QUEUED or (
-            record.state is State.SCHEDULED and record.due_at <= self._link.clock.now()
-        )
-        if due and self._link.first(f"waiting {record.queue}"):
+    async def _tell_of_waiting(self, record: Record) -> None:
+        """Once for a queue, and once for its jobs that are to be begun later: why nobody has begun the job."""
+        if record.state not in {State.QUEUED, State.SCHEDULED}:
+            return
+        due = record.state is State.QUEUED or record.due_at <= self._link.clock.now()
+        if self._link.first(f"waiting {record.queue} {due}"):
             observed.tell(
                 observed.jobs,
                 observed.WARNING,
@@ -149,9 +159,15 @@ class Asking:
                 job=record.id,
                 task=record.task,
                 queue=record.queue,
-                message="result() waits, and no worker has begun the job: does one run that serves this queue and has "
-                "this task?",
+                message=f"result() waits, and no worker has begun the job: {await self._why(record)}",
             )
+
+    async def _why(self, record: Record) -> str:
+        store = (await self._link.opened()).store
+        try:
+            return await asked_why(store, record)
+        except StoreError:  # it has just gone away: who waits is told of that
+            return "does a worker run that serves this queue and has this task?"
 
     async def _cancel(self, id: UUID, reason: str) -> bool:
         if not isinstance(reason, str):
@@ -171,7 +187,7 @@ class Asking:
         if retried.answer == "missing":
             _missing(id)
         if retried.answer in ("taken", "full"):
-            raise self._refusal(await self._read(id), retried)
+            raise self._refusal(await self.record(id), retried)
         if retried.answer != "retried":
             what = "has succeeded" if retried.answer == "succeeded" else "is not finished"
             raise StoreError(f"job {id} {what}; only dead and cancelled jobs can be retried")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from holdfast.client.registry import Registry, redefinition
@@ -18,7 +18,7 @@ from holdfast.naming import module_named, named
 from holdfast.observe.logging import INFO, WARNING, tell, workers
 from holdfast.schedule.entry import Definition, Text, read
 from holdfast.schedule.rule import Rule
-from holdfast.store import Entry, Store
+from holdfast.store import Entry, Schedules, Store
 from holdfast.task import Task
 
 TRIES = 20  # of a start, against other workers that start at the same moment and operators
@@ -65,24 +65,27 @@ class Declarations:
             )
         self.by_name[name] = declared
 
-    async def reconcile(self, store: Store, owns: Callable[[str], bool]) -> None:
+    async def reconcile(self, store: Store, registry: Registry) -> None:
         """Brings what code declares to the store, and takes away what it does not declare any more: entries whose
         owner, a module, is the app's own. What changes is told, a line each; operators' own words stay.
         """
         definitions = {name: declared.definition() for name, declared in self.by_name.items()}
         owners = {definition.owner for definition in definitions.values()}
+
+        def ours(owner: str) -> bool:
+            return owner in owners or registry.knows(owner)
+
+        told = set[str]()
         for _ in range(TRIES):
             found = await store.schedules()
-            entries = {entry.name: entry for entry in found.entries}
-            changes = list(_changes(definitions, entries, lambda owner: owner in owners or owns(owner), found.now))
-            if not changes or all(await _made(store, changes)):
+            texts = {entry.name: text for entry in found.entries if (text := readable(entry, told)) is not None}
+            changes = list(_changes(definitions, found, texts, ours))
+            if not changes:
+                await _tell_of_lost_tasks(store, texts, ours, registry)
                 return
-        tell(
-            workers,
-            WARNING,
-            "schedules-contended",
-            message="others change schedules all the time; the next start tries",
-        )
+            await _made(store, changes)
+        text = "others change schedules all the time; the next start tries again"
+        tell(workers, WARNING, "schedules-contended", message=text)
 
 
 class Change(NamedTuple):
@@ -95,33 +98,51 @@ class Change(NamedTuple):
 
 
 def _changes(
-    definitions: Mapping[str, Definition],
-    entries: Mapping[str, Entry],
-    owns: Callable[[str], bool],
-    now: Instant,
+    definitions: Mapping[str, Definition], found: Schedules, texts: Mapping[str, Text], ours: Callable[[str], bool]
 ) -> Iterable[Change]:
+    """`texts`: of the entries that can be read; the others are left alone."""
+    entries = {entry.name: entry for entry in found.entries}
     for name, definition in definitions.items():
-        entry = entries.get(name)
-        if entry is None:
+        if name not in entries:
             text = Text(declared=definition).written()
-            yield Change("schedule-added", Entry(name, definition.job.queue, text, definition.rule.next(now)))
-        elif (said := readable(entry)) is not None and said.declared != definition:
-            message = "an operator's change stays in effect" if said.edited else None
-            new = changed(entry, said, said._replace(declared=definition), now)
-            yield Change("schedule-changed", new, message=message)
-    for name, entry in entries.items():
-        former = readable(entry) if name not in definitions else None
-        if former is not None and former.declared is not None and owns(former.declared.owner):
-            if former.edited is None:
-                yield Change("schedule-removed", entry, goes=True)
-            else:
-                kept = changed(entry, former, former._replace(declared=None), now)
-                yield Change(
-                    "schedule-removed", kept, message="no code declares it any more; an operator's change keeps it"
-                )
+            entry = Entry(name, definition.job.queue, text, definition.rule.next(found.now))
+            yield Change("schedule-added", entry)
+        elif name in texts and texts[name].declared != definition:
+            new = texts[name]._replace(declared=definition)
+            message = "an operator's change stays in effect" if new.edited else None
+            yield Change("schedule-changed", changed(entries[name], texts[name], new, found.now), message=message)
+    for name, said in texts.items():
+        if name in definitions or said.declared is None or not ours(said.declared.owner):
+            continue
+        if said.edited is None:
+            yield Change("schedule-removed", entries[name], goes=True)
+        else:
+            kept = changed(entries[name], said, said._replace(declared=None), found.now)
+            yield Change("schedule-removed", kept, message="no code declares it; an operator's change keeps it")
 
 
-async def _made(store: Store, changes: list[Change]) -> list[bool]:
+async def _tell_of_lost_tasks(
+    store: Store, texts: Mapping[str, Text], ours: Callable[[str], bool], registry: Registry
+) -> None:
+    """Tells of schedules whose task neither this app has nor a live worker."""
+    effective = {name: definition for name, text in texts.items() if (definition := text.effective) is not None}
+    lost = {
+        name: definition.job.task
+        for name, definition in effective.items()
+        if definition.job.task not in registry.names and (not definition.owner or ours(definition.owner))
+    }
+    if not lost:
+        return
+    roster = await store.workers()
+    alive = [row for row in roster.workers if row.retired_at is None and row.lease_until > roster.now]
+    known = {task for row in alive for task in cast("Sequence[str]", row.facts.get("tasks", ()))}
+    for name, task in lost.items():
+        if task not in known:
+            text = f"nobody has this task, so that its jobs wait: bring it back, or `holdfast schedules delete {name}`"
+            tell(workers, WARNING, "schedule-without-task", schedule=name, task=task, message=text)
+
+
+async def _made(store: Store, changes: list[Change]) -> None:
     """Writes them, and tells those that were written: somebody else may have been first."""
     puts, gone = [c for c in changes if not c.goes], [c for c in changes if c.goes]
     answers = list(await store.schedule([change.entry for change in puts])) if puts else []
@@ -131,7 +152,6 @@ async def _made(store: Store, changes: list[Change]) -> list[bool]:
         if made:
             next_at = None if change.goes else change.entry.next_at
             tell(workers, INFO, change.event, schedule=change.entry.name, next=shown(next_at), message=change.message)
-    return answers
 
 
 def changed(entry: Entry, before: Text, after: Text, now: Instant) -> Entry:
@@ -150,12 +170,14 @@ def next_tick(entry: Entry, rule: Rule, now: Instant) -> Instant | None:
     return rule.next(now if until is None else max(now, until - 1))
 
 
-def readable(entry: Entry) -> Text | None:
-    """What it says; None, told, where this version cannot read it."""
+def readable(entry: Entry, told: set[str]) -> Text | None:
+    """What it says; None where this version cannot read it, which is told, if it is not among the `told`."""
     try:
         return read(entry.text, entry.name)
     except StoreError as error:
-        tell(workers, WARNING, "schedule-unreadable", schedule=entry.name, message=str(error))
+        if entry.name not in told:
+            told.add(entry.name)
+            tell(workers, WARNING, "schedule-unreadable", schedule=entry.name, message=str(error))
         return None
 
 

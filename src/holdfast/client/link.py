@@ -13,6 +13,7 @@ from uuid import UUID
 
 from holdfast.bridge import Bridge, at_exit, run_here
 from holdfast.client.queues import Fullness, Queues, Told
+from holdfast.client.vigil import Vigil
 from holdfast.clock import Clock
 from holdfast.config import store_url
 from holdfast.errors import ConfigError
@@ -30,13 +31,14 @@ LOOKS = 100  # jobs per look of those who wait for them: their payloads come alo
 
 class Opened(NamedTuple):
     """What lives on one loop of the bridge: the store, what joins concurrent enqueues and looks at jobs, what it was
-    told of queues.
+    told of queues, and those who wait for results.
     """
 
     store: Store
     put: Callable[[Sequence[Draft]], Awaitable[Sequence[Receipt]]]
     see: Callable[[Sequence[UUID]], Awaitable[Sequence[Record | None]]]  # None: no such job
     told: Told
+    vigil: Vigil
 
 
 class StandIn(NamedTuple):
@@ -114,7 +116,9 @@ class Link:
         self._fullness.flush()
         opening = self._openings.pop(asyncio.get_running_loop(), None)
         if opening is not None:
-            await (await opening).store.close()
+            opened = await opening
+            await opened.vigil.close()
+            await opened.store.close()
 
     async def opened(self) -> Opened:
         """On the bridge's loop: opens the store once, and the batcher before it."""
@@ -129,9 +133,8 @@ class Link:
     async def _open(self) -> Opened:
         store = self.store
         await store.open(create=self.creates)
-        return Opened(
-            store, Batcher(store.enqueue, CHUNK).put, Batcher(_seeing(store), LOOKS).put, Told(self._queues, store)
-        )
+        put, see = Batcher(store.enqueue, CHUNK).put, Batcher(_seeing(store), LOOKS).put
+        return Opened(store, put, see, Told(self._queues, store), Vigil(store))
 
     def _forget(self) -> object:
         left = (self._place, self._openings)
@@ -145,7 +148,7 @@ class Link:
     @contextmanager
     def stand_in(self, store: Store, clock: Clock, unfinished: Callable[[Record], BaseException]) -> Generator[None]:
         """All goes to `store` while this is entered; what was before is after."""
-        opened = Opened(store, store.enqueue, _seeing(store), Told(self._queues, store))
+        opened = Opened(store, store.enqueue, _seeing(store), Told(self._queues, store), Vigil(store))
         it = StandIn(opened, clock, unfinished, Fullness())
         self._stand_ins.append(it)
         self.stood_in = it

@@ -10,6 +10,7 @@ from uuid import UUID
 from holdfast.client.asking import Asking
 from holdfast.client.filters import with_states
 from holdfast.client.link import CHUNK, Link
+from holdfast.client.reasons import asked_why
 from holdfast.clock import Duration, moment
 from holdfast.errors import ConfigError
 from holdfast.handles import Job, JobStatus
@@ -17,7 +18,7 @@ from holdfast.job import CANCELLABLE, DELETABLE, REASON_LIMIT, RETRYABLE, LogLin
 from holdfast.naming import named
 from holdfast.observe import logging as observed
 from holdfast.options import until as as_until
-from holdfast.store import Cursor, Stats, Store, Where
+from holdfast.store import Cursor, Roster, Stats, Store, Where
 
 PAGE = 100
 _DONE = ("done", "retried", "cancelled", "requested", "deleted")
@@ -108,6 +109,22 @@ class Operating:
         """The kept lines of a job's own log."""
         return self._link.run(self._log, id)
 
+    def record(self, id: UUID) -> Record:
+        """The stored row. Raises JobNotFound."""
+        return self._link.run(self._asking.record, id)
+
+    def ended(self, id: UUID, timeout: float) -> bool:
+        """Waits up to so many seconds for a hint that the job has ended or is gone."""
+        return self._link.run(self._ended, id, timeout)
+
+    def why_not_begun(self, record: Record) -> str:
+        """Why no worker has begun a scheduled or queued job, as far as the store can tell."""
+        return self._link.run(self._why, record)
+
+    def workers(self) -> Roster:
+        """Every worker that the store knows."""
+        return self._link.run(self._workers)
+
     def set_queue(self, name: str, terms: QueueTerms | None) -> None:
         """Lays down a queue's terms, whatever code declares; None takes that back."""
         self._link.run(self._set_queue, name, terms)
@@ -143,6 +160,15 @@ class Operating:
 
     async def _log(self, id: UUID) -> Sequence[LogLine]:
         return await (await self._link.opened()).store.log(id)
+
+    async def _ended(self, id: UUID, timeout: float) -> bool:
+        return await (await self._link.opened()).store.watch([id], timeout)
+
+    async def _why(self, record: Record) -> str:
+        return await asked_why((await self._link.opened()).store, record)
+
+    async def _workers(self) -> Roster:
+        return await (await self._link.opened()).store.workers()
 
     async def _set_queue(self, name: str, terms: QueueTerms | None) -> None:
         await (await self._link.opened()).store.configure({name: terms}, by="operator")

@@ -88,7 +88,7 @@ class Staffing:
 
     async def reconcile(self, store: Store) -> None:
         """Brings what code declares of schedules to the store."""
-        await self._declarations.reconcile(store, self._registry.knows)
+        await self._declarations.reconcile(store, self._registry)
 
     def _supply(self) -> tuple[Store, dict[str, Task[..., Any]]]:
         not_while_loading()

@@ -25,29 +25,30 @@ class Watched(Protocol):
 
 
 class Waiting:
-    """One who waits for a job's end."""
+    """One who waits for a job's end. `rests(self, …)` is told when it waits for a hint, and when it looks."""
 
-    __slots__ = ("_hint", "_idle", "id")
+    __slots__ = ("_hint", "_rests", "id")
 
-    def __init__(self, id: UUID, idle: Callable[[Waiting, bool], None]) -> None:
+    def __init__(self, id: UUID, rests: Callable[[Waiting, bool], None]) -> None:
         self.id = id
         self._hint = asyncio.Event()
-        self._idle = idle
+        self._rests = rests
 
     async def hinted(self, timeout: float) -> bool:
         """Waits up to so many seconds for a hint that the job may have ended."""
+        if not self._hint.is_set():  # it may have come while this one looked
+            self._rests(self, True)
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._hint.wait()
+            except TimeoutError:
+                return False
         self._hint.clear()
-        self._idle(self, True)
-        try:
-            async with asyncio.timeout(timeout):
-                await self._hint.wait()
-        except TimeoutError:
-            return False
         return True
 
     def wake(self) -> None:
         """It is to look now."""
-        self._idle(self, False)
+        self._rests(self, False)
         self._hint.set()
 
 
@@ -56,54 +57,58 @@ class Vigil:
 
     def __init__(self, store: Watched) -> None:
         self._store = store
-        self._idle: dict[Waiting, None] = {}  # those that wait for a hint, not those that look
+        self._resting: dict[Waiting, None] = {}
         self._more = asyncio.Event()  # somebody waits who is not watched for yet
         self._watching: asyncio.Task[None] | None = None
 
     @contextmanager
     def of(self, id: UUID) -> Generator[Waiting]:
         """For as long as somebody waits for the job."""
-        one = Waiting(id, self._wait)
+        one = Waiting(id, self._rests)
         try:
             yield one
         finally:
-            self._idle.pop(one, None)
-            if not self._idle:
+            self._resting.pop(one, None)
+            if not self._resting:
                 self._more.set()  # nobody is left to watch for
 
-    def _wait(self, one: Waiting, idle: bool) -> None:
-        if not idle:
-            self._idle.pop(one, None)
-        elif one not in self._idle:
-            self._idle[one] = None
+    def _rests(self, one: Waiting, rests: bool) -> None:
+        if not rests:
+            self._resting.pop(one, None)
+        elif one not in self._resting:
+            self._resting[one] = None
             self._more.set()
             if self._watching is None or self._watching.done():
                 self._watching = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
-        while self._idle:
-            watched = list(self._idle)
+        while self._resting:
+            watched = list(self._resting)
             self._more.clear()
             if await self._hinted(list({one.id for one in watched})):
                 for one in watched:
-                    if one in self._idle:
+                    if one in self._resting:
                         one.wake()
             await asyncio.sleep(EACH * len(watched))
 
     async def _hinted(self, ids: Sequence[UUID]) -> bool:
         """Whether there was a hint before somebody came, or all had left."""
-        watch = asyncio.ensure_future(self._store.watch(ids, WATCH_MOST))
+        watch = asyncio.create_task(self._asked(ids))
         more = asyncio.create_task(self._more.wait())
         try:
             await asyncio.wait((watch, more), return_when=asyncio.FIRST_COMPLETED)
-            if watch.done() and watch.exception() is not None:
-                await asyncio.sleep(AWAY_PAUSE)
-            return watch.done() and watch.exception() is None and watch.result()
+            return watch.done() and watch.result()
         finally:
             more.cancel()
             watch.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await watch
+            await asyncio.wait((watch, more))
+
+    async def _asked(self, ids: Sequence[UUID]) -> bool:
+        try:
+            return await self._store.watch(ids, WATCH_MOST)
+        except Exception:  # noqa: BLE001  # those who wait look anyhow, and are told what is wrong
+            await asyncio.sleep(AWAY_PAUSE)
+            return False
 
     async def close(self) -> None:
         """Ends the watch."""

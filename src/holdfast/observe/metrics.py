@@ -1,6 +1,6 @@
 """What Prometheus scrapes: the totals of a service, how it is now, and its store's queues, as families of metrics.
 
-Names of queues and tasks come from whoever enqueued: `Totals` has them as text that can be shown, and bounded in number.
+Names of queues and tasks come from whoever enqueued: `Totals` has them as text that can be shown, so many and no more.
 Needs prometheus-client.
 """
 
@@ -55,7 +55,7 @@ class _Once(Collector):
 def exposition(shown: Shown, accept: str = "") -> tuple[str, bytes]:
     """The content type and the text, in the form that the scraper asks for in its header Accept."""
     encoder, content_type = choose_encoder(accept)
-    text: bytes = encoder(_Once(list(families(shown))))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # all that it asks of a registry is to collect
+    text: bytes = encoder(_Once(list(families(shown))))  # pyright: ignore[reportArgumentType]  # all that it asks of a registry is to collect
     return content_type, text
 
 
@@ -140,14 +140,14 @@ def _schedules(totals: Totals) -> Iterator[Metric]:
 
 
 def _queues(stats: Stats, totals: Totals) -> Iterator[Metric]:
-    piles: dict[str, list[float]] = {}
+    piles = {name: [0.0] * len(_LEVELS) for name in totals.queues.known()}  # those that are empty now have no stats
     for queue in stats.queues:
         name = totals.queues.of(queue.name)
         _level(piles.setdefault(name, [0.0] * len(_LEVELS)), queue, stats, totals.pace(name))
     for at, (name, text, kind) in enumerate(_LEVELS):
         family = kind(name, text, labels=["queue"])
-        for queue, pile in sorted(piles.items()):
-            family.add_metric([queue], pile[at])
+        for shown, pile in sorted(piles.items()):
+            family.add_metric([shown], pile[at])
         yield family
 
 
@@ -192,7 +192,9 @@ def _processes(seen: Seen) -> Iterator[Metric]:
     text = "Worker processes that died, or had to be ended"
     yield CounterMetricFamily("worker_process_deaths_total", text, value=seen.deaths)
     lag = GaugeMetricFamily(
-        "worker_event_loop_lag_seconds", "How long the event loop took to answer, or has not answered", labels=["process"]
+        "worker_event_loop_lag_seconds",
+        "How long the event loop took to answer, or has not answered",
+        labels=["process"],
     )
     memory = GaugeMetricFamily("worker_memory_bytes", "Memory that it holds (resident)", labels=["process"])
     for one in processes:

@@ -149,6 +149,10 @@ class Names:
             self._known[name] = shown
         return shown
 
+    def known(self) -> list[str]:
+        """All of them, as they are shown."""
+        return list(self._known.values())
+
 
 class Totals:
     """Of one service. For any thread."""

@@ -20,7 +20,7 @@ from holdfast.task import Task
 from holdfast.testing.attempts import Attempts, watched
 from holdfast.testing.loops import Loops
 from holdfast.testing.openings import Openings
-from holdfast.worker.report import tell_failed, tell_of
+from holdfast.worker.report import tell_failed, tell_of, tell_over
 from holdfast.worker.runner import Run, begun
 from holdfast.worker.ticker import Ticker
 
@@ -90,13 +90,21 @@ class Runs:
         return ran
 
     async def _promoted(self) -> Span | None:
-        """Makes due what is due, schedules' ticks first; how long until the next tick or job is."""
+        """Makes due what is due, schedules' ticks first, and ends what is over; how long until the next tick or job is
+        due, or a pause ends.
+        """
         while await self._ticker.settled():
             pass
         next_tick = (await self._store.due(0)).next_in
-        while (promoted := await self._store.promote(MOST)).next_in == 0:
-            pass
-        return min((wait for wait in (promoted.next_in, next_tick) if wait is not None), default=None)
+        while True:
+            promoted = await self._store.promote(MOST)
+            for over in promoted.over:
+                tell_over(over)
+            if promoted.next_in != 0:
+                break
+        pauses = [queue.pause for queue in await self._store.queues() if queue.pause is not None]
+        ends = [pause.until - self._clock.now() for pause in pauses if pause.until is not None]
+        return min((wait for wait in (promoted.next_in, next_tick, *ends) if wait is not None), default=None)
 
     async def _more(self, ids: Sequence[UUID] | None = None) -> bool:
         """Whether any of these is due, or any job at all."""

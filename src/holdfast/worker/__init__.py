@@ -156,7 +156,7 @@ class Crew:
         try:
             if self._declared:
                 await self._store.configure(self._declared, by="worker")
-            if self._reconcile is not None and hasattr(self._store, "due"):
+            if self._reconcile is not None:
                 await self._reconcile(self._store)
             self._opening = await self._opened()
             self._wire(launch)
@@ -212,7 +212,7 @@ class Crew:
         self._silent = False  # whether the store has left a step under way without an answer for too long
         self._departure = Departure()
         self._keeper: KeeperThread | None = None
-        self._telling = Telling(self.counts, self._box, lambda news: self.hand_on(news))
+        self._telling = Telling(self.counts, self._box, self.hand_on)
         self._finisher = Finisher(self._store, self._stale, self._telling.settled, self.counts)
         self._notes = Notes(self._store, self._outage, self._goes_on)
         self._attempts = Attempts(
@@ -316,7 +316,7 @@ class Crew:
                     ("promote", self._janitor.promote_step),
                     ("reclaim", self._janitor.reclaim_step),
                     ("prune", self._janitor.prune_step),
-                    *([("tick", self._ticker.step)] if hasattr(self._store, "due") else []),
+                    ("tick", self._ticker.step),
                     ("strays", self._fetcher.strays_step),
                     ("weights", self._fetcher.weights_step),
                     ("look", self._look_step),

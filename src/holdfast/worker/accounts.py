@@ -41,8 +41,10 @@ async def settled_under(store: Store, worker: UUID, runs: Sequence[tuple[UUID, i
 def account_of(record: Record, fence: int, worker: UUID) -> Account | None:
     """How the claim with this word ended; None if it did not under this word."""
     attempt = next((one for one in record.history if (one.fence, one.worker) == (fence, worker)), None)
-    status = attempt.ended if attempt is not None else None
-    began, ended = (record.started_at, record.finished_at) if attempt is None else (attempt.started_at, attempt.ended_at)
+    status: str | None = None
+    began, ended = record.started_at, record.finished_at
+    if attempt is not None:
+        status, began, ended = attempt.ended, attempt.started_at, attempt.ended_at
     if (record.settled_fence, record.settled_by) == (fence, worker) and record.settled_state is not None:
         status = _ENDS.get(record.settled_state, status)
     if status is None:

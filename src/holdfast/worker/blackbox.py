@@ -22,8 +22,8 @@ from holdfast.worker.memory import nameless
 
 # Places for runs that have ended but are not settled, beside those under way: fewer than finisher.PENDING_MOST outcomes
 # wait when a worker claims, finisher.BATCH_MOST are being written, slots.PREFETCH_MOST that were claimed ahead may end
-# meanwhile, and telling.UNTOLD_MOST and one batch more are on record but not told. Their modules are above this one, so a
-# test compares the sum.
+# meanwhile, and telling.UNTOLD_MOST and one batch more are on record but not told. Their modules are above this one, so
+# a test compares the sum.
 SPARE = 3_000
 
 _HEADER = 128

@@ -81,12 +81,13 @@ class Outlook:
             self.totals.add(news)
 
     async def _metrics(self, accept: str) -> tuple[str, bytes]:
-        from holdfast import __version__
+        from importlib.metadata import version
+
         from holdfast.observe.metrics import Shown, exposition  # an extra, which not all have
 
         recorder = self._standing.recorder
         stats = None if recorder is None or self._standing.away else await recorder.looks.asked()
-        return exposition(Shown(self.totals, self.seen(), stats, __version__), accept)
+        return exposition(Shown(self.totals, self.seen(), stats, version("holdfast")), accept)
 
     # --- systemd
 

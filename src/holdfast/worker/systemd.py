@@ -53,7 +53,7 @@ class Notice:
         if not self._address:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with suppress(OSError, ValueError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as it:
+        with suppress(OSError, ValueError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as it:
             it.setblocking(False)
             it.sendto("\n".join(line.replace("\n", " ") for line in lines).encode(errors="replace"), address)
 

@@ -1,7 +1,7 @@
 """Telling: hands on what a worker has counted, a moment after it was counted and all at once.
 
-A run that is settled keeps its place in the black box until it was told of. So whoever outlives the worker knows of each
-run whether it was told of, whenever the worker dies.
+A run that is settled keeps its place in the black box until it was told of. So whoever outlives the worker knows of
+each run whether it was told of, whenever the worker dies.
 """
 
 from __future__ import annotations

@@ -95,16 +95,20 @@ def _parts(tick: Tick, ticked: Ticked) -> Iterable[Ticked]:
 
 
 def _tell_of(name: str, ticked: Ticked) -> None:
-    level = logging.DEBUG if ticked.outcome == "made" else logging.WARNING
     late = ticked.at - ticked.due
-    tell(
-        workers,
-        level,
-        f"tick-{ticked.outcome}",
-        schedule=name,
-        tick=moment(ticked.due).isoformat(timespec="seconds"),
-        count=ticked.count if ticked.count > 1 else None,
-        late=late / SECOND if late > LATE else None,
-        job=ticked.job,
-        reason=ticked.reason or None,
-    )
+    facts = {
+        "schedule": name,
+        "tick": moment(ticked.due).isoformat(timespec="seconds"),
+        "count": ticked.count if ticked.count > 1 else None,
+        "late": late / SECOND if late > LATE else None,
+        "job": ticked.job,
+        "reason": ticked.reason or None,
+    }
+    if ticked.outcome == "made":
+        tell(workers, logging.DEBUG, "tick-made", **facts)
+    elif ticked.outcome == "missed":
+        tell(workers, logging.WARNING, "tick-missed", **facts)
+    elif ticked.reason == "duplicate":  # its last job goes on, and overlap="skip" is for that
+        tell(workers, logging.INFO, "tick-skipped", **facts)
+    else:
+        tell(workers, logging.WARNING, "tick-skipped", **facts)

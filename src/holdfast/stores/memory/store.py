@@ -88,7 +88,7 @@ class MemoryStore:
         self._shelves = Shelves()
         self._keys = Keys()
         self._queues: dict[str, Queue] = {}  # those declared, and those that have unfinished jobs
-        self._pauses: dict[str, Pause] = {}  # per queue; some may be over
+        self._pauses: dict[str, Pause] = {}  # per queue; some are over
         self._lives: dict[UUID, Life] = {}  # per worker
         self._timetable = Timetable()
         self._history = History()
@@ -526,11 +526,11 @@ class MemoryStore:
         with self._lock:
             stopped = self._paused(self._now())
             names = {queue.name for queue in self._queues.values() if queue.known} | stopped.keys()
-            return [self._setup_of(name) for name in sorted(names)]
+            return [self._setup_of(name, stopped.get(name)) for name in sorted(names)]
 
-    def _setup_of(self, name: str) -> QueueSetup:
+    def _setup_of(self, name: str, pause: Pause | None) -> QueueSetup:
         queue = self._queues.get(name) or Queue(name)
-        return QueueSetup(name, queue.terms, queue.said.edited is not None, self._pauses.get(name))
+        return QueueSetup(name, queue.terms, queue.said.edited is not None, pause)
 
     async def workers(self) -> Roster:
         with self._lock:
@@ -541,10 +541,11 @@ class MemoryStore:
             now = self._now()
             counts = Counter((row.queue, row.state) for row in self._rows.values())
             names = {queue.name for queue in self._queues.values() if queue.known or queue.admitted}
-            names |= {name for name, state in counts if state is State.DEAD} | self._paused(now).keys()
-            return Stats(now, [self._stats_of(name, counts) for name in sorted(names)])
+            stopped = self._paused(now)
+            names |= {name for name, state in counts if state is State.DEAD} | stopped.keys()
+            return Stats(now, [self._stats_of(name, counts, stopped.get(name)) for name in sorted(names)])
 
-    def _stats_of(self, name: str, counts: Mapping[tuple[str, State], int]) -> QueueStats:
+    def _stats_of(self, name: str, counts: Mapping[tuple[str, State], int], pause: Pause | None) -> QueueStats:
         queue = self._queues.get(name) or Queue(name)
         shown = [state for state in State if state is State.DEAD or state not in FINAL]
         queued = self._shelves.queued.get(name, ())
@@ -556,14 +557,12 @@ class MemoryStore:
             None if queue.terms.max_size is None else queue.admitted,
             queue.dropped,
             min((row.due_at for row in queued), default=None),
-            self._pauses.get(name),
+            pause,
         )
 
     def _paused(self, now: Instant) -> Mapping[str, Pause]:
-        """The queues that are paused now, in the order of pausing."""
-        for name in [name for name, pause in self._pauses.items() if not in_force(pause, now)]:
-            del self._pauses[name]
-        return self._pauses
+        """The queues that are paused now."""
+        return {name: pause for name, pause in self._pauses.items() if in_force(pause, now)}
 
     # --- schedules
 

@@ -21,8 +21,7 @@ async def schedules(lane: Lane, names: Sequence[str] | None) -> Schedules:
 
 
 async def due(lane: Lane, limit: int) -> Schedules:
-    most = max(0, limit)
-    rows = await lane.read("due", lane.shift, most, most)
+    rows = await lane.call("due", max(0, limit))
     return _schedules_of([row[:-1] for row in rows], rows[0][-1])
 
 

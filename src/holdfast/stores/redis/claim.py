@@ -42,19 +42,19 @@ async def claim(
     if ticket != last + 1:
         return await _again(lane, worker, ticket, last)
     taking = _Taking(lane, worker, ticket, limit)
-    if queues is not None and len(queues) == 1:
+    if queues is not None and len(queues) == 1 and not quotas:
         return Claims(taking.jobs, await taking.take(queues[0], limit))
-    refused = (await _take_quotas(taking, queues, quotas) if quotas else None) or await _take_in_turn(taking, queues)
+    refused = (await _take_quotas(taking, quotas) if quotas else None) or await _take_in_turn(taking, queues)
     return Claims(taking.jobs, refused)
 
 
-async def _take_quotas(taking: _Taking, queues: Sequence[str] | None, quotas: Sequence[Quota]) -> _Refusal | None:
+async def _take_quotas(taking: _Taking, quotas: Sequence[Quota]) -> _Refusal | None:
     """Of queues that there are: each of them is asked."""
     place = taking.lane.place
     if any(queue not in place.queues for queue, _ in quotas):
         place.queues = await known_queues(taking.lane, place)
     for queue, most in quotas:
-        if taking.room > 0 and most > 0 and queue in place.queues and (queues is None or queue in queues):
+        if taking.room > 0 and most > 0 and queue in place.queues:
             refused = await taking.take(queue, most)
             if refused is not None:
                 return refused

@@ -18,6 +18,8 @@ from holdfast.stores.redis.resp import Refusal
 from holdfast.stores.redis.session import Foreign
 from holdfast.stores.redis.trouble import refused
 
+_FIRST = 1  # layout from which there is a way
+
 
 async def opened(place: Place, *, create: bool) -> Lanes:
     """Lanes of a place whose keys this code can serve. StoreError, StoreAway."""
@@ -47,9 +49,19 @@ async def migrate(place: Place, *, dry_run: bool) -> list[str]:
         refuse_unfit(await look(lane), place)
         await check_permissions(lane)
         found = await _found(lane, create=not dry_run)
-    if found is not None and found.layout < LAYOUT:
-        raise StoreError(f"{place.url}: this code knows no way from layout {found.layout} of its keys to {LAYOUT}")
+        if found is not None and found.layout < LAYOUT:
+            return await _upgrade(lane, found.layout, dry_run=dry_run)
     return [f"layout {LAYOUT} under prefix {place.prefix}"] if found is None or found.created else []
+
+
+async def _upgrade(lane: Lane, layout: int, *, dry_run: bool) -> list[str]:
+    """Later layouts only add keys: what older code does goes on."""
+    place = lane.place
+    if layout < _FIRST:
+        raise StoreError(f"{place.url}: this code knows no way from layout {layout} of its keys to {LAYOUT}")
+    if not dry_run and not await lane.script("upgrade", place.registry, layout, LAYOUT, OLDEST_CODE):
+        return []  # somebody else has done it
+    return [f"layout {layout} to {LAYOUT} under prefix {place.prefix}"]
 
 
 @asynccontextmanager

@@ -152,15 +152,15 @@ def _queue_of(
 
 def pause(sql: Sql, queue: str, until: Until | None, reason: str) -> None:
     now = sql.now()
-    sql.write("end_pauses", now)
     word = paused(_pauses(sql).get(queue), until, storable(reason), now)
     sql.write("pause", queue, *word)
 
 
 def resume(sql: Sql, queue: str) -> bool:
     """Whether it was paused."""
-    sql.write("end_pauses", sql.now())
-    return sql.write("resume", queue) > 0
+    pause = _pauses(sql).get(queue)
+    sql.write("resume", queue)
+    return pause is not None
 
 
 def _pauses(sql: Sql) -> dict[str, Pause]:

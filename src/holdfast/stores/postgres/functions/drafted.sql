@@ -15,6 +15,12 @@ DECLARE
     base bigint;
     most bigint;
     timeout bigint;
+    ends boolean;
+    moment bigint := {schema}.holdfast_now();
+    due bigint;
+    name text;
+    ends_at bigint[]; -- of expires, deadline
+    ends_in bigint[];
 BEGIN
     IF json_typeof(said) IS DISTINCT FROM 'object' THEN
         RAISE EXCEPTION 'a job is a JSON object such as {"task": "shop.send", "args": [42]}, not %', left(said::text, 100)
@@ -26,7 +32,9 @@ BEGIN
         FROM json_each(said) AS entry
         WHERE json_typeof(entry.value) <> 'null'
     LOOP
-        wrong := CASE field.name
+        ends := field.name IN ('expires', 'deadline');
+        -- Of a time that ends a job both forms are read: a length, and an instant.
+        wrong := CASE CASE WHEN ends AND field.kind = 'string' AND field.text ~ '^[0-9]{4}-' THEN 'at' ELSE field.name END
             WHEN 'task' THEN CASE WHEN field.kind <> 'string' OR field.text !~ '^[A-Za-z0-9_.:-]{1,100}$'
                 THEN 'a name has 1 to 100 letters, digits, or any of _ . : -' END
             WHEN 'queue' THEN CASE WHEN field.kind <> 'string' OR field.text !~ '^[A-Za-z0-9_.:-]{1,100}$'
@@ -65,9 +73,9 @@ BEGIN
             WHEN 'unique' THEN CASE WHEN field.kind NOT IN ('string', 'object') THEN 'a text, or a JSON object' END
             WHEN 'retry' THEN CASE WHEN field.kind <> 'object' THEN 'a JSON object such as {"max_attempts": 5}' END
             WHEN 'run_in' THEN CASE WHEN field.text IS DISTINCT FROM 'process' THEN '"process" or nothing' END
-            ELSE CASE WHEN field.name NOT IN ('delay', 'timeout', 'keep') THEN
-                'there is no such field; there are task, args, kwargs, id, queue, priority, delay, at, tags, headers, '
-                'unique, retry, timeout, keep, run_in'
+            ELSE CASE WHEN field.name NOT IN ('delay', 'timeout', 'keep', 'expires', 'deadline') THEN
+                'there is no such field; there are task, args, kwargs, id, queue, priority, delay, at, expires, deadline, '
+                'tags, headers, unique, retry, timeout, keep, run_in'
             END
         END;
         IF wrong IS NOT NULL THEN
@@ -139,6 +147,22 @@ BEGIN
         RAISE EXCEPTION 'timeout=%: it must be more than zero, for example 30 or "5m"', said -> 'timeout'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    due := greatest(moment, coalesce(
+        floor(extract(epoch FROM (said ->> 'at')::timestamptz) * 1000)::bigint,
+        moment + {schema}.holdfast_span(said -> 'delay', 'delay', 0)
+    ));
+    FOR n IN 1..2 LOOP
+        name := (ARRAY['expires', 'deadline'])[n];
+        IF (said ->> name) ~ '^[0-9]{4}-' THEN
+            ends_at[n] := floor(extract(epoch FROM (said ->> name)::timestamptz) * 1000)::bigint;
+        ELSE
+            ends_in[n] := {schema}.holdfast_span(said -> name, name, NULL);
+        END IF;
+        IF coalesce(ends_at[n], moment + ends_in[n]) <= due THEN
+            RAISE EXCEPTION '%=%: the job is not due before that; give a later time', name, said -> name
+                USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+    END LOOP;
     draft := json_build_object(
         'task', said ->> 'task',
         'queue', coalesce(said ->> 'queue', 'default'),
@@ -158,6 +182,10 @@ BEGIN
         'headers', coalesce((said -> 'headers')::text, ''),
         'delay', {schema}.holdfast_span(said -> 'delay', 'delay', 0),
         'at', floor(extract(epoch FROM (said ->> 'at')::timestamptz) * 1000)::bigint,
+        'expires_at', ends_at[1],
+        'expires_in', ends_in[1],
+        'deadline_at', ends_at[2],
+        'deadline_in', ends_in[2],
         'unique_key', key ->> 'key',
         'unique_until', CASE WHEN key IS NOT NULL THEN coalesce(key ->> 'until', 'finished') END,
         'unique_hold', {schema}.holdfast_span(key -> 'hold', 'hold', 0),

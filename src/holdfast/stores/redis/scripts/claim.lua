@@ -57,64 +57,57 @@ call('HLEN', held_key)
 call('HLEN', HOLDERS)
 local FIRST_RUN = { '1', '1' } -- fence and attempt
 local LOOKS = 500 -- at jobs whose time is over, in search of others behind them: promote is about to end them
-local immortal = call('ZCARD', ENDS) == 0
 local taken, again, keys, held = 0, {}, {}, {}
-local late = 0 -- not taken, as their time is over
-local gone, mortal = {}, {} -- ids: from `ready`, and of those that were taken those that have such a time
+local mortal, late, lates = {}, {}, 0 -- ids: taken, of those that have such a time; left where they are, as it is over
 
 local function is_late(row, more)
   local deadline, expires = tonumber(row[17]), not more[7] and tonumber(more.expires)
   return deadline and deadline <= moment or expires and expires <= moment
 end
 
-local function take(id, row, more)
-  local n = #rows + 1
-  rows[n] = row
-  bytes = bytes - bytes_of(row, more)
-  held[2 * n - 5], held[2 * n - 4] = id, stamp
-  if more then
-    again[n] = { row[7] + 1, row[10] + 1 }
-    if more[11] == 'started' and call('HGET', UNIQUE, more[10]) == id then
-      keys[#keys + 1] = more[10]
-    end
-    if row[17] ~= '' or more.expires then
-      mortal[#mortal + 1] = id
-    end
-  end
-end
-
-local function look(ids)
+repeat
   for i = 1, #ids do
     if bytes < 0 then
       rows[2] = 'cut'
-      return
+      break
     end
     local id = ids[i]
-    local row, more = row_of(id, immortal)
+    local row, more = row_of(id, true)
     taken = taken + 1
-    if more and not immortal and is_late(row, more) then
-      late = late + 1
-    else
-      gone[taken - late] = id
-      if row then
-        take(id, row, more)
+    if more and is_late(row, more) then
+      late[id], lates = true, lates + 1
+    elseif row then
+      local n = #rows + 1
+      rows[n] = row
+      bytes = bytes - bytes_of(row, more)
+      held[2 * n - 5], held[2 * n - 4] = id, stamp
+      if more then
+        again[n] = { row[7] + 1, row[10] + 1 }
+        if more[11] == 'started' and call('HGET', UNIQUE, more[10]) == id then
+          keys[#keys + 1] = more[10]
+        end
+        if row[17] ~= '' or more.expires then
+          mortal[#mortal + 1] = id
+        end
       end
     end
   end
-end
-
-look(ids)
-while late > 0 and #ids > 0 and late < LOOKS and #rows - 2 < limit and rows[2] == 'taken' do
-  ids = call('ZRANGE', READY, taken, taken + limit - (#rows - 2) - 1)
-  look(ids)
-end
-if #gone == 0 then
+  local left = lates > 0 and lates < LOOKS and rows[2] == 'taken' and limit - (#rows - 2) or 0
+  ids = left > 0 and call('ZRANGE', READY, taken, taken + left - 1) or {}
+until #ids == 0
+if taken == lates then
   return rows
 end
 
-if late == 0 then
+if lates == 0 then
   call('ZREMRANGEBYRANK', READY, 0, taken - 1) -- first: a full server allows it, and then all that follows
 else
+  local gone, looked = {}, call('ZRANGE', READY, 0, taken - 1)
+  for i = 1, #looked do
+    if not late[looked[i]] then
+      gone[#gone + 1] = looked[i]
+    end
+  end
   call('ZREM', READY, unpack(gone))
 end
 if #mortal > 0 then

@@ -5,11 +5,13 @@ local MORE = {
   'priority', 'alone', 'attempt', 'releases', 'losses', 'crashes', 'started', 'loss', 'noted', 'key', 'until',
 }
 
+local immortal -- whether no job that is queued has a time after which it is over
+
 -- The row of a job that is claimed for the first time, and has nothing odd: task, kind, payload, enqueued_at, due, id.
 -- Of any other: id, task, kind, payload, enqueued_at, due, fence, priority, alone, attempt, releases, losses, crashes,
--- started_at, loss, saved, deadline; and second what was read of MORE. nil where there is no such job. `immortal`: no job of
--- the queue has a time after which it is over.
-local function row_of(id, immortal)
+-- started_at, loss, saved, deadline; and second what was read of MORE, and `expires`. nil where there is no such job.
+-- `is_queued`: it is not claimed yet.
+local function row_of(id, is_queued)
   local plain = call('HMGET', JOB .. id, unpack(PLAIN))
   local fence = plain[6]
   if not plain[1] then
@@ -24,7 +26,10 @@ local function row_of(id, immortal)
     row[7 + i] = more[i] or (i == 2 or i > 6) and '' or '0'
   end
   row[16], row[17] = more[9] and call('HGET', NOTE .. id, 'saved') or false, ''
-  if not immortal then
+  if is_queued and immortal == nil then
+    immortal = call('ZCARD', ENDS) == 0
+  end
+  if not (is_queued and immortal) then
     local limits = call('HMGET', JOB .. id, 'deadline', 'expires')
     row[17], more.expires = limits[1] or '', limits[2]
   end
