@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench.bounds import bounds
 from bench.measure import say, until
+from bench.observing import observing
 from bench.places import Places, PostgresServer, places
 from bench.pool import pool
 from bench.postgres import held, producers
@@ -65,7 +66,12 @@ def slots(folder: Path) -> None:
         say("  enqueue to start after an end by force", f"{statistics.median(waits):.0f} ms", "[<= 100 ms]")
 
 
-ANY_STORE: Mapping[str, Callable[[Places, Path], None]] = {"enqueue": enqueue, "drain": drain, "latency": latency}
+ANY_STORE: Mapping[str, Callable[[Places, Path], None]] = {
+    "enqueue": enqueue,
+    "drain": drain,
+    "latency": latency,
+    "observing": observing,
+}
 SQLITE: Mapping[str, Callable[[Path], None]] = {
     "imports": imports,
     "bounds": bounds,

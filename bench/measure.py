@@ -34,14 +34,21 @@ def worker(url: str, folder: Path, *options: str, **environment: str) -> Iterato
             process.wait(30)
 
 
-def drained(place: Place, folder: Path, jobs: int, used: list[float] | None = None, processes: int = 1) -> float:
+def drained(
+    place: Place,
+    folder: Path,
+    jobs: int,
+    used: list[float] | None = None,
+    processes: int = 1,
+    options: Sequence[str] = (),
+) -> float:
     """Jobs per second of worker processes on so many that wait already, in a store of their own.
 
     From the first start to the last recorded end. `used` gets the CPU seconds of all processes.
     """
     fill = f"from bench.app import jobs, noop\nwith jobs: jobs.enqueue_many(noop.bind(n) for n in range({jobs}))"
     subprocess.run([sys.executable, "-c", fill], check=True, env={**os.environ, "HOLDFAST_URL": place.url})
-    with worker(place.url, folder, "--concurrency", "100", "--processes", str(processes)) as process:
+    with worker(place.url, folder, "--concurrency", "100", "--processes", str(processes), *options) as process:
         until(lambda: not place.unfinished(), "drain", every=0.2)
         if used is not None:
             used += [cpu_seconds(pid) for pid in family(process.pid)]

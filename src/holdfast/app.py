@@ -257,7 +257,8 @@ class Holdfast:
 
     def _scheduled(self, rule: Rule, name: str | None, fn: Any) -> Task[..., Any]:
         parts = self._parts
-        task: Task[..., Any] = fn if isinstance(fn, Task) else parts.registry.define(parts.producing, fn, {})
+        mine = isinstance(fn, Task)
+        task = cast("Task[..., Any]", fn) if mine else parts.registry.define(parts.producing, fn, {})
         self._parts.declarations.task(task, name, rule, self._parts.registry)
         return task
 

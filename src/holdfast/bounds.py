@@ -18,8 +18,8 @@ def queue_terms(
     """The terms, if they make sense together. ConfigError naming the parameter that does not, as `max_size=0: …`."""
     if not _whole(weight, WEIGHT_MOST):
         raise ConfigError(
-            f"weight={weight!r}: a whole number from 1 to {WEIGHT_MOST:,}; a queue of which nothing shall be started is "
-            "to be paused"
+            f"weight={weight!r}: a whole number from 1 to {WEIGHT_MOST:,}; a queue of which nothing shall be started "
+            "is to be paused"
         )
     if max_size is not None and not _whole(max_size, SIZE_MOST):
         raise ConfigError(f"max_size={max_size!r}: a whole number from 1 to {SIZE_MOST:,}, or None for no bound")

@@ -126,3 +126,33 @@ def test_no_app_names_every_place(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     result = run("enqueue", "till.send_invoice", "1", fails=True)
     assert result.exit_code == 2
     assert all(place in result.stderr for place in ("module:attribute", "HOLDFAST_APP", "[tool.holdfast]"))
+
+
+def test_a_job_may_have_an_end(run: Run, shop: Shop) -> None:
+    made = run("enqueue", "--expires=5m", "--deadline=2h", "till.send_invoice", "1").stdout.strip()
+    record = shop.record(made)
+    assert record.expires_at is not None
+    assert record.deadline_at is not None
+    assert (record.expires_at - record.enqueued_at, record.deadline_at - record.enqueued_at) == (300_000, 7_200_000)
+    document = json.loads(run("job", "--json", made, "--url", shop.url).stdout)
+    assert document["expires_at"] < document["deadline_at"]
+    shown = run("job", made, "--url", shop.url).stdout
+    assert "   expires 20" in shown
+    assert "   deadline 20" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--expires=soon"], "'--expires': 'soon': not a duration"),
+        (["--deadline=2020-01-01T00:00:00Z"], "'--deadline': '2020-01-01T00:00:00Z': that is over"),
+        (
+            ["--expires=5m", "--delay=1h"],
+            "expires=5 m 0 s: the job is not due before that, but in 1 h 0 m; give a later",
+        ),
+    ],
+)
+def test_an_end_that_makes_no_sense_stores_nothing(run: Run, shop: Shop, options: list[str], words: str) -> None:
+    result = run("enqueue", *options, "till.send_invoice", "1", fails=True)
+    assert result.exit_code == 2
+    assert words in result.stderr

@@ -43,8 +43,8 @@ def test_the_defaults(run: Run, started: list[dict[str, Any]]) -> None:
 
 def test_every_option_arrives(run: Run, started: list[dict[str, Any]]) -> None:
     sizes = ["--concurrency", "3", "--processes", "2", "--deadline", "1m"]
-    run("worker", "--queues", "mail,slow", *sizes, "--log", "json", "--log-level", "warning", "shop:jobs")
-    assert started[0]["queues"] == ["mail", "slow"]
+    run("worker", "--queues", "mail,slow", "--strict", *sizes, "--log", "json", "--log-level", "warning", "shop:jobs")
+    assert (started[0]["queues"], started[0]["strict"]) == (["mail", "slow"], True)
     assert (started[0]["concurrency"], started[0]["processes"], started[0]["deadline"]) == (3, 2, 60.0)
     assert (started[0]["style"], started[0]["level"]) == ("json", "warning")
 
@@ -116,6 +116,7 @@ supervise.run(
         (["--deadline", "inf"], "'--deadline': 'inf'"),
         (["--queues", "a b"], "--queues='a b'"),
         (["--queues", ","], "--queues names no queue"),
+        (["--strict"], "--strict: in which order? Name the queues, as in --queues urgent,mail --strict"),
         (["--log", "xml"], "'--log': 'xml'"),
         (["--log-level", "loud"], "'--log-level': 'loud'"),
     ],

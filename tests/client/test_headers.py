@@ -2,15 +2,16 @@
 
 import json
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 import pytest
 
-from holdfast import ConfigError, Holdfast, current_job
+from holdfast import ConfigError, CurrentJob, Holdfast, current_job
 from holdfast.errors import PayloadError
 from holdfast.headers import headers_of
-from holdfast.job import HEADERS_LIMIT
+from holdfast.job import HEADERS_LIMIT, new_id
 
 PATIENCE = 30
 
@@ -164,6 +165,17 @@ def test_a_variable_whose_name_cannot_be_written_is_refused() -> None:
         Holdfast("memory://", carry=[tenant, ContextVar("\ud800")])
 
 
+def test_names_of_the_librarys_own_are_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match=r"headers: 'holdfast\.trace': names that begin with 'holdfast\.'"):
+        Holdfast().task(_nothing).using(headers={"holdfast.trace": "1"})
+    with pytest.raises(ConfigError, match=r"carry: 'holdfast\.tenant'"):
+        Holdfast(carry=[ContextVar("holdfast.tenant")])
+    told = '{"holdfast.schedule":"n","holdfast.scheduled_for":"2026-11-22T12:00:00+00:00","trace":"1"}'
+    job = CurrentJob(new_id(), "t", "q", 1, 1, headers=told)
+    assert job.scheduled_for == datetime(2026, 11, 22, 12, tzinfo=UTC)
+    assert job.headers == {"trace": "1"}
+
+
 def test_two_variables_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"^carry: two variables are named 'tenant'"):
         Holdfast("memory://", carry=[tenant, locale, ContextVar("tenant")])
@@ -179,3 +191,6 @@ def test_headers_have_a_limit_together_with_what_is_carried() -> None:
         bound([tenant])
     with pytest.raises(PayloadError, match=r"^headers: they are"):
         bound([], headers={"a": "ö" * (HEADERS_LIMIT // 2)})  # it is bytes that count
+
+
+def _nothing() -> None: ...

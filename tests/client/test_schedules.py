@@ -19,7 +19,7 @@ from holdfast import (
     current_job,
 )
 from holdfast.app import parts_of
-from holdfast.clock import FakeClock, moment
+from holdfast.clock import HOUR, FakeClock, moment
 from holdfast.errors import PayloadError
 from holdfast.store import Entry
 from holdfast.testing import Sandbox
@@ -141,7 +141,7 @@ def test_added_changed_removed_are_told(jobs: Holdfast, caplog: pytest.LogCaptur
     start(jobs)
     start(jobs)
     assert events(caplog) == ["schedule-added"] * 4
-    clock.advance(90_000)
+    clock.advance(2 * HOUR)
 
     new = app(jobs)
     task = new.task(name="t")(report)
@@ -159,8 +159,11 @@ def test_added_changed_removed_are_told(jobs: Holdfast, caplog: pytest.LogCaptur
         ("removed", "schedule-removed"),
     ]
     assert [status.name for status in new.schedules()] == ["added", "changed", "kept", "other-job"]
-    assert one(new, "changed").next_at == NOW + timedelta(minutes=10)
-    assert (one(new, "other-job").queue, one(new, "other-job").next_at) == ("mail", NOW + timedelta(hours=1))
+    assert one(new, "changed").next_at == NOW + timedelta(minutes=130), "from now on"
+    other = one(new, "other-job")
+    assert (other.queue, other.next_at) == ("mail", NOW + timedelta(hours=1)), (
+        "the same times: what was missed stays so"
+    )
 
 
 def test_entries_of_other_owners_are_left_alone(jobs: Holdfast) -> None:
@@ -265,6 +268,10 @@ def test_added_changed_and_deleted_at_run_time(jobs: Holdfast, bound: NewJob[str
     jobs.change_schedule("n", every="10m", missed="once")
     changed = one(jobs, "n")
     assert (changed.cron, changed.every, changed.missed, changed.jitter) == (None, 600.0, "once", 5.0)
+    assert changed.overlap == "allow", "what is not given stays"
+    jobs.change_schedule("n", overlap="skip")
+    jobs.change_schedule("n", missed="all")
+    assert one(jobs, "n").overlap == "allow", "as where it is declared"
     jobs.change_schedule("n", job=jobs.task(name="other")(report).bind())
     assert (one(jobs, "n").task, one(jobs, "n").queue, one(jobs, "n").every) == ("other", "default", 600.0)
     jobs.delete_schedule("n")

@@ -254,5 +254,5 @@ async def test_a_fingerprint_stands_with_the_death_that_it_tells_of(store: Store
     assert (await record(store, job.id)).fingerprint == ""
     assert await listing(store, Where(fingerprint="f7c1e90ab314")) == []
     [again] = await worker.claim(1, [job.queue])
-    await finish(store, again, BOOM)  # not dead: nothing to tell of
+    await store.finish([decide(again, BOOM)._replace(fingerprint="f7c1e90ab314")])  # not dead: nothing to tell of
     assert (await record(store, job.id)).fingerprint == ""

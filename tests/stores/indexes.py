@@ -37,6 +37,10 @@ def _of(redis: Any, base: str) -> list[str]:
         "due": (set(redis.zrange(f"{base}due", 0, -1)), by_state.get("scheduled", set())),
         "dead": (set(redis.zrange(f"{base}dead", 0, -1)), by_state.get("dead", set())),
         "cancelled": (set(redis.zrange(f"{base}cancelled", 0, -1)), by_state.get("cancelled", set())),
+        "ends": (
+            dict(redis.zrange(f"{base}ends", 0, -1, withscores=True)),
+            {job_id: ends for job_id, job in jobs.items() if (ends := _ends_at(job)) is not None},
+        ),
         "held": (
             {(worker, job_id) for worker, ids in held.items() for job_id in ids},
             {(jobs[job_id]["worker"], job_id) for job_id in running},
@@ -55,7 +59,7 @@ def _of(redis: Any, base: str) -> list[str]:
     for key, holder in redis.hgetall(f"{base}unique").items():
         if jobs.get(holder, {}).get("key") != key:
             wrongs.append(f"{base}unique: {key} is held by {holder}, which has it not")
-    odd = ("key", "priority", "alone", "cancel", "reason", "loss", "noted")
+    odd = ("key", "priority", "alone", "cancel", "reason", "loss", "noted", "expires", "deadline")
     wrongs += [
         f"{base}job:{job_id} has {field} and is not odd"
         for job_id in sorted(seen)
@@ -63,6 +67,14 @@ def _of(redis: Any, base: str) -> list[str]:
         if jobs[job_id].get(field) and "odd" not in jobs[job_id] and (field != "alone" or "fence" not in jobs[job_id])
     ]
     return wrongs
+
+
+def _ends_at(job: dict[str, str]) -> float | None:
+    """When the time of a job that is scheduled or queued is over."""
+    if job["state"] not in ("scheduled", "queued"):
+        return None
+    times = [job.get("deadline"), None if job.get("started") else job.get("expires")]
+    return min((float(time) for time in times if time), default=None)
 
 
 def _states(jobs: dict[str, dict[str, str]]) -> set[str]:

@@ -1,5 +1,7 @@
 """Who waits for jobs to end on PostgreSQL: told by other processes, or by looks, and at no cost where nobody waits."""
 
+# ruff: noqa: SLF001
+
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -8,9 +10,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from holdfast.job import Succeeded, Until
+from holdfast.job import State, Succeeded, Until
 from holdfast.policy import decide
-from holdfast.store import Store
+from holdfast.store import Answer, Settled, Store
 from holdfast.stores import open_store
 from holdfast.stores.postgres import waking, watching
 from holdfast.stores.postgres.store import PostgresStore
@@ -106,16 +108,20 @@ async def test_an_end_that_is_no_workers_is_heard_of_too(
 
 
 @pytest.mark.usefixtures("no_looks")
-async def test_an_end_in_a_callers_transaction_is_heard_of_with_its_commit(opened: Opened, postgres: Database) -> None:
+async def test_an_end_in_a_callers_transaction_is_told_by_the_worker_that_asks_how_it_ended(
+    opened: Opened, postgres: Database
+) -> None:
+    """The caller's own commit notifies nobody: it may be prepared."""
     client, other = await opened(postgres.url), await opened(postgres.url)
     job = await running(other, await hand(other))
     waiting = await watched(client, job.id)
     async with await psycopg.AsyncConnection.connect(postgres.dsn) as caller:
         [settled] = await other.finish([decide(job, Succeeded(b"1"))], caller)
         assert settled.answer == "accepted"
-        await asyncio.wait([waiting], timeout=0.1)
-        assert not waiting.done()
         await caller.commit()
+    await asyncio.wait([waiting], timeout=0.1)
+    assert not waiting.done()
+    assert await finish(other, job, Succeeded(b"1")) == Settled(Answer.REPLAYED, State.SUCCEEDED)
     assert await woken(waiting) is True
 
 

@@ -170,7 +170,7 @@ async def _mortals(store: Store) -> None:
     outcome = decide(held_as(job, worker.id), BOOM)
     await store.finish([outcome])
     store.shift += HOUR
-    assert [over.reason for over in (await store.promote(10)).over] == ["deadline"]
+    assert "deadline" in [over.reason for over in (await store.promote(10)).over]
     worker = await hand(store)
     tally = Tally("mail", "shop.send", "succeeded", 1, (1,) * BUCKETS, (2,) * BUCKETS)
     for number in (1, 1, 2):

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
 from holdfast import (
@@ -32,7 +32,7 @@ from holdfast.testing import Sandbox
 
 tenant: ContextVar[str] = ContextVar("tenant")
 jobs = Holdfast("memory://", carry=[tenant])
-jobs.queue("q", max_size=100, when_full="block", block_timeout="5s")
+jobs.queue("q", max_size=100, when_full="block", block_timeout="5s", weight=6)
 
 
 @jobs.task
@@ -69,6 +69,32 @@ async def report(day: str) -> int:
     return len(day)
 
 
+@jobs.cron("0 9 * * *", tz="Europe/Amsterdam", missed="all", overlap="allow", jitter="5m", name="daily")
+@jobs.task(queue="q")
+async def daily(region: str = "eu") -> int:
+    return len(region)
+
+
+@jobs.every("5m")
+def flush() -> str:
+    return "flushed"
+
+
+async def scheduled() -> None:
+    assert_type(await daily("us"), int)
+    assert_type(flush(), str)
+    assert_type(flush.enqueue(), Job[str])
+    assert_type(await daily.using(priority=1).aenqueue("us"), Job[int])
+    jobs.schedule("us", daily.bind("us"), every=30, missed="skip")
+    jobs.add_schedule("eu", daily.bind("eu"), cron="@daily", tz="Europe/Amsterdam")
+    assert_type(jobs.schedules()[0].coming(2), list[datetime])
+    assert_type((await jobs.aschedules())[0].ticks[-1].due, datetime)
+    assert_type(await jobs.atrigger_schedule("us"), Job[Any])
+    jobs.cron("@daily", missed="twice")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    jobs.every("5m", tz="UTC")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    jobs.schedule("us", daily, every=30)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 async def good() -> None:
     assert_type(await send("a", html=True), str)
     assert_type(resize("a"), int)
@@ -76,6 +102,12 @@ async def good() -> None:
     assert_type(await send.aenqueue("a"), Job[str])
     assert_type(resize.using(delay="1m", priority=10).enqueue("a"), Job[int])
     assert_type(await resize.enqueue("a").aresult(timeout=1), int)
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    assert_type(resize.using(expires="5m", deadline=soon).enqueue("a"), Job[int])
+    jobs.pause("q", until=soon, reason="the provider is down")
+    await jobs.apause("q", until="2h")
+    assert_type((jobs.resume("q"), await jobs.aresume("q")), tuple[bool, bool])
+    jobs.worker(queues=["q"], strict=True)
     assert_type(opt.bind(1), NewJob[bytes])
     assert_type(jobs.enqueue_many([opt.bind(1), opt.bind(2)]), list[Job[bytes]])
     assert_type(await jobs.aenqueue_many([opt.bind(1), opt.bind(2)]), list[Job[bytes]])

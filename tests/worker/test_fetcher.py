@@ -47,7 +47,7 @@ class Desk:
             self.stopping,
             self.lost.append,
             lambda: self.allowance,
-            self.shares,
+            shares=self.shares,
         )
 
     def _start(self, of: Claim, since: float) -> Run:  # noqa: ARG002  # as Attempts.begin

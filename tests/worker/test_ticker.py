@@ -152,6 +152,23 @@ async def test_an_outage(store: Flaky, clock: FakeClock, missed: Missed, made: i
     assert (await entry(store, "flush")).made == made + 1, "and the next one as ever"
 
 
+async def test_ticks_are_counted_whatever_became_of_them(store: Flaky, clock: FakeClock) -> None:
+    class Counts:
+        def __init__(self) -> None:
+            self.seen = list[tuple[str, int, float]]()
+
+        def ticked(self, ticked: Ticked, late: float, /) -> None:
+            self.seen.append((ticked.outcome, ticked.count, late))
+
+    counts = Counts()
+    await add(store, "flush", rule_of(every="10m"))
+    clock.advance(35 * MINUTE)
+    await run(Ticker(store, counts))
+    clock.advance(5 * MINUTE + 1500)
+    await run(Ticker(store, counts))
+    assert counts.seen == [("missed", 2, 1500.0), ("made", 1, 300.0), ("skipped", 1, 1.5)]
+
+
 async def test_a_clock_stepped_back_fires_nothing_twice(store: Flaky, clock: FakeClock) -> None:
     await add(store, "flush", rule_of(every="10m", overlap="allow"))
     for by in (10 * MINUTE, -HOUR, HOUR, 10 * MINUTE):

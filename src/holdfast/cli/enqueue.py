@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -28,6 +28,12 @@ from holdfast.task import Task
 @click.option("--queue", metavar="QUEUE", help="Instead of the task's own.")
 @click.option("--delay", metavar="DURATION", callback=options.length, help="Run it later: 90s, 5m, 2h, 7d.")
 @click.option("--at", metavar="INSTANT", callback=options.instant, help="Run it then: ISO 8601 with a zone.")
+@click.option(
+    "--expires", metavar="WHEN", callback=options.coming, help="Not started by then: cancelled. 5m, or an instant."
+)
+@click.option(
+    "--deadline", metavar="WHEN", callback=options.coming, help="Not finished by then: dead. 2h, or an instant."
+)
 @click.option("--priority", type=int, help="-100 to 100, higher first.")
 @click.option("--tag", "tags", multiple=True, help="A tag; may be repeated.")
 @click.option("--timeout", metavar="DURATION", callback=options.length, help="How long it may run.")
@@ -75,11 +81,22 @@ def _options(
     queue: str | None,
     delay: float | None,
     at: datetime | None,
+    expires: timedelta | datetime | None,
+    deadline: timedelta | datetime | None,
     priority: int | None,
     tags: tuple[str, ...],
     timeout: float | None,
 ) -> Any:
-    given = {"queue": queue, "delay": delay, "at": at, "priority": priority, "tags": tags or None, "timeout": timeout}
+    given = {
+        "queue": queue,
+        "delay": delay,
+        "at": at,
+        "expires": expires,
+        "deadline": deadline,
+        "priority": priority,
+        "tags": tags or None,
+        "timeout": timeout,
+    }
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import platform
 import signal
 import sys
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from importlib.util import find_spec
 from typing import Any
 from uuid import UUID
@@ -17,7 +19,7 @@ from uuid import UUID
 from holdfast.clock import SystemClock
 from holdfast.observe.endpoint import Server
 from holdfast.observe.lines import takes
-from holdfast.observe.logging import INFO, WARNING, Style, configure, tell, workers
+from holdfast.observe.logging import INFO, Style, configure, tell, workers
 from holdfast.stores import open_store
 from holdfast.worker.child import Handed
 from holdfast.worker.processes.launch import interpreter
@@ -42,7 +44,7 @@ def run(
     stall_limit: float | None = STALL_LIMIT,
     metrics: str | None = None,
 ) -> int:
-    """Supervises worker processes until a signal; returns the exit code. ConfigError if nobody can listen at `metrics`."""
+    """Supervises worker processes until a signal; returns the exit code. ConfigError if `metrics` cannot be had."""
     configure(style, level, waits=False)  # a full pipe must not keep it from its children
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some start it, nobody would know how a child ended
     options = {
@@ -61,7 +63,7 @@ def run(
     endpoint = Server.bound(metrics) if metrics is not None else None
     if endpoint is not None and find_spec("prometheus_client") is None:
         text = "/metrics needs prometheus-client: pip install 'holdfast[metrics]'; /live and /ready are answered"
-        tell(workers, WARNING, "no-metrics", message=text)
+        tell(workers, logging.WARNING, "no-metrics", message=text)
 
     def command(handed: Handed, supervisor: UUID) -> Sequence[str]:
         text = json.dumps({**options, **handed._asdict(), "supervisor": str(supervisor)})
@@ -130,9 +132,20 @@ def banner(
         ),
         f"  queues   {_queues(options)}",
         f"  tasks    {len(tasks)}: {shown}",
+        *([f"  cron     {_schedules(facts['schedules'])}"] if facts.get("schedules") else []),
         *([f"  metrics  http://{metrics}/metrics   /live   /ready"] if metrics else []),
         f"ready in {took:.2f} s. Ctrl-C drains, twice stops at once.",
     ]
+
+
+def _schedules(coming: dict[str, str | None]) -> str:
+    """How many, and which of them is the next: `holdfast schedules` has them all."""
+    ticks = sorted((at, name) for name, at in coming.items() if at is not None)
+    if not ticks:
+        return str(len(coming))
+    at, name = ticks[0]
+    more = "  …" if len(coming) > 1 else ""
+    return f"{len(coming)}: {name} next {datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S} UTC{more}"
 
 
 def _queues(options: dict[str, Any]) -> str:

@@ -65,9 +65,10 @@ class Declarations:
             )
         self.by_name[name] = declared
 
-    async def reconcile(self, store: Store, registry: Registry) -> None:
+    async def reconcile(self, store: Store, registry: Registry) -> Mapping[str, Instant | None]:
         """Brings what code declares to the store, and takes away what it does not declare any more: entries whose
-        owner, a module, is the app's own. What changes is told, a line each; operators' own words stay.
+        owner, a module, is the app's own. What changes is told, a line each; operators' own words stay. Returns the
+        next ticks of what is declared.
         """
         definitions = {name: declared.definition() for name, declared in self.by_name.items()}
         owners = {definition.owner for definition in definitions.values()}
@@ -82,10 +83,11 @@ class Declarations:
             changes = list(_changes(definitions, found, texts, ours))
             if not changes:
                 await _tell_of_lost_tasks(store, texts, ours, registry)
-                return
+                return {entry.name: entry.next_at for entry in found.entries if entry.name in definitions}
             await _made(store, changes)
-        text = "others change schedules all the time; the next start tries again"
-        tell(workers, WARNING, "schedules-contended", message=text)
+        why = "others change schedules all the time; the next start tries again"
+        tell(workers, WARNING, "schedules-contended", message=why)
+        return dict.fromkeys(definitions)
 
 
 class Change(NamedTuple):

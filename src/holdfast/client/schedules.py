@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -114,7 +113,7 @@ class Edit(NamedTuple):
             every=every,
             tz=tz,
             missed=self.missed or rule.missed,
-            overlap=self.overlap or (None if self.missed else rule.overlap),
+            overlap=self.overlap or (None if self.missed == "all" else rule.overlap),
             jitter=_length(rule.jitter) if self.jitter is None else self.jitter,
         )
 
@@ -289,6 +288,8 @@ async def _found(store: Store, name: str) -> tuple[Entry, Instant]:
     found = await store.schedules([name])
     if found.entries:
         return found.entries[0], found.now
+    import difflib
+
     names = [entry.name for entry in (await store.schedules()).entries]
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     some = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names[:5]) or 'none at all'}"

@@ -12,7 +12,7 @@ from holdfast.client.declaring import Declarations
 from holdfast.client.link import Link, not_while_loading
 from holdfast.client.queues import Queues
 from holdfast.client.registry import Registry
-from holdfast.clock import Duration
+from holdfast.clock import Duration, Instant
 from holdfast.observe.tally import Totals
 from holdfast.resource import Resources
 from holdfast.store import Store
@@ -86,9 +86,9 @@ class Staffing:
             around=self._around,
         )
 
-    async def reconcile(self, store: Store) -> None:
-        """Brings what code declares of schedules to the store."""
-        await self._declarations.reconcile(store, self._registry)
+    async def reconcile(self, store: Store) -> Mapping[str, Instant | None]:
+        """Brings what code declares of schedules to the store; returns their next ticks."""
+        return await self._declarations.reconcile(store, self._registry)
 
     def _supply(self) -> tuple[Store, dict[str, Task[..., Any]]]:
         not_while_loading()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 from holdfast.errors import ConfigError
 from holdfast.observe.health import Check, Seen, live, ready, well
-from holdfast.observe.logging import WARNING, tell, workers
+from holdfast.observe.logging import tell, workers
 
 HEAD_MOST = 8 * 1024  # bytes of a request's line and headers
 PATIENCE = 5.0  # seconds for a whole request, and for its answer
@@ -180,7 +181,7 @@ class Server:
     def _tell(self, error: Exception) -> None:
         if not self._told:
             self._told = True
-            tell(workers, WARNING, "endpoint-failed", error=repr(error), message="a request was not answered")
+            tell(workers, logging.WARNING, "endpoint-failed", error=repr(error), message="a request was not answered")
             workers.error("a bug in the endpoint; it goes on, please report it", exc_info=error)
 
 

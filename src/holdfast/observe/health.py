@@ -70,7 +70,8 @@ def ready(seen: Seen) -> list[Check]:
     if not seen.works:
         return [_store(seen)]
     if not seen.processes:
-        return [_store(seen), Check("running", ok=False, why="no worker process has started yet")]
+        starting = Check("running", ok=False, why="no worker process has started yet")
+        return [_store(seen), starting] if seen.away else [starting]
     return [
         _store(seen),
         _of_all("lease", seen, (_unheld(one) for one in seen.processes), held=seen.held),

@@ -7,23 +7,21 @@ import logging
 import os
 import select
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, cast
 
 from holdfast.job import Claim
 from holdfast.observe.told import Told
 
 MOST = 1_000  # lines that wait to be written
 
-Event: TypeAlias = tuple[float, str, str, Claim, dict[str, Any]]  # of an attempt: time, level, name, claim, fields
-
 
 class OfAttempts(Protocol):
     """A formatter that has a short way for events of attempts."""
 
-    def attempt(self, event: Event, /) -> str:
-        """The event's line, with its end."""
+    def attempt(self, level: str, event: str, claim: Claim, fields: dict[str, Any], /) -> str:
+        """The line of an event, now, with its end."""
         ...
 
 
@@ -40,7 +38,7 @@ class Lines(logging.StreamHandler[Any]):
         self._together = together
         self._most = _write_most(stream)
         self._short: OfAttempts | None = None
-        self._unwritten: list[str | Event] = []
+        self._unwritten: list[str] = []  # texts, and nothing that the garbage collector would have to look at
         self._turn: asyncio.AbstractEventLoop | None = None  # the loop whose turn they wait for
 
     def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802  # as logging has it
@@ -48,9 +46,9 @@ class Lines(logging.StreamHandler[Any]):
         self._short = cast("OfAttempts", fmt) if self._together and hasattr(fmt, "attempt") else None
 
     @property
-    def short(self) -> bool:
-        """Whether `put` takes events of attempts: lines that no filter is to see need no record."""
-        return self._short is not None and not self.filters
+    def short(self) -> OfAttempts | None:
+        """Its formatter, where it has a short way: lines that no filter is to see need no record."""
+        return None if self.filters else self._short
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -64,8 +62,8 @@ class Lines(logging.StreamHandler[Any]):
             self._unwritten.append(line)
             self.flush()
 
-    def put(self, line: str | Event) -> None:
-        """Takes a line, with its end, or what is to become one."""
+    def put(self, line: str) -> None:
+        """Takes a line, with its end."""
         self._unwritten.append(line)
         loop = asyncio._get_running_loop() if self._together else None  # noqa: SLF001  # the public one raises
         if loop is None or len(self._unwritten) >= MOST:
@@ -85,22 +83,12 @@ class Lines(logging.StreamHandler[Any]):
             count = len(self._unwritten)
             waiting = self._unwritten[:count]
             del self._unwritten[:count]  # by number: others go on appending
-            for text in _writes(list(self._written(waiting)), self._most):
+            for text in _writes(waiting, self._most):
                 with suppress(Exception):  # nobody is there to tell
                     if self._waits or takes(self.stream):
                         self.stream.write(text)  # stderr flushes at a line's end by itself
         finally:
             self.release()
-
-    def _written(self, waiting: Iterable[str | Event]) -> Iterator[str]:
-        for one in waiting:
-            if isinstance(one, str):
-                yield one
-            elif self._short is not None:
-                try:
-                    yield self._short.attempt(one)
-                except Exception:  # noqa: BLE001, S112  # as above
-                    continue
 
     def forget(self) -> None:
         """In a process that was forked: what waits is the other's to write."""

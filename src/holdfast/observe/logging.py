@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import sys
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -54,8 +53,9 @@ def tell_attempt(level: int, event: str, claim: Claim, fields: dict[str, Any]) -
         return
     if level in _short and _nobody_else_listens():
         lines = _installed[0]
-        if lines.short:  # no record is needed
-            lines.put((time.time(), _short[level], event, claim, fields))
+        if (form := lines.short) is not None:  # no record is needed
+            with suppress(Exception):
+                lines.put(form.attempt(_short[level], event, claim, fields))
             return
     tell(
         jobs,

@@ -55,7 +55,7 @@ class _Once(Collector):
 def exposition(shown: Shown, accept: str = "") -> tuple[str, bytes]:
     """The content type and the text, in the form that the scraper asks for in its header Accept."""
     encoder, content_type = choose_encoder(accept)
-    text: bytes = encoder(_Once(list(families(shown))))  # pyright: ignore[reportArgumentType]  # all that it asks of a registry is to collect
+    text: bytes = encoder(_Once(list(families(shown))))
     return content_type, text
 
 

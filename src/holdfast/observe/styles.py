@@ -13,7 +13,7 @@ from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
 from holdfast.context import current
-from holdfast.observe.lines import Event
+from holdfast.job import Claim
 from holdfast.observe.told import LINE_LIMIT, MESSAGE, VALUE_LIMIT, Told, quoted, within
 
 JOBS = "holdfast.job"
@@ -73,13 +73,12 @@ class KeyValue(_ForMachines):
         line = f"{self._stamp(record)} {record.levelname} {record.name} {told}"
         return f"{within(line, LINE_LIMIT)} {_origin(told)}={self._process}"
 
-    def attempt(self, event: Event) -> str:
-        """As `format`, in a fraction of its time: most lines are of this kind."""
-        created, level, name, claim, fields = event
-        before, after = _around_id(level, name, claim.task, claim.queue, claim.attempt, claim.terms.max_attempts)
+    def attempt(self, level: str, event: str, claim: Claim, fields: dict[str, Any]) -> str:
+        """As `format`, now, and in a fraction of its time: most lines are of this kind."""
+        before, after = _around_id(level, event, claim.task, claim.queue, claim.attempt, claim.terms.max_attempts)
         job = f"{claim.id.int:032x}"  # str() of a UUID takes twice as long
         line = (
-            f"{self._at(int(created * 1000))} {before}{job[:8]}-{job[8:12]}-{job[12:16]}-{job[16:20]}-{job[20:]}"
+            f"{self._at(int(time.time() * 1000))} {before}{job[:8]}-{job[8:12]}-{job[12:16]}-{job[16:20]}-{job[20:]}"
             f"{after}{claim.fence}"
         )
         for key, value in fields.items():
@@ -111,13 +110,12 @@ class Json(_ForMachines):
             limit //= 2
         return line
 
-    def attempt(self, event: Event) -> str:
+    def attempt(self, level: str, event: str, claim: Claim, fields: dict[str, Any]) -> str:
         """As in KeyValue."""
-        created, level, name, claim, fields = event
-        before, after = _json_around_id(level, name, claim.task, claim.queue, claim.attempt, claim.terms.max_attempts)
+        before, after = _json_around_id(level, event, claim.task, claim.queue, claim.attempt, claim.terms.max_attempts)
         job = f"{claim.id.int:032x}"
         line = (
-            f'{{"time":"{self._at(int(created * 1000))}{before}'
+            f'{{"time":"{self._at(int(time.time() * 1000))}{before}'
             f"{job[:8]}-{job[8:12]}-{job[12:16]}-{job[16:20]}-{job[20:]}{after}{claim.fence},"
         )
         for key, value in fields.items():

@@ -168,7 +168,7 @@ def plan(rule: Rule, next_at: Instant, now: Instant) -> Step:
         return Step(at, rule.next(at), makes=True, missed=due.number - 1 - len(later))
     at = due.latest[-1]
     makes = rule.missed == "once" or now - at <= LATE
-    return Step(at, rule.next(max(at, now)), makes, due.number - 1 if makes else due.number)
+    return Step(at, rule.next(at), makes, due.number - 1 if makes else due.number)
 
 
 class _Due(NamedTuple):

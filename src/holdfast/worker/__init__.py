@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from holdfast.around import Around
-from holdfast.clock import SECOND, Clock, Duration, Span, span
+from holdfast.clock import SECOND, Clock, Duration, Instant, Span, moment, span
 from holdfast.errors import ConfigError, Stop, StoreError
 from holdfast.job import Loss, Note, Outcome, QueueTerms
 from holdfast.naming import named
@@ -101,7 +101,7 @@ class Crew:
         resources: Resources | None = None,
         around: Around | None = None,
         declared: Mapping[str, QueueTerms] = MappingProxyType({}),
-        reconcile: Callable[[Store], Awaitable[None]] | None = None,
+        reconcile: Callable[[Store], Awaitable[Mapping[str, Instant | None]]] | None = None,
         totals: Totals | None = None,
     ) -> None:
         self._supply = supply
@@ -119,6 +119,7 @@ class Crew:
         self._around = around
         self._declared = declared  # what the app's code says of queues
         self._reconcile = reconcile  # brings what it says of schedules
+        self._schedules: Mapping[str, Instant | None] = {}  # and their next ticks, when it started
         self._opening: Opening | None = None
         self._to_open: asyncio.Task[Opening] | None = None
         self._unwanted = False  # since before it had started
@@ -157,7 +158,7 @@ class Crew:
             if self._declared:
                 await self._store.configure(self._declared, by="worker")
             if self._reconcile is not None:
-                await self._reconcile(self._store)
+                self._schedules = await self._reconcile(self._store)
             self._opening = await self._opened()
             self._wire(launch)
             await self._register()
@@ -247,7 +248,7 @@ class Crew:
             self._claiming,
             self.lost,
             self._allowance,
-            self._shares,
+            shares=self._shares,
         )
         self._ticker = Ticker(self._store, self.counts)
         self._janitor = Janitor(self._store, lambda: self.identity.id, self.counts)
@@ -276,6 +277,7 @@ class Crew:
             "pid": os.getpid(),
             "queues": self._queues,
             "tasks": sorted(self._tasks),
+            "schedules": {name: at and moment(at).isoformat() for name, at in self._schedules.items()},
             "slots": self._concurrency,
             "python": platform.python_version(),
             "version": metadata.version("holdfast"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from holdfast.job import Claim, Released, held_as
@@ -36,6 +36,7 @@ class Fetcher:
         stopping: Signal,
         lost: Callable[[Identity], None],
         allowance: Callable[[], int],
+        *,
         shares: Shares | Strict,
     ) -> None:
         self._store = store
@@ -61,7 +62,7 @@ class Fetcher:
             self.went_on = time.monotonic()
             await self._slots.changed.wait(WAIT_MOST / 4)
             return 0
-        claims = await (self._shared(identity, room) if self._shares.used else self._claimed(identity, room))
+        claims = await self._claimed(identity, room)
         if claims.refused:
             return self._refused(identity, claims)
         self.went_on = time.monotonic()
@@ -77,11 +78,10 @@ class Fetcher:
         await unless(self._stopping, self._store.wait(self._queues, IDLE_MOST * random.uniform(0.8, 1)))
         return 0
 
-    def _claimed(self, identity: Identity, room: int) -> Awaitable[Claims]:
-        return self._store.claim(identity.id, identity.ticket + 1, self._queues, room)
-
-    async def _shared(self, identity: Identity, room: int) -> Claims:
-        """What is claimed where some queue's share is not that of the others, in the order in which it starts."""
+    async def _claimed(self, identity: Identity, room: int) -> Claims:
+        """What a claim brings, in the order in which it is started."""
+        if not self._shares.used:
+            return await self._store.claim(identity.id, identity.ticket + 1, self._queues, room)
         quotas = self._shares.quotas(room)
         claims = await self._store.claim(identity.id, identity.ticket + 1, self._queues, room, quotas)
         return claims if claims.refused else claims._replace(jobs=self._shares.took(room, quotas, claims.jobs))

@@ -8,8 +8,10 @@ from typing import Any, cast
 from holdfast.observe.tally import Counts
 from holdfast.store import Store
 
-# Calls that wait for something, and those that are too rare to be worth a series each.
-UNTIMED = frozenset({"wait", "watch", "open", "close", "migrate", "twin", "locker"})
+# What waits for something, what is too rare to be worth a series, and what is no call.
+UNTIMED = frozenset(
+    {"wait", "watch", "open", "close", "migrate", "twin", "locker", "url", "shared", "unheard", "shift"}
+)
 
 
 class _Measured:
@@ -18,14 +20,14 @@ class _Measured:
         self._counts = counts
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._inner, name)
-        if name in UNTIMED or not callable(found):
+        found: Any = getattr(self._inner, name)
+        if name in UNTIMED:
             return found
         called = self._counts.called
 
         async def timed(*args: Any, **options: Any) -> Any:
             began = time.perf_counter()
-            answer = await found(*args, **options)
+            answer: Any = await found(*args, **options)
             called(name, time.perf_counter() - began)
             return answer
 

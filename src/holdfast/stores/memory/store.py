@@ -496,7 +496,6 @@ class MemoryStore:
             row.state = State.CANCELLED
             self._end(row, now, keep=None)
         self._keys.free(row)
-        self._tell_watchers(id)
         row.told = None
         row.history.clear()
         row.prunable_at = (row.finished_at or now) + TOMBSTONE

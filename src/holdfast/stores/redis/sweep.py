@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from holdfast.clock import Span
+from holdfast.clock import Instant, Span
 from holdfast.job import Claim
 from holdfast.store import LEASE_RAN_OUT, Over, Promoted
 from holdfast.stores.columns import text_of_loss
@@ -46,15 +46,15 @@ async def promote(lane: Lane, limit: int) -> Promoted:
 
 async def _end_over(slots: Slots, looks: dict[str, Any], limit: int) -> list[Over]:
     """Ends the jobs whose time is over; `looks` is as it is then."""
-    over: list[Over] = []
+    over: list[tuple[Instant, Over]] = []
     mortal = {queue: look[4] for queue, look in looks.items() if look[4]}
     for queue, count in mortal.items():
         for some in parts(min(count, limit - len(over))):
             ended = (await slots.scripts("expire", {queue: (some,)})).get(queue, [])
-            over += [Over(UUID(job.decode()), task.decode(), queue, why.decode()) for job, task, why in ended]
+            over += [(at, Over(UUID(job.decode()), task.decode(), queue, why.decode())) for at, job, task, why in ended]
     if mortal:
         looks |= await slots.scripts("promote", dict.fromkeys(mortal, (0,)))
-    return over
+    return [each for _, each in sorted(over)]
 
 
 def parts(count: int) -> list[int]:

@@ -1,5 +1,5 @@
 -- The name of the channel on which it is rung when jobs are queued: holdfast_<schema>, hashed where that is too long.
--- The payload of a notification is a queue's name.
+-- The payload of a notification is a queue's name, or ! and the id of a job that has ended.
 CREATE OR REPLACE FUNCTION {schema}.holdfast_channel(shift bigint DEFAULT 0) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp -- not the caller's

@@ -79,15 +79,6 @@ BEGIN
         others_states := more.states;
     END IF;
 
-    IF ended IS NOT NULL AND EXISTS (SELECT FROM {schema}.holdfast_watched) THEN
-        ended := {schema}.holdfast_heard(ended);
-        RETURN QUERY
-        SELECT said.place, 'accepted', coalesce(other.state, 'succeeded'), '!' || said.id
-        FROM unnest(ids) WITH ORDINALITY AS said (id, place)
-        LEFT JOIN unnest(others_places, others_states) AS other (place, state) ON other.place = said.place
-        WHERE said.id = ANY (ended);
-    END IF;
-
     IF coalesce(cardinality(done), 0) < cardinality(ids) THEN
         RETURN QUERY
         SELECT
@@ -114,6 +105,24 @@ BEGIN
         SELECT array_agg(written.id) AS spared, array_agg(written.queue) AS left_queues INTO more FROM written;
         left_queues := left_queues || more.left_queues;
         spared := spared || more.spared;
+        IF more.spared IS NOT NULL THEN -- nobody was told of these in the caller's transaction
+            ended := ended || ARRAY(
+                SELECT said.id FROM unnest(ids, fences, workers) AS said (id, fence, worker)
+                JOIN {schema}.holdfast_jobs AS job ON job.id = said.id
+                WHERE said.id = ANY (more.spared) AND job.settled_fence = said.fence AND job.settled_by = said.worker
+            );
+        END IF;
+    END IF;
+
+    IF ended IS NOT NULL AND EXISTS (SELECT FROM {schema}.holdfast_watched) THEN
+        ended := {schema}.holdfast_heard(ended);
+        RETURN QUERY
+        SELECT
+            said.place, CASE WHEN said.id = ANY (done) THEN 'accepted' ELSE 'replayed' END,
+            coalesce(other.state, 'succeeded'), '!' || said.id
+        FROM unnest(ids) WITH ORDINALITY AS said (id, place)
+        LEFT JOIN unnest(others_places, others_states) AS other (place, state) ON other.place = said.place
+        WHERE said.id = ANY (ended);
     END IF;
 
     IF spared IS NOT NULL AND EXISTS (SELECT FROM {schema}.holdfast_saved) THEN

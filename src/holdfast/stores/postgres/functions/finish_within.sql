@@ -46,7 +46,6 @@ BEGIN
             settled_fence = held.fence, settled_by = held.worker, settled_state = 'succeeded', within = true,
             worker = NULL, ticket = NULL, loss = NULL, cancel_requested_at = NULL, cancel_fence = NULL
         WHERE held.id = done.id;
-        PERFORM {schema}.holdfast_tell(ARRAY[done.id]);
         answer := 'accepted';
         state := 'succeeded';
     ELSIF job.settled_fence = done.fence AND job.settled_by = done.worker THEN

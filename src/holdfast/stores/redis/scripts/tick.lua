@@ -12,7 +12,8 @@ if wrong then
   return wrong
 end
 local name, next_at, missed, most = ARGV[2], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[10])
-if not (tonumber(ARGV[5]) and tonumber(ARGV[6]) and missed and most and ARGV[11]) then
+local is_whole = #ARGV == (ARGV[11] == '1' and 26 or 11) and tonumber(ARGV[5]) and tonumber(ARGV[6])
+if not (is_whole and missed and most and most >= 1 and most <= 1000) then
   return redis.error_reply('HFARGS ' .. #ARGV .. ' arguments')
 end
 local entry = read_entry(name)
