@@ -57,7 +57,24 @@ EXPORTS = [
     "current_job",
 ]
 
-HEAVY = ["aiosmtpd", "click", "httpx", "psycopg", "pysqlite3", "redis", "sqlite3", "starlette", "uvicorn"]
+HEAVY = [
+    "aiosmtpd",
+    "click",
+    "cronsim",
+    "holdfast.pool",
+    "http",
+    "httpx",
+    "msgspec",
+    "opentelemetry",
+    "prometheus_client",
+    "psycopg",
+    "pysqlite3",
+    "redis",
+    "sqlite3",
+    "starlette",
+    "uvicorn",
+    "zoneinfo",
+]
 
 # Written with brackets, so that this file does not name what it forbids.
 FORBIDDEN = {

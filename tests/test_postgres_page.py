@@ -145,7 +145,7 @@ def test_who_merely_looks_needs_select_alone(place: Place, store: Store) -> None
 
 
 def test_a_process_has_as_many_connections_as_the_page_says(postgres: Database) -> None:
-    assert "at most eight connections" in PAGE
+    assert "at most nine connections" in PAGE
     app = Holdfast(postgres.url)
 
     @app.task(name="shop.count")
@@ -160,16 +160,18 @@ def test_a_process_has_as_many_connections_as_the_page_says(postgres: Database) 
             ).fetchall()
         return {name.removeprefix("holdfast "): number for name, number in found if name.startswith("holdfast ")}
 
-    full = {"enqueue": 1, "claim": 1, "finish": 1, "listen": 1, "beat": 2, "work": 2}
+    full = {"enqueue": 1, "claim": 1, "finish": 1, "listen": 2, "beat": 2, "work": 2}
     with app, app.worker():
         assert count.enqueue().result(timeout=60).keys() <= full.keys()
+        with pytest.raises(TimeoutError):
+            count.using(delay=60).enqueue().result(timeout=0.5)
         end = time.monotonic() + 60
         while (found := seen()) != full:
             assert all(found[name] <= most for name, most in full.items() if name in found), found
             assert found.keys() <= full.keys()
             assert time.monotonic() < end, found
             time.sleep(0.05)
-        assert sum(found.values()) == 8
+        assert sum(found.values()) == 9
 
 
 # --- who is in the way

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.clock import DAY, HOUR, MINUTE, SECOND, Instant, instant, moment
-from holdfast.errors import ConfigError, StoreError
+from holdfast.errors import ConfigError, PayloadError, StoreError
 from holdfast.headers import SCHEDULE, SCHEDULED_FOR, headers_of
 from holdfast.job import Draft, Terms, UniqueKey, Until
 from holdfast.schedule import rule as rules
@@ -297,6 +297,12 @@ def test_what_is_written_is_read_again() -> None:
 def test_what_nobody_can_read_is_a_store_error(text: str) -> None:
     with pytest.raises(StoreError, match="schedule nightly: its entry"):
         read(text, "nightly")
+
+
+def test_an_entry_has_a_limit() -> None:
+    large = Definition(rule_of(every=5), draft(payload=b'"' + b"\\" * 1_100_000 + b'"'))
+    with pytest.raises(PayloadError, match=r"would be 2,200,\d{3} bytes, at most 2,097,152"):
+        Text(edited=large).written()
 
 
 def test_cron_texts_are_parsed_once() -> None:

@@ -104,6 +104,14 @@ def test_buckets_end_where_they_say_and_the_sums_are_kept() -> None:
     assert (tally.queue, tally.task, tally.outcome) == ("mail", "shop.send", "succeeded")
 
 
+@pytest.mark.parametrize("claimed_at", [1000, 900])
+def test_a_job_that_did_not_wait_is_in_the_first_bucket(claimed_at: int) -> None:
+    counts = Counts()
+    settle(counts, claim(due_at=1000, claimed_at=claimed_at), Succeeded(b""))
+    (tally,) = totals_of(taken(counts)).fresh()
+    assert tally.waited == (1, *[0] * 11)
+
+
 def test_how_long_it_waited_is_not_made_up() -> None:
     """A rescued job was being run for some of the time since it was due; one that was never begun did not run."""
     counts = Counts()

@@ -105,6 +105,7 @@ def _plain() -> None: ...
         (lambda jobs: jobs.every("5m")(jobs.task(report).using(delay=5)), "delay= and at= do not go"),
         (lambda jobs: jobs.every("5m")(jobs.task(report).using(connection=object())), "connection= does not go"),
         (lambda jobs: jobs.schedule("n", jobs.task(report).using(delay=5).bind(), every=5), "delay= and at= do not go"),
+        (lambda jobs: jobs.every("5m")(jobs.task(report).using(expires=NOW.replace(year=2099))), "expires=2099.*'1h'"),
         (lambda jobs: jobs.schedule("n", jobs.task(report), every=5), "no bound job"),
         (lambda jobs: jobs.schedule("n", jobs.task(report).bind(), every=5, cron="@daily"), "not both"),
         (lambda jobs: jobs.schedule("n", jobs.task(report).bind()), "give cron= or every="),
@@ -387,6 +388,14 @@ async def test_a_sandbox_ticks_on_the_callers_loop(jobs: Holdfast) -> None:
 
 async def _alate() -> None:
     _noted()
+
+
+async def test_a_worker_within_a_sandbox_finds_no_tick(jobs: Holdfast, box: Sandbox) -> None:
+    store = parts_of(jobs).link.store
+    (entry,) = (await store.schedules()).entries
+    assert await store.schedule([entry._replace(next_at=1)]) == [True]
+    assert len((await store.due(10)).entries) == 1
+    assert not (await store.twin().due(10)).entries
 
 
 def test_what_a_pause_covers_is_not_missed(jobs: Holdfast, box: Sandbox) -> None:

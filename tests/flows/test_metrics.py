@@ -59,7 +59,7 @@ def test_the_counters_equal_the_record_whoever_is_killed(
     chance.shuffle(bound)
     jobs = app.enqueue_many(bound)
     kills = 0
-    for done in range(25, count, max(25, count // 30)):
+    for done in range(25, count, max(25, count // 12)):
         until(lambda done=done: ledger.count("effect") >= done, f"{done} effects before a kill")
         victim = until(service.children, "a worker process")[0]
         with suppress(ProcessLookupError):

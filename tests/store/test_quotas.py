@@ -50,6 +50,12 @@ async def test_in_each_queue_the_head_comes_first_and_the_rest_follows_in_its_tu
     assert await worker.claim(100, NAMES, [Quota("a", 9)]) == []
 
 
+async def test_a_quota_counts_for_queues_that_are_not_asked_for_otherwise(store: Store) -> None:
+    await stored(store, draft(queue="b"), draft(queue="b"), draft(queue="c"))
+    jobs = await (await hand(store)).claim(9, ["a"], [Quota("b", 1)])
+    assert [job.queue for job in jobs] == ["b"]
+
+
 async def test_what_an_empty_queue_leaves_goes_to_the_others(store: Store) -> None:
     await stored(store, draft(queue="a"), *(draft(queue="b") for _ in range(9)))
     jobs = await (await hand(store)).claim(8, NAMES, [Quota("a", 6), Quota("b", 1), Quota("c", 1)])

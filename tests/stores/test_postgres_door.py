@@ -164,6 +164,7 @@ async def test_receipts_come_in_order_and_say_why(store: Store, psql: psycopg.Co
         ([{"task": "a", "timeout": 0}], "timeout=0: it must be more than zero"),
         ([{"task": "a", "timeout": "0s"}], 'timeout="0s": it must be more than zero'),
         ([{"task": "a", "retry": {"base_delay": "10m"}}], "base_delay is longer than max_delay"),
+        ([{"task": "a", "headers": {"holdfast.schedule": "x"}}], "begin with holdfast. are the library's own"),
         ([{"task": "a", "expires": "soon"}], 'expires: "soon" is no length of time'),
         ([{"task": "a", "deadline": "2030-01-31T09:00:00"}], 'deadline="2030-01-31T09:00:00": a time with its zone'),
         (

@@ -5,6 +5,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from secrets import token_hex
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import psycopg
@@ -178,6 +180,25 @@ async def test_without_notifications_the_end_is_looked_for(opened: Opened) -> No
         assert not waiting.done()
         await finish(other, job, Succeeded(b"1"))
         assert await woken(waiting) is True
+
+
+async def test_a_role_that_may_only_read_looks_for_the_end(opened: Opened, postgres: Database) -> None:
+    name, other = f"reader_{token_hex(4)}", await opened(postgres.url)
+    parts = urlsplit(postgres.url)
+    job = await running(other, await hand(other))
+    with psycopg.connect(postgres.dsn, autocommit=True) as operator:
+        operator.execute(
+            f"CREATE ROLE {name} LOGIN; GRANT USAGE ON SCHEMA public TO {name};"
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}".encode()
+        )
+        try:
+            client = await opened(parts._replace(netloc=f"{name}@{parts.hostname}:{parts.port}").geturl())
+            waiting = await watched(client, job.id)
+            await finish(other, job, Succeeded(b"1"))
+            assert await woken(waiting) is True
+            await client.close()
+        finally:
+            operator.execute(f"DROP OWNED BY {name}; DROP ROLE {name}".encode())
 
 
 async def test_who_ends_a_job_just_as_the_watch_begins_is_found_by_a_look(opened: Opened, postgres: Database) -> None:

@@ -43,8 +43,8 @@ async def process(prefix: Prefix) -> AsyncIterator[Store]:
 
 async def _until(holds: Callable[[], Any]) -> None:
     async with asyncio.timeout(PATIENCE):
-        while not holds():
-            await asyncio.sleep(0.01)  # noqa: ASYNC110  # another process's doing
+        while not holds():  # noqa: ASYNC110  # another process's doing
+            await asyncio.sleep(0.01)
 
 
 def keys(prefix: Prefix) -> set[str]:

@@ -1,4 +1,4 @@
-"""Schedules on Redis: the registry knows where each is, the queue's slot has it, and whoever dies between is made up for."""
+"""Schedules on Redis: the registry knows where each is, the queue's slot has it; who dies between is made up for."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def test_a_move_that_was_cut_off_anywhere_is_ended_by_who_meets_it(
             assert (await other.due(10)).entries == []
             [entry] = (await other.schedules()).entries
             assert list(await other.unschedule({"nightly": entry.revision})) == [True]
-            assert {key for key in kept(prefix) if "nightly" in key} <= {"}:schedule:nightly"}
+            assert kept(prefix) == set(), f"cut off after {steps}"
             assert (await mover.schedules()).entries == []
         steps += 1
     assert steps > 4, "a move has several steps"

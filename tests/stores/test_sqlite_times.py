@@ -111,7 +111,7 @@ async def test_a_tick_that_is_settled_already_writes_nothing(store: SqliteStore,
 async def test_a_claim_uses_no_ticket_where_all_that_is_queued_is_over_or_paused(store: SqliteStore) -> None:
     worker = uuid4()
     await store.register(worker, None, {})
-    await store.enqueue([draft(expires=Until(5)), draft(queue="slow")])
+    await store.enqueue([draft(expires=Until(5)), draft(deadline=Until(5)), draft(queue="slow")])
     await store.pause("slow")
     store.shift += 5
     for queues in (None, ["mail", "slow"]):
@@ -119,4 +119,4 @@ async def test_a_claim_uses_no_ticket_where_all_that_is_queued_is_over_or_paused
         assert await store.wait(queues, 0) is False
     await store.resume("slow")
     assert len((await store.claim(worker, 1, None, 9)).jobs) == 1
-    assert len(await store.find(Where(queue="mail"))) == 1
+    assert len(await store.find(Where(queue="mail"))) == 2

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from holdfast.job import Claim, Pause, QueueTerms
 from holdfast.store import QueueSetup, Quota
@@ -217,3 +219,49 @@ def test_strictly_the_first_queue_with_jobs_comes_first() -> None:
     store.add("urgent", 3)
     assert started(strict, store, 1, [1]) == ["urgent"]
     assert started(strict, store, 1, [4]) == ["urgent", "urgent", "slow", "slow"]
+
+
+# --- any weights, any room
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    weights=st.lists(st.integers(1, 1000), min_size=2, max_size=6),
+    limits=st.lists(st.integers(1, 500), min_size=1, max_size=5),
+)
+def test_queues_that_always_have_jobs_never_part_by_more_than_a_few_jobs(weights: list[int], limits: list[int]) -> None:
+    named = {f"queue-{n}": weight for n, weight in enumerate(weights)}
+    if len(set(weights)) == 1:
+        named["queue-0"] += 1
+    shares, store = weighed(named, list(named)), Shelf(dict.fromkeys(named, PLENTY), list(named))
+    so_far = dict.fromkeys(named, 0)
+    for queue in started(shares, store, 500, cycle(limits)):
+        so_far[queue] += 1
+        served = {name: count / named[name] for name, count in so_far.items()}
+        first, last = max(served, key=served.__getitem__), min(served, key=served.__getitem__)
+        assert served[first] - served[last] <= 2 / named[first] + (len(named) + 1) / named[last]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    weights=st.lists(st.integers(1, 50), min_size=2, max_size=5),
+    served=st.booleans(),
+    turns=st.lists(st.tuples(st.integers(1, 40), st.lists(st.integers(0, 30), min_size=5, max_size=5)), max_size=60),
+)
+def test_whatever_comes_and_goes_each_claim_fills_its_room_if_there_are_jobs(
+    weights: list[int], served: bool, turns: list[tuple[int, list[int]]]
+) -> None:
+    named = {f"queue-{n}": weight for n, weight in enumerate(weights)} | {"queue-0": 60}
+    names = list(named) if served else None
+    shares, store, left = weighed(named, names), Shelf({}, names), Counter[str]()
+    for limit, arrivals in turns:
+        for name, jobs in zip(named, arrivals, strict=False):
+            store.add(name, jobs)
+            left[name] += jobs
+        quotas = shares.quotas(limit)
+        claims = store.claim(limit, quotas)
+        woven = shares.took(limit, quotas, claims)
+        assert len(claims) == min(limit, left.total())
+        assert Counter(id(one) for one in woven) == Counter(id(one) for one in claims)
+        assert all(0 < quota.most <= limit for quota in quotas)
+        left.subtract(Counter(one.queue for one in claims))

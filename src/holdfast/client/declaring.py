@@ -16,6 +16,7 @@ from holdfast.headers import headers_text
 from holdfast.job import Draft
 from holdfast.naming import module_named, named
 from holdfast.observe.logging import INFO, WARNING, tell, workers
+from holdfast.options import Plan
 from holdfast.schedule.entry import Definition, Text, read
 from holdfast.schedule.rule import Rule
 from holdfast.store import Entry, Schedules, Store
@@ -195,10 +196,8 @@ def checked(name: str, job: object) -> Draft:
     """The draft of a bound job. ConfigError for what is none, and for one with a time of its own."""
     if not isinstance(job, NewJob):
         raise ConfigError(f"schedule {name!r}: {job!r} is no bound job: make one with task.bind(...)")
-    draft = job.draft
-    if draft.delay or draft.at is not None:
-        raise ConfigError(f"schedule {name!r}: delay= and at= do not go with a schedule, whose ticks say when")
-    return draft
+    _check_times(job.draft, name)
+    return job.draft
 
 
 def _bare(task: Task[..., Any]) -> Draft:
@@ -227,8 +226,18 @@ def _check_callable_bare(task: Task[..., Any], name: str) -> None:
 def _check_plan(task: Task[..., Any], name: str) -> None:
     if task.plan.connection is not None:
         raise ConfigError(f"schedule {name!r}: connection= does not go with a schedule, whose ticks are nobody's own")
-    if task.plan.delay or task.plan.at is not None:
+    _check_times(task.plan, name)
+
+
+def _check_times(said: Plan | Draft, name: str) -> None:
+    if said.delay or said.at is not None:
         raise ConfigError(f"schedule {name!r}: delay= and at= do not go with a schedule, whose ticks say when")
+    for parameter, end in (("expires", said.expires), ("deadline", said.deadline)):
+        if end is not None and end.at is not None:
+            raise ConfigError(
+                f"schedule {name!r}: {parameter}={moment(end.at).isoformat()} would be over for all later ticks; "
+                f"give a duration, such as {parameter}='1h', which counts from each tick's enqueue"
+            )
 
 
 def shown(at: Instant | None) -> str | None:

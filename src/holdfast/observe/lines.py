@@ -7,6 +7,7 @@ import logging
 import os
 import select
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, cast
@@ -17,11 +18,17 @@ from holdfast.observe.told import Told
 MOST = 1_000  # lines that wait to be written
 
 
-class OfAttempts(Protocol):
-    """A formatter that has a short way for events of attempts."""
+class Usual(Protocol):
+    """A formatter that has a short way for lines that differ in job, number and time alone, as most do."""
 
-    def attempt(self, level: str, event: str, claim: Claim, fields: dict[str, Any], /) -> str:
-        """The line of an event, now, with its end."""
+    def shape(self, event: str, task: str, queue: str, attempt: int, most: int, fence: int, name: str) -> object:
+        """What such lines have in common; the same object for the same line."""
+        ...
+
+    def written(self, told: Sequence[Any]) -> Iterator[str]:
+        """The lines of `told`, each with its end: of each its shape, the job's id as a number, the number that it says,
+        and the time; or None and a text, and twice None.
+        """
         ...
 
 
@@ -37,18 +44,13 @@ class Lines(logging.StreamHandler[Any]):
         self._waits = waits
         self._together = together
         self._most = _write_most(stream)
-        self._short: OfAttempts | None = None
-        self._unwritten: list[str] = []  # texts, and nothing that the garbage collector would have to look at
+        self._short: Usual | None = None
+        self._told: list[Any] = []  # four for each line, as in Usual: nothing that the garbage collector has to look at
         self._turn: asyncio.AbstractEventLoop | None = None  # the loop whose turn they wait for
 
     def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802  # as logging has it
         super().setFormatter(fmt)
-        self._short = cast("OfAttempts", fmt) if self._together and hasattr(fmt, "attempt") else None
-
-    @property
-    def short(self) -> OfAttempts | None:
-        """Its formatter, where it has a short way: lines that no filter is to see need no record."""
-        return None if self.filters else self._short
+        self._short = cast("Usual", fmt) if self._together and hasattr(fmt, "written") else None
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -56,17 +58,25 @@ class Lines(logging.StreamHandler[Any]):
         except Exception:  # noqa: BLE001  # whatever a log line meets, the job must not
             self.handleError(record)
             return
+        self._told.extend((None, line, None, None))
         if record.levelno < logging.WARNING and isinstance(record.msg, Told):
-            self.put(line)
+            self._wait_or_flush()
         else:  # a handler's own word may be its last
-            self._unwritten.append(line)
             self.flush()
 
-    def put(self, line: str) -> None:
-        """Takes a line, with its end."""
-        self._unwritten.append(line)
+    def usual(self, event: str, claim: Claim, name: str, number: float) -> bool:
+        """Takes a line about an attempt at INFO that says one number, if no record has to be made of it for others."""
+        short = self._short
+        if short is None or self.filters:
+            return False
+        shape = short.shape(event, claim.task, claim.queue, claim.attempt, claim.terms.max_attempts, claim.fence, name)
+        self._told.extend((shape, claim.id.int, number, time.time()))
+        self._wait_or_flush()
+        return True
+
+    def _wait_or_flush(self) -> None:
         loop = asyncio._get_running_loop() if self._together else None  # noqa: SLF001  # the public one raises
-        if loop is None or len(self._unwritten) >= MOST:
+        if loop is None or len(self._told) >= 4 * MOST:
             self.flush()
         elif self._turn is not loop:
             if self._turn is not None:  # another loop's: it may be held up
@@ -80,10 +90,11 @@ class Lines(logging.StreamHandler[Any]):
         self.acquire()
         try:
             self._turn = None
-            count = len(self._unwritten)
-            waiting = self._unwritten[:count]
-            del self._unwritten[:count]  # by number: others go on appending
-            for text in _writes(waiting, self._most):
+            count = len(self._told)
+            told = self._told[:count]
+            del self._told[:count]  # by number: others go on adding
+            lines = told[1::4] if self._short is None else list(self._short.written(told))
+            for text in _writes(lines, self._most):
                 with suppress(Exception):  # nobody is there to tell
                     if self._waits or takes(self.stream):
                         self.stream.write(text)  # stderr flushes at a line's end by itself
@@ -92,7 +103,7 @@ class Lines(logging.StreamHandler[Any]):
 
     def forget(self) -> None:
         """In a process that was forked: what waits is the other's to write."""
-        self._unwritten.clear()
+        self._told.clear()
         self._turn = None
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 About: TypeAlias = Mapping[str, str | int | bool]
 
-_API = "opentelemetry.trace"
-_BY_ENVIRONMENT = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ  # the one way to set an SDK without importing the API
+API = "opentelemetry.trace"
+BY_ENVIRONMENT = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ  # the one way to set an SDK without importing the API
 _SYSTEM = {"messaging.system": "holdfast"}
 _OUTCOMES: dict[type[Verdict], str] = {
     Succeeded: "succeeded",
@@ -43,11 +43,11 @@ _told = False
 
 def tracer() -> Tracer | None:
     """What makes spans; None where no SDK is set."""
-    api = sys.modules.get(_API)
-    if api is None and not _BY_ENVIRONMENT:
+    api = sys.modules.get(API)
+    if api is None and not BY_ENVIRONMENT:
         return None
     # Its own variable where it has one, since its function looks into the environment each time, which is slow.
-    provider = getattr(api, "_TRACER_PROVIDER", _known) if not _BY_ENVIRONMENT else _known
+    provider = getattr(api, "_TRACER_PROVIDER", _known) if not BY_ENVIRONMENT else _known
     if provider is None:
         return None
     return _known[1] if provider is _known[0] else _asked_for()

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from holdfast.clock import Instant, Span, moment
-from holdfast.errors import StoreError
+from holdfast.errors import PayloadError, StoreError
 from holdfast.headers import SCHEDULE, SCHEDULED_FOR, headers_of, headers_text
 from holdfast.job import Draft, Terms, UniqueKey, Until
 from holdfast.schedule.rule import Rule
+from holdfast.store import SCHEDULE_LIMIT
 
 _NOBODY = UUID(int=0)
 
@@ -65,11 +66,18 @@ class Text(NamedTuple):
         return self.edited or self.declared
 
     def written(self) -> str:
+        """As it is stored. PayloadError above SCHEDULE_LIMIT."""
         document = {
             "declared": None if self.declared is None else _written(self.declared),
             "edited": None if self.edited is None else _written(self.edited),
         }
-        return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+        if (size := len(text.encode())) > SCHEDULE_LIMIT:
+            raise PayloadError(
+                f"a schedule's entry would be {size:,} bytes, at most {SCHEDULE_LIMIT:,}: bind a reference to its "
+                "arguments, such as a path or a key"
+            )
+        return text
 
 
 def read(text: str, name: str) -> Text:

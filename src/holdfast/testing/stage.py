@@ -8,7 +8,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from holdfast.job import Draft, QueueTerms
-from holdfast.store import Cancelling, Claims, Receipt, Store
+from holdfast.store import Cancelling, Claims, Receipt, Schedules, Store
 from holdfast.stores.memory import MemoryStore
 
 Stored = Callable[[Sequence[UUID]], Awaitable[None]]
@@ -70,6 +70,9 @@ class Idle:
     async def wait(self, _: object, timeout: float) -> bool:
         await asyncio.sleep(timeout)
         return False
+
+    async def due(self, _: int) -> Schedules:
+        return Schedules(0, ())
 
     async def reclaim(self, *_: object) -> Sequence[object]:
         return []

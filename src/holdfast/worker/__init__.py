@@ -58,7 +58,7 @@ MIB = 2**20
 CONCURRENCY_MOST = 10_000
 
 _FORCED = "still running after the deadline; given back once its code has ended"
-_OVERDUE = "still running after its timeout; a failed attempt once its code has ended"
+_OVERDUE = "still running after its time was over; a failed attempt once its code has ended"
 _UNRECORDED = "done, not recorded: will run again"
 _UNCONFIRMED = "finished in a transaction of its own, which is not known to be committed: will run again if it is not"
 

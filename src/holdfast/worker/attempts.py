@@ -14,7 +14,7 @@ from holdfast.clock import SECOND, Clock
 from holdfast.context import finished
 from holdfast.errors import FinishRolledBack, TransactionLeftOpen
 from holdfast.job import Claim, Failed, Lost, Outcome, Released, State, Succeeded, Verdict
-from holdfast.observe.logging import jobs, place, tell
+from holdfast.observe.logging import jobs, place, tell, tell_usual
 from holdfast.policy import decide, verdict_of
 from holdfast.store import Answer, Settled
 from holdfast.task import Task
@@ -166,7 +166,7 @@ class Attempts:
             if self._stays(run, now):
                 run.overdue = True
                 stack = stack_of_thread(run.thread) if run.handle is None else _stack_of(run.handle)
-                message = "it goes on past its timeout; only the end of its process can end it"
+                message = f"it goes on past its {run.limit}; only the end of its process can end it"
                 tell_of(run.claim, logging.WARNING, "overdue", ran=now - run.started, at=place(stack), message=message)
                 if self.overdue is not None:
                     self.overdue(run, stack)
@@ -189,8 +189,7 @@ class Attempts:
             case Succeeded() if run.asked == run.limit:
                 tell_of(run.claim, logging.WARNING, "succeeded", ran=ran, message=f"after its {run.limit}")
             case Succeeded():
-                if jobs.isEnabledFor(logging.INFO):
-                    tell_of(run.claim, logging.INFO, "succeeded", ran=ran)
+                tell_usual("succeeded", run.claim, "ran", ran)
             case Failed(_, final):
                 tell_failed(run.claim, outcome, ran=ran, final=final)
             case Lost(loss):

@@ -90,7 +90,7 @@ class Fetcher:
         """Reads what is laid down about queues, so that an operator's word reaches workers that run."""
         if isinstance(self._shares, Shares) and self._shares.weighs:
             self._shares.weigh(await self._store.queues())
-        return WEIGHTS_EVERY
+        return WEIGHTS_EVERY * random.uniform(0.8, 1)
 
     def _room(self, identity: Identity) -> int:
         if self._finisher.full or not identity.held():

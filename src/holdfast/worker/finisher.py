@@ -106,7 +106,8 @@ class Finisher:
             if answer.answer is Answer.BUSY:
                 self._ended.append(ended)
             else:
-                self._spoken(ended[0], answer, *ended[1:])
+                outcome, claim, ran = ended
+                self._spoken(outcome, answer, claim, ran)
         self._unsent_since = time.monotonic() if self._ended else 0.0
         await self._tell_held_up(batch, answers)
         return BUSY_PAUSE if all(answer.answer is Answer.BUSY for answer in answers) else 0

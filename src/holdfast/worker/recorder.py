@@ -100,8 +100,8 @@ class Recorder:
             self._unwritten = Unwritten(self._who(), self._next(), tallies, levels)
         elif self._unwritten.reporter != self._who():  # it began anew: numbers of its former life say nothing any more
             self._unwritten = self._unwritten._replace(reporter=self._who(), number=self._next())
-        await self._store.record(*self._unwritten)
-        self._unwritten = None
+        if await self._store.record(*self._unwritten):  # else it is not registered any more, and soon anew
+            self._unwritten = None
 
     def _next(self) -> int:
         self._number += 1

@@ -8,7 +8,7 @@ from typing import Any
 
 from holdfast.clock import SECOND
 from holdfast.job import Cancelled, Claim, Failed, Failure, Lost, Outcome, Released, Snoozed, State, Verdict
-from holdfast.observe.logging import jobs, place, shown, tell, tell_attempt
+from holdfast.observe.logging import jobs, place, shown, tell, tell_attempt, tell_usual
 from holdfast.observe.visible import visible
 from holdfast.store import Over
 
@@ -26,7 +26,7 @@ def tell_started(claim: Claim, *, waited: float | None) -> None:
     if "arguments" in shown:
         tell_of(claim, logging.INFO, "started", waited=waited, arguments=arguments_of(claim.payload))
     else:
-        tell_attempt(logging.INFO, "started", claim, {"waited": waited})
+        tell_usual("started", claim, "waited", waited)
 
 
 def arguments_of(payload: bytes) -> str:

@@ -219,9 +219,9 @@ class Supervisor:
         child.channel.send("relieve" if patiently else "drain")
 
     def _overdue(self, child: Child, run: tuple[UUID, int], then: Then, stack: str) -> None:
-        """A plain function goes on past its timeout, and only the end of its process can end it."""
+        """A plain function goes on past its timeout or deadline, and only the end of its process can end it."""
         child.overdue[run] = then, stack
-        self._relieve(child, f"job {run[0]} goes on past its timeout", patiently=False)
+        self._relieve(child, f"job {run[0]} goes on though its time is over", patiently=False)
         limit = self._deadline + GRACE + FLUSH + LEAVE
         asyncio.get_running_loop().call_later(limit, self._end_late, child)
 

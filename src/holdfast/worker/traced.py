@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
+from sys import modules
 from typing import TYPE_CHECKING, TypeAlias
 
 from holdfast.job import Verdict
 from holdfast.observe import tracing
+from holdfast.observe.tracing import API, BY_ENVIRONMENT
 
 if TYPE_CHECKING:
     from holdfast.worker.runner import Run
+
+NEVER = not BY_ENVIRONMENT  # nobody traces while nobody has imported the API: asked here, it costs no call
 
 Plain: TypeAlias = "Callable[[Run], Verdict | None]"
 Async: TypeAlias = "Callable[[Run], Awaitable[Verdict | None]]"
@@ -21,6 +25,8 @@ def traced_plain(attempt: Plain) -> Plain:
 
     @functools.wraps(attempt)
     def begin(run: Run) -> Verdict | None:
+        if NEVER and API not in modules:
+            return attempt(run)
         span = tracing.attempting(run.claim)
         if span is None:
             return attempt(run)
@@ -39,7 +45,7 @@ def traced_async(attempt: Async) -> Async:
 
     @functools.wraps(attempt)
     def begin(run: Run) -> Awaitable[Verdict | None]:
-        return attempt(run) if tracing.tracer() is None else within(run)
+        return attempt(run) if NEVER and API not in modules else within(run)
 
     async def within(run: Run) -> Verdict | None:
         span = tracing.attempting(run.claim)

@@ -105,9 +105,9 @@ class Watchman:
         if child.condemned or stopped:
             return
         if who is not None and who in late:
-            self._end_overdue(child, [who], Loss(f"{_FOR} a run past its timeout", on_purpose=True), stack)
+            self._end_overdue(child, [who], Loss(f"{_FOR} a run whose time was over", on_purpose=True), stack)
         elif late and who is None and frozen:  # nothing of it goes on, and nobody can say because of whom
-            self._end_overdue(child, late, Loss(f"{_FOR} runs past their timeout; it was frozen"), "")
+            self._end_overdue(child, late, Loss(f"{_FOR} runs whose time was over; it was frozen"), "")
 
     def _tell_frozen(self, child: Child, who: Begun | None, stack: str, *, stopped: bool) -> None:
         still = child.watch.still[THREADS]
@@ -121,7 +121,7 @@ class Watchman:
         tell(workers, logging.WARNING, "frozen", **told)
 
     def _end_overdue(self, child: Child, late: Collection[Begun], why: Loss, stack: str) -> None:
-        message = "its timeout is over and nothing else can end it; the process is killed"
+        message = "its time is over and nothing else can end it; the process is killed"
         for run in late:
             tell(workers, logging.ERROR, "overdue", pid=child.pid, **child.named(run), at=place(stack), message=message)
             child.overdue[run.key] = child.then(run), stack

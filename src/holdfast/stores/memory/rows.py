@@ -69,6 +69,7 @@ class Row:
     history: list[Attempt] = field(default_factory=list)
     omitted: int = 0
     told: Told | None = None
+    limited: bool = False  # whether it had such a time when it was stored; false of almost all
     expires_at: Instant | None = None
     deadline_at: Instant | None = None
     fingerprint: str = ""

@@ -50,8 +50,6 @@ class Ordered:
 
     def startable(self, limit: int, now: Instant) -> list[Row]:
         """Removes up to `limit` of the first ones whose time is not over."""
-        if all(row.ends_at is None for row in self._rows[: max(0, limit)]):
-            return self.take(limit)
         rows = list(islice((row for row in self._rows if row.over(now) is None), max(0, limit)))
         for row in rows:
             self.remove(row)
@@ -85,7 +83,7 @@ class Shelves:
         self.held: defaultdict[UUID, dict[UUID, Row]] = defaultdict(dict)  # per worker, what runs under it
 
     def put_in(self, row: Row) -> None:
-        if _mortal(row):
+        if row.limited and _mortal(row):
             self.mortal.add(row)
         match row.state:
             case State.QUEUED:
@@ -102,7 +100,7 @@ class Shelves:
                 pass  # dead jobs stay until someone decides
 
     def take_out(self, row: Row) -> None:
-        if _mortal(row):
+        if row.limited and _mortal(row):
             self.mortal.remove(row)
         match row.state:
             case State.QUEUED:
@@ -147,13 +145,13 @@ class Shelves:
         if limit <= 0:
             return []
         queued = self.queued.pop(name)
-        rows = queued.startable(limit, now)
+        rows = queued.startable(limit, now) if self.mortal else queued.take(limit)
         if queued:
             self.queued[name] = queued
         return self._forget(rows)
 
     def _forget(self, rows: list[Row]) -> list[Row]:
-        for row in rows:
+        for row in rows if self.mortal else ():
             if row.ends_at is not None:
                 self.mortal.remove(row)
         return rows

@@ -201,7 +201,9 @@ class MemoryStore:
     def _add(self, draft: Draft, now: Instant) -> None:
         state, due_at = due(draft, now)
         self._rows[draft.id] = row = Row(draft, state, now, due_at, draft.alone, draft.payload)
-        row.expires_at, row.deadline_at = instant(draft.expires, now), instant(draft.deadline, now)
+        if draft.expires is not None or draft.deadline is not None:
+            row.limited = True
+            row.expires_at, row.deadline_at = instant(draft.expires, now), instant(draft.deadline, now)
         self._admit(row)
         self._put_in(row)
 
@@ -561,7 +563,7 @@ class MemoryStore:
 
     def _paused(self, now: Instant) -> Mapping[str, Pause]:
         """The queues that are paused now."""
-        return {name: pause for name, pause in self._pauses.items() if in_force(pause, now)}
+        return {name: pause for name, pause in self._pauses.items() if in_force(pause, now)} if self._pauses else {}
 
     # --- schedules
 
@@ -664,7 +666,8 @@ class MemoryStore:
     def _end(self, row: Row, now: Instant, keep: Span | None) -> None:
         """`row` has a final state from now on."""
         row.finished_at = now
-        self._tell_watchers(row.id)
+        if self._watchers:
+            self._tell_watchers(row.id)
         queue = self._queue(row.queue)
         queue.admitted -= 1
         self._forget_idle(queue)

@@ -36,7 +36,7 @@ _AWAY = {
     "so by themselves)",
     "53200": "the server is out of memory",
     "53300": "the server has no connection left for this role or database: raise max_connections (or the limit of the "
-    "role or database), put a pooler between, or run fewer processes (each uses up to 8 connections)",
+    "role or database), put a pooler between, or run fewer processes (each uses up to 9 connections)",
     "55P03": "another transaction holds a lock that this call needs; docs/postgres.md has a query that names it",
     "57": "the server ended the connection: a restart, a failover, or pg_terminate_backend",
     "57014": "the server cut the statement off: it took longer than its statement_timeout, or someone called "

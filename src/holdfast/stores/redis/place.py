@@ -115,7 +115,7 @@ class Place:
 
     @property
     def ended(self) -> str:
-        """On which the ids of jobs are published that were watched and have ended, by tell_watchers() in jobs.lua."""
+        """On which the ids of jobs are published that were watched and have ended, by tell_end() in jobs.lua."""
         return f"{self.registry.base}ended"
 
     def script(self, name: str) -> Script:

@@ -96,4 +96,6 @@ def command(*arguments: Argument) -> bytes:
 
 def pairs_of(reply: Reply) -> list[tuple[bytes, bytes]]:
     """Fields and values of a hash: RESP2 has them in a row, RESP3 as a map."""
-    return list(reply.items()) if isinstance(reply, dict) else list(zip(reply[::2], reply[1::2], strict=True))
+    if isinstance(reply, dict):
+        return list(cast("dict[bytes, bytes]", reply).items())
+    return list(zip(reply[::2], reply[1::2], strict=True))

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import Literal, NamedTuple, cast
 from uuid import uuid4
 
 from holdfast.clock import Instant
@@ -88,7 +88,8 @@ def ticked_of(text: bytes) -> Ticked:
     """As tick.lua writes one."""
     due, at, outcome, count, job, reason = text.split(b" ", 5)
     found = None if job == b"-" else uuid_of(job)
-    return Ticked(int(due), int(at), outcome.decode(), found, reason.decode(), int(count))  # type: ignore[arg-type]
+    word = cast("Literal['made', 'skipped', 'missed']", outcome.decode())
+    return Ticked(int(due), int(at), word, found, reason.decode(), int(count))
 
 
 # --- where they are
@@ -171,7 +172,5 @@ async def arrive(lane: Lane, name: str, home: Home) -> Home | None:
             counts = [entry.fields.get(count, b"0") for count in ("made", "skipped", "missed")]
             keys, revision = queue_keys(place, home.queue), entry.revision
             await lane.script("arrive", keys, name, home.token, revision, *words, *counts, *entry.ticks)
-            if await said(lane, name, home, here) == here:
-                await lane.script("depart", queue_keys(place, home.origin), name, home.token, revision, "")
-            return here
+            await lane.script("depart", queue_keys(place, home.origin), name, home.token, revision, "")
     return await said(lane, name, home, here)

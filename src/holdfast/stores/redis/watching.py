@@ -1,6 +1,6 @@
 """Watching: those who wait for the end of jobs say which, look once, and hear of it from then on.
 
-Whoever ends a job that is watched takes it off the list and publishes its id (tell_watchers in jobs.lua). A hint, as in
+Whoever ends a job that is watched takes it off the list and publishes its id (tell_end in jobs.lua). A hint, as in
 waking.py: where messages do not arrive, those who watch look by themselves.
 """
 

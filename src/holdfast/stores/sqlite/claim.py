@@ -10,7 +10,7 @@ from uuid import UUID
 
 from holdfast.clock import Instant
 from holdfast.store import Quota
-from holdfast.stores.sqlite.lives import life_of
+from holdfast.stores.sqlite.lives import Life
 from holdfast.stores.sqlite.rows import text_of
 from holdfast.stores.sqlite.statements import Row, Sql
 
@@ -31,10 +31,15 @@ class HeldBack(NamedTuple):
     paused: Collection[str]
 
 
-def held_back(sql: Sql) -> HeldBack:
-    now = sql.now()
-    [[over, paused]] = sql.rows("held_back", now)
-    return HeldBack(now if over else None, json.loads(paused))
+class _Start(NamedTuple):
+    """What a claim that may take jobs begins with: `turn` is the queue that began the worker's last one."""
+
+    turn: str
+    back: HeldBack
+
+
+def _held_back(over: int, paused: str, now: Instant) -> HeldBack:
+    return HeldBack(now if over else None, () if paused == "[]" else json.loads(paused))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +57,29 @@ class Claiming:
         answer = self._before_taking(sql)
         if isinstance(answer, Taken):
             return answer
-        names = None if self.queues is None else {*self.queues, *(quota.queue for quota in self.quotas)}
-        return Taken() if next(_filled(sql, held_back(sql), names, answer), None) is None else None
+        names = self.queues
+        if self.quotas and names is not None:
+            names = [*names, *(quota.queue for quota in self.quotas)]
+        return Taken() if next(_filled(sql, answer.back, names, answer.turn), None) is None else None
 
     def write(self, sql: Sql) -> Taken | None:
         """Takes jobs, one queue after the other until there are enough."""
         answer = self._before_taking(sql)
         if isinstance(answer, Taken):
             return answer
-        back = held_back(sql)
+        turn, back = answer
         left, first = self.limit, None
         for queue, most in self.quotas:
             if queue not in back.paused and min(most, left) > 0:
                 left -= self._take(sql, queue, min(most, left), back)
-        for queue in _filled(sql, back, self.queues, answer) if left > 0 else ():
+        for queue in _filled(sql, back, self.queues, turn) if left > 0 else ():
             left -= self._take(sql, queue, left, back)
             first = first or queue
             if left <= 0:
                 break
         if left == self.limit:
             return Taken()
-        sql.write("use_ticket", self.ticket, first or answer, text_of(self.worker))
+        sql.write("use_ticket", self.ticket, first or turn, text_of(self.worker))
         return None
 
     def _take(self, sql: Sql, queue: str, limit: int, back: HeldBack) -> int:
@@ -86,18 +93,23 @@ class Claiming:
         rows = sql.rows("held", unsaved, text_of(self.worker), self.ticket, -1)
         return Taken(rows, None if rows else "used")
 
-    def _before_taking(self, sql: Sql) -> Taken | str:
-        """The answer where nothing may be taken; else the queue that began the worker's last claim."""
-        life = life_of(sql, self.worker)
-        if life is None or life.retired_at is not None:
+    def _before_taking(self, sql: Sql) -> Taken | _Start:
+        """The answer where nothing may be taken; else what the claim begins with."""
+        now = sql.now()
+        row = sql.row("claimer", now, text_of(self.worker))
+        if row is None:
             return Taken(refused="gone")
-        if not life.live(sql.now()):
+        *of_life, over, paused = row
+        life = Life._make(of_life)
+        if life.retired_at is not None:
+            return Taken(refused="gone")
+        if not life.live(now):
             return Taken(refused="expired")
         if self.ticket == life.ticket:  # its reply was lost
             return self._held(sql, unsaved=0)
         if self.ticket != life.ticket + 1:
             return Taken(refused="ticket")
-        return life.turn if self.limit > 0 else Taken()
+        return _Start(life.turn, _held_back(over, paused, now)) if self.limit > 0 else Taken()
 
 
 def _filled(sql: Sql, back: HeldBack, queues: Collection[str] | None, turn: str) -> Iterator[str]:
@@ -124,4 +136,6 @@ def _some_filled(sql: Sql, back: HeldBack, names: list[str]) -> Iterator[str]:
 
 def any_filled(sql: Sql, queues: Sequence[str] | None) -> bool:
     """Whether something can be claimed of these queues, or of any (None)."""
-    return next(_filled(sql, held_back(sql), queues, ""), None) is not None
+    now = sql.now()
+    [[over, paused]] = sql.rows("held_back", now)
+    return next(_filled(sql, _held_back(over, paused, now), queues, ""), None) is not None

@@ -18,7 +18,7 @@ DECLARE
     ends boolean;
     moment bigint := {schema}.holdfast_now();
     due bigint;
-    name text;
+    which text;
     ends_at bigint[]; -- of expires, deadline
     ends_in bigint[];
 BEGIN
@@ -63,6 +63,8 @@ BEGIN
                 SELECT 1 FROM json_each(CASE WHEN field.kind = 'object' THEN field.said ELSE '{}' END) AS header
                 WHERE json_typeof(header.value) <> 'string'
             ) THEN 'a JSON object of texts'
+                WHEN EXISTS (SELECT 1 FROM json_object_keys(field.said) AS header WHERE starts_with(header, 'holdfast.'))
+                    THEN 'names that begin with holdfast. are the library''s own'
                 WHEN octet_length(field.said::text) > 16384 THEN 'at most 16 KiB of JSON' END
             WHEN 'tags' THEN CASE WHEN field.kind <> 'array' OR EXISTS (
                 SELECT 1
@@ -152,14 +154,14 @@ BEGIN
         moment + {schema}.holdfast_span(said -> 'delay', 'delay', 0)
     ));
     FOR n IN 1..2 LOOP
-        name := (ARRAY['expires', 'deadline'])[n];
-        IF (said ->> name) ~ '^[0-9]{4}-' THEN
-            ends_at[n] := floor(extract(epoch FROM (said ->> name)::timestamptz) * 1000)::bigint;
+        which := (ARRAY['expires', 'deadline'])[n];
+        IF (said ->> which) ~ '^[0-9]{4}-' THEN
+            ends_at[n] := floor(extract(epoch FROM (said ->> which)::timestamptz) * 1000)::bigint;
         ELSE
-            ends_in[n] := {schema}.holdfast_span(said -> name, name, NULL);
+            ends_in[n] := {schema}.holdfast_span(said -> which, which, NULL);
         END IF;
         IF coalesce(ends_at[n], moment + ends_in[n]) <= due THEN
-            RAISE EXCEPTION '%=%: the job is not due before that; give a later time', name, said -> name
+            RAISE EXCEPTION '%=%: the job is not due before that; give a later time', which, said -> which
                 USING ERRCODE = 'invalid_parameter_value';
         END IF;
     END LOOP;

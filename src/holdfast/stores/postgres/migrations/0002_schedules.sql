@@ -108,8 +108,8 @@ $body$;
 DROP INDEX CONCURRENTLY IF EXISTS {schema}.holdfast_over;
 CREATE INDEX CONCURRENTLY holdfast_over
     ON {schema}.holdfast_jobs (least(deadline_at, CASE WHEN started_at IS NULL THEN expires_at END), id)
-    WHERE state IN ('queued', 'scheduled')
-    AND least(deadline_at, CASE WHEN started_at IS NULL THEN expires_at END) IS NOT NULL;
+    WHERE least(deadline_at, CASE WHEN started_at IS NULL THEN expires_at END) IS NOT NULL -- first: it spares the rest
+    AND state IN ('queued', 'scheduled');
 
 DROP INDEX CONCURRENTLY IF EXISTS {schema}.holdfast_deaths;
 CREATE INDEX CONCURRENTLY holdfast_deaths ON {schema}.holdfast_jobs (fingerprint, enqueued_at)

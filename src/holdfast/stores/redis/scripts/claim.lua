@@ -45,7 +45,7 @@ if ARGV[6] == '1' then
   return rows
 end
 
-if is_paused(paused, moment) then
+if paused and is_paused(paused, moment) then
   rows[2] = 'paused'
   return rows
 end
@@ -60,11 +60,6 @@ local LOOKS = 500 -- at jobs whose time is over, in search of others behind them
 local taken, again, keys, held = 0, {}, {}, {}
 local mortal, late, lates = {}, {}, 0 -- ids: taken, of those that have such a time; left where they are, as it is over
 
-local function is_late(row, more)
-  local deadline, expires = tonumber(row[17]), not more[7] and tonumber(more.expires)
-  return deadline and deadline <= moment or expires and expires <= moment
-end
-
 repeat
   for i = 1, #ids do
     if bytes < 0 then
@@ -74,7 +69,11 @@ repeat
     local id = ids[i]
     local row, more = row_of(id, true)
     taken = taken + 1
-    if more and is_late(row, more) then
+    local deadline, expires
+    if more and not immortal then
+      deadline, expires = tonumber(row[17]), not more[7] and tonumber(more.expires)
+    end
+    if deadline and deadline <= moment or expires and expires <= moment then
       late[id], lates = true, lates + 1
     elseif row then
       local n = #rows + 1
@@ -111,7 +110,7 @@ else
   call('ZREM', READY, unpack(gone))
 end
 if #mortal > 0 then
-  call('ZREM', ENDS, unpack(mortal))
+  call('ZREM', BASE .. 'ends', unpack(mortal))
 end
 if #keys > 0 then
   call('HDEL', UNIQUE, unpack(keys))

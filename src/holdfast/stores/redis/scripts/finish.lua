@@ -1,5 +1,5 @@
 -- Writes outcomes of one queue, each under its claim's word; no job comes twice in a call. What jobs.lua does job by job
--- (take_out, end_job, put_in) it does for all at once: keep the two equal.
+-- (take_out, end_job, put_in, tell_end) it does for all at once: keep the two equal.
 -- KEYS  the queue's 13
 -- ARGV  1 shift  2 number of groups of plain successes, each: worker, kept ('' for ever), attempt, releases, losses,
 --       crashes, alone ('1' or ''), how many; then per outcome: id, fence, result
@@ -19,10 +19,10 @@ if wrong then
   return wrong
 end
 call('HLEN', HOLDERS)
-local final -- where somebody waits for the end of jobs: those that are final now
-if is_watched(watched, moment) then
-  call('ZCARD', WATCHED)
-  final = {}
+-- Where somebody waits for the end of jobs: those that are final now.
+local final = watched and moment < (tonumber(watched) or 0) and {}
+if final then
+  call('ZCARD', BASE .. 'watched')
 end
 
 local answers = { 0 }
@@ -204,7 +204,7 @@ local function other(number, at)
     end
     local deadline = known ~= PLAIN_JOB and call('HGET', JOB .. id, 'deadline')
     if deadline then
-      index(ENDS, deadline, id)
+      index(BASE .. 'ends', deadline, id)
     end
   else
     local hold = known[1] and hold_of(id, known[1]) or 0
@@ -276,6 +276,14 @@ if answers[1] > 0 then
   ring()
 end
 if final then
-  tell_watchers(final)
+  local heard = {}
+  for i = 1, #final do
+    if redis.pcall('ZREM', BASE .. 'watched', final[i]) == 1 then
+      heard[#heard + 1] = final[i]
+    end
+  end
+  if #heard > 0 then
+    redis.pcall('PUBLISH', string.match(BASE, '^{[^:]*') .. '}:ended', table.concat(heard, ' '))
+  end
 end
 return answers

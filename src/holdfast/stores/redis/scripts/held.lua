@@ -27,7 +27,7 @@ local function row_of(id, is_queued)
   end
   row[16], row[17] = more[9] and call('HGET', NOTE .. id, 'saved') or false, ''
   if is_queued and immortal == nil then
-    immortal = call('ZCARD', ENDS) == 0
+    immortal = call('ZCARD', BASE .. 'ends') == 0
   end
   if not (is_queued and immortal) then
     local limits = call('HMGET', JOB .. id, 'deadline', 'expires')

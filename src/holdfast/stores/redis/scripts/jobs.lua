@@ -159,27 +159,11 @@ local function kept_for(keep)
   return math.max(tonumber(keep) or 0, TOMBSTONE)
 end
 
--- Tells those who wait for the end of these jobs. A hint, as ring() is.
-local function tell_watchers(ids)
-  local heard = {}
-  for i = 1, #ids do
-    if redis.pcall('ZREM', WATCHED, ids[i]) == 1 then
-      heard[#heard + 1] = ids[i]
-    end
-  end
-  if #heard > 0 then
-    redis.pcall('PUBLISH', string.match(BASE, '^{[^:]*') .. '}:ended', table.concat(heard, ' '))
-  end
-end
-
--- Whether somebody waits for the end of jobs of this queue, by what `meta` says of it.
-local function is_watched(said, moment)
-  return said and moment < (tonumber(said) or 0)
-end
-
+-- Tells those who wait for the end of a job, where anybody waits, as `meta` says. A hint, as ring() is.
 local function tell_end(id, moment)
-  if is_watched(call('HGET', META, 'watched'), moment) then
-    tell_watchers({ id })
+  local watched = tonumber(call('HGET', META, 'watched'))
+  if watched and moment < watched and redis.pcall('ZREM', WATCHED, id) == 1 then
+    redis.pcall('PUBLISH', string.match(BASE, '^{[^:]*') .. '}:ended', id)
   end
 end
 

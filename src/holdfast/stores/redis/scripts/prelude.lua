@@ -20,18 +20,18 @@ local function is_paused(said, moment)
   return till and (till == '-' or moment < tonumber(till))
 end
 
-local function wake()
-  local prefix, queue = string.match(BASE, '^{([^:]*):(.*)}:$')
-  redis.pcall('PUBLISH', '{' .. prefix .. '}:wake', queue)
-end
-
--- Wakes whoever waits for jobs of this queue, unless it is paused, once for all that a script makes ready. A hint: it comes in the middle of
--- writes, so whatever the server says to it (the user may not publish, say) must not end the script.
+-- Wakes whoever waits for jobs of this queue, unless it is paused, once for all that a script makes ready. A hint: it
+-- comes in the middle of writes, so whatever the server says to it (the user may not publish, say) must not end the
+-- script. It calls no other function of a part: the server would make that one anew at each call of a script, too.
 local rung = false
-local function ring()
-  local paused = not rung and redis.pcall('DEL', IDLE) == 1 and { redis.pcall('HGET', META, 'paused') }
-  if paused and not (type(paused[1]) == 'string' and is_paused(paused[1], now(tonumber(ARGV[1])))) then
-    wake()
+local function ring(is_resumed)
+  if not rung and (redis.pcall('DEL', IDLE) == 1 or is_resumed) then
+    local paused = { redis.pcall('HGET', META, 'paused') }
+    local till = type(paused[1]) == 'string' and string.match(paused[1], '^%S+ (%S+) ')
+    if not till or (till ~= '-' and now(tonumber(ARGV[1])) >= tonumber(till)) then
+      local prefix, queue = string.match(BASE, '^{([^:]*):(.*)}:$')
+      redis.pcall('PUBLISH', '{' .. prefix .. '}:wake', queue)
+    end
   end
   rung = true
 end

@@ -12,6 +12,6 @@ local paused = call('HGET', META, 'paused')
 
 if paused then
   call('HDEL', META, 'paused')
-  wake()
+  ring(true)
 end
 return is_paused(paused, moment) and 1 or 0

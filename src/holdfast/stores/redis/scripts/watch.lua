@@ -1,4 +1,4 @@
--- Jobs whose end somebody waits for: whoever ends one tells of it (tell_watchers in jobs.lua). `meta` says until when
+-- Jobs whose end somebody waits for: whoever ends one tells of it (tell_end in jobs.lua). `meta` says until when
 -- anybody waits here at all, which is all that those look at who end others.
 -- KEYS  the queue's 13
 -- ARGV  1 shift  2 for how many ms  3… ids
