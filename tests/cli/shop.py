@@ -10,6 +10,7 @@ from click.testing import Result
 
 from holdfast import Holdfast, Retry
 from holdfast.app import parts_of
+from holdfast.clock import Span
 from holdfast.job import Failed, Failure, Note, Record, Succeeded, Verdict
 from holdfast.policy import decide
 from holdfast.store import QueueStats, Where
@@ -82,6 +83,19 @@ class Shop:
             assert claim.id == id, "another job was due"
             if verdict is not None:
                 await store.finish([decide(claim, verdict)])
+        finally:
+            await store.close()
+
+    def promote(self, later: Span) -> None:
+        """Promotes, as a worker does, at a time to come."""
+        asyncio.run(self._promote(later))
+
+    async def _promote(self, later: Span) -> None:
+        store = parts_of(self.jobs).link.store.twin()
+        await store.open()
+        try:
+            store.shift = later
+            await store.promote(100)
         finally:
             await store.close()
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from holdfast.cli import dead, show
+from holdfast.clock import HOUR
 from holdfast.job import Failed, Failure, Loss, Lost
 from tests.cli.shop import Run, Shop
 
@@ -116,6 +117,18 @@ def test_what_older_code_has_stored_without_a_fingerprint_is_grouped_all_the_sam
     assert (group["count"], group["fingerprint"]) == (2, shop.record(graves["sku"][1]).fingerprint)
     rest = shlex.split(group["next"]["retry_all"])[1:]
     assert rest == ["retry", "--state", "dead", "--task", "shop.send_invoice", "--error", "KeyError"]
+
+
+def test_a_deadline_that_came_while_it_waited_is_a_kind_of_its_own_whatever_failed_before(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", shop.url)
+    late = shop.after(shop.send.using(deadline="1h").enqueue(1).id, Failed(Failure("KeyError", "'sku'", "")))
+    shop.promote(2 * HOUR)
+    assert shop.record(late).state == "dead"
+    group = json.loads(run("dead", "--json").stdout)
+    assert (group["type"], group["message"]) == ("deadline", "")
+    assert group["next"]["retry_all"] == "holdfast retry --state dead --task shop.send_invoice"
 
 
 def test_quiet_prints_the_newest_of_each(run: Run, graves: dict[str, list[UUID]]) -> None:

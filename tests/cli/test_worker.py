@@ -1,6 +1,7 @@
 """`holdfast worker`: its options are checked before anything starts. What it does is tested with the supervisor."""
 
 import json
+import socket
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -135,3 +136,23 @@ def test_no_app_is_2(run: Run, started: list[dict[str, Any]]) -> None:
     assert result.exit_code == 2
     assert "HOLDFAST_APP" in result.stderr
     assert started == []
+
+
+def test_where_metrics_are_answered_is_checked_before_anything_starts(
+    run: Run, started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run("worker", "shop:jobs", "--metrics", "9100", fails=True)
+    assert result.exit_code == 2
+    assert "--metrics 9100: give HOST:PORT, such as 127.0.0.1:9100" in result.stderr
+    monkeypatch.setenv("HOLDFAST_METRICS", "127.0.0.1:9999")
+    run("worker", "shop:jobs")
+    run("worker", "shop:jobs", "--metrics", "[::1]:9100")
+    assert [call["metrics"] for call in started] == ["127.0.0.1:9999", "[::1]:9100"]
+
+
+def test_a_port_in_use_is_refused_and_nothing_is_started(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        at = f"127.0.0.1:{other.getsockname()[1]}"
+        result = run("worker", "shop:jobs", "--metrics", at, fails=True)
+    assert result.exit_code == 2
+    assert f"--metrics {at}: cannot listen there" in result.stderr

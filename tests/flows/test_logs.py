@@ -76,5 +76,7 @@ def test_each_line_is_an_object_and_a_handlers_lines_carry_its_job(url: str, job
     told = Counter((line["job"], line["event"]) for line in lines if line["logger"] == "holdfast.job")
     for job in [*spoken, *silent]:
         assert (told[str(job.id), "started"], told[str(job.id), "succeeded"]) == (1, 1)
-    arguments = [line["arguments"] for line in lines if line["event"] == "started" and line.get("task") == "guest.quiet"]
+    arguments = [
+        line["arguments"] for line in lines if line["event"] == "started" and line.get("task") == "guest.quiet"
+    ]
     assert sorted(arguments) == sorted(f'"hush {n}"' for n in range(200))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -145,6 +147,31 @@ def test_a_service_that_stops_is_not_ready_and_says_so(app: Holdfast, ledger: Le
     assert "stopping" in checks(service)[1]["running"]["why"]
     assert ask(service, "/live")[0] == 200
     ledger.path.with_name("go").touch()
+    assert service.stop() == 0
+
+
+def test_systemd_hears_when_it_is_ready_that_it_goes_on_and_that_it_stops(
+    serve: Serve, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(40)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "500000")
+        service = serve()
+
+        def hear(line: str) -> list[str]:
+            while line not in heard:
+                heard.extend(systemd.recv(4096).decode().split("\n"))
+            return heard
+
+        assert "WATCHDOG=1" in hear("READY=1")
+        assert "event=started" in service.text(), "it is said to be ready before anybody claims"
+        heard.clear()
+        hear("WATCHDOG=1")
+        service.process.send_signal(signal.SIGTERM)
+        hear("STOPPING=1")
     assert service.stop() == 0
 
 

@@ -35,6 +35,7 @@ def test_a_tick_each_second_while_processes_are_killed(
     app, chance = using(clockwork.jobs), random.Random(7)
     service = serve("--processes", str(PROCESSES), "--concurrency", "2", app="tests.flows.clockwork:jobs")
     until(lambda: ledger.lines("tick"), "the first tick", 60)
+    until(lambda: "  cron     1: clockwork next " in service.text(), "the banner that names it", 60)
     killed, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(every)  # not to wait for anything: it is how often somebody dies

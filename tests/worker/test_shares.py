@@ -165,6 +165,15 @@ def test_it_asks_for_few_queues_at_a_time_however_many_are_declared() -> None:
     assert len(named) == 500, "a queue that got jobs meanwhile would never be asked for"
 
 
+def test_it_asks_for_no_more_of_those_that_have_jobs_than_it_could_need() -> None:
+    weights = {f"queue-{n}": 1 + n % 7 for n in range(200)}
+    shares, store = weighed(weights), Shelf(dict.fromkeys(weights, PLENTY))
+    queues = started(shares, store, 4_000, cycle([4]))
+    assert max(len(quotas) for quotas in store.asked) <= 8
+    assert set(queues[:800]) == set(weights)
+    assert off(queues[800:], weights, 3_000) <= 6
+
+
 def test_who_had_too_much_is_not_put_off_for_ever() -> None:
     """Where a claim finds that others are empty, it fills its room from whatever queue there is."""
     weights = {"heavy": 1000, "gone": 1000, "light": 1}

@@ -18,9 +18,10 @@ from holdfast.cli.ends import NothingMatched, Wrong
 from holdfast.cli.options import filter_without, operated, url_option, wanted
 from holdfast.client.filters import which
 from holdfast.clock import DAY, HOUR, Instant
-from holdfast.fingerprint import fingerprint, shape
-from holdfast.job import Record, State
+from holdfast.fingerprint import LATE, fingerprint, shape
+from holdfast.job import Failure, Record, State
 from holdfast.observe.visible import visible
+from holdfast.policy import DEADLINE
 from holdfast.store import Where
 
 COUNTED = 10_000  # dead jobs that are looked at, the newest
@@ -102,7 +103,7 @@ def grouped(records: Iterable[Record]) -> list[Group]:
     groups: dict[str, Group] = {}
     for record in records:
         type_, message = _said(record)
-        key = record.fingerprint or fingerprint(record.task, show.last_error(record), record.reason)
+        key = record.fingerprint or fingerprint(record.task, _cause(record), record.reason)
         if key not in groups:
             groups[key] = Group(key, type_, shape(message), newest=record, message=message)
         groups[key].add(record, message)
@@ -111,10 +112,17 @@ def grouped(records: Iterable[Record]) -> list[Group]:
 
 def _said(record: Record) -> tuple[str, str]:
     """Type and first line of the error that ended it; without one, of the reason."""
-    error = show.last_error(record)
+    error = _cause(record)
     if error is None:
         return record.reason.strip().partition("\n")[0] or "no error kept", ""
     return error.type, error.message.strip().partition("\n")[0]
+
+
+def _cause(record: Record) -> Failure | None:
+    """The error that ended it; None for one that its deadline ended while it waited, whatever went wrong before."""
+    error = show.last_error(record)
+    ran = error is not None and error.message.startswith(LATE)
+    return None if record.reason == DEADLINE and not ran else error
 
 
 def _died(record: Record) -> Instant:
@@ -183,7 +191,7 @@ def commands_for(group: Group, flags: dict[str, Any]) -> dict[str, str]:
 def _words(group: Group) -> list[str]:
     """Where older code has stored some of them: a filter knows the error's type, not its shape, and may find more."""
     words = ["--state", "dead", "--task", group.names[0]] if len(group.names) == 1 else ["--state", "dead"]
-    return words if show.last_error(group.newest) is None else [*words, "--error", group.type]
+    return words if _cause(group.newest) is None else [*words, "--error", group.type]
 
 
 # --- for programs

@@ -45,6 +45,7 @@ def run(
     metrics: str | None = None,
 ) -> int:
     """Supervises worker processes until a signal; returns the exit code. ConfigError if `metrics` cannot be had."""
+    endpoint = Server.bound(metrics) if metrics is not None else None
     configure(style, level, waits=False)  # a full pipe must not keep it from its children
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some start it, nobody would know how a child ended
     options = {
@@ -60,7 +61,6 @@ def run(
         "arguments": arguments,
     }
     started = time.monotonic()
-    endpoint = Server.bound(metrics) if metrics is not None else None
     if endpoint is not None and find_spec("prometheus_client") is None:
         text = "/metrics needs prometheus-client: pip install 'holdfast[metrics]'; /live and /ready are answered"
         tell(workers, logging.WARNING, "no-metrics", message=text)

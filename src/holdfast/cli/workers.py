@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any, cast
 
 import click
@@ -97,7 +97,7 @@ def _queues(row: WorkerRow) -> str:
 
 def _tasks(row: WorkerRow) -> str:
     names = row.facts.get("tasks")
-    return str(len(cast("list[Any]", names))) if isinstance(names, list) else ""
+    return str(len(names)) if isinstance(names, Sized) else ""
 
 
 def _columns(row: WorkerRow, now: Instant) -> tuple[str, ...]:

@@ -38,9 +38,9 @@ class Sandbox:
             assert status.state == "succeeded"
 
     Nothing runs by itself: `run()` runs what is due now, `advance("2h")` lets time pass, and the app's schedules tick
-    on the way. Plain handlers run in the thread that calls these, async ones on a loop of the sandbox's own; with `async
-    with`, `arun()` and `aadvance()`, on the caller's loop. No process is started, for `run_in="process"` neither, and no
-    thread stays.
+    on the way. Plain handlers run in the thread that calls these, async ones on a loop of the sandbox's own; with
+    `async with`, `arun()` and `aadvance()`, on the caller's loop. No process is started, for `run_in="process"`
+    neither, and no thread stays.
 
     `now`: what time it is, an aware datetime or ISO 8601 text with a zone; without it, the machine's time when the
     sandbox opens. The clock stands still but for `advance()`; a `timeout=` is measured by the machine's own.

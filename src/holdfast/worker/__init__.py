@@ -214,7 +214,9 @@ class Crew:
         self._departure = Departure()
         self._keeper: KeeperThread | None = None
         self._telling = Telling(self.counts, self._box, self.hand_on)
-        self._finisher = Finisher(self._store, self._stale, self._telling.settled, self.counts)
+        outlived = self._supervisor is not None  # else nobody asks for what was not told, and each look tells
+        settled = self._telling.settled if outlived else self._box.end
+        self._finisher = Finisher(self._store, self._stale, settled, self.counts)
         self._notes = Notes(self._store, self._outage, self._goes_on)
         self._attempts = Attempts(
             self._tasks,

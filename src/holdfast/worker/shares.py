@@ -107,9 +107,6 @@ class Shares:
                 room -= min(got[name], offered)
         if room:
             self._strangers.mark += 1
-        if len(claims) < limit:
-            for stand in self._stands.values():
-                stand.empty = True
         self._carry()
         return woven
 

@@ -50,7 +50,7 @@ async def serve(
     worker.overdue = lambda run, stack: channel.send(
         "overdue", job=run.claim.id, fence=run.claim.fence, then=then(run.task), stack=stack
     )
-    channel.send("ready", worker=worker.identity.id, url=url, **facts)
+    channel.send("ready", worker=worker.identity.id, url=url, schedules=worker.facts()["schedules"], **facts)
     serving()
     await leaving.wait(None)
     departure = await worker.astop()

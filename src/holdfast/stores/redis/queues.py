@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from math import inf
 from time import monotonic
 
 from holdfast.job import Pause, QueueTerms, State, Until
 from holdfast.store import Authority, QueueSetup, QueueStats, Stats
-from holdfast.stores.columns import storable
+from holdfast.stores.columns import queue_terms_of, storable, text_of_queue_terms
 from holdfast.stores.redis.lane import Lane, Step
 from holdfast.stores.redis.place import names_of, queue_keys
 from holdfast.stores.redis.resp import Reply
@@ -47,7 +46,7 @@ def said_again(lane: Lane, names: Collection[str]) -> list[Step]:
 async def configure(lane: Lane, queues: Mapping[str, QueueTerms | None], by: Authority) -> None:
     """The names are said before, as the process may end in between, and after, as a sweeper may have taken them out."""
     words = {
-        name: (by, "" if terms is None else json.dumps(terms))
+        name: (by, text_of_queue_terms(terms) or "")
         for name, terms in queues.items()
         if terms is not None or by == "operator"
     }
@@ -110,9 +109,9 @@ def pause_of(text: bytes) -> Pause:
 
 
 def _terms_of(text: bytes) -> QueueTerms:
-    """Of an older program, which knew no weights, too. What nobody of ours has written is none."""
+    """What nobody of ours has written is none."""
     try:
-        return QueueTerms._make([*json.loads(text), *_NO_TERMS[3:]][:4]) if text else _NO_TERMS
+        return queue_terms_of(text.decode()) if text else _NO_TERMS
     except UNREADABLE:
         return _NO_TERMS
 

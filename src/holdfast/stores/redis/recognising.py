@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import NamedTuple
 from uuid import UUID
@@ -10,6 +9,7 @@ from uuid import UUID
 from holdfast.clock import Span
 from holdfast.errors import StoreAway
 from holdfast.observe.logging import stores, tell
+from holdfast.stores.columns import text_of_queue_terms
 from holdfast.stores.redis.place import LAYOUT, OLDEST_CODE, Place, queue_keys
 from holdfast.stores.redis.resp import Refusal, Reply, command
 from holdfast.stores.redis.session import Session
@@ -89,7 +89,7 @@ async def _declare(session: Session, place: Place) -> None:
     said = [command("SCRIPT", "LOAD", script.text)]
     for queue, (terms, by) in place.declared.items():
         keys = queue_keys(place, queue).names
-        said.append(command("EVALSHA", script.sha, len(keys), *keys, place.shift, by, json.dumps(terms)))
+        said.append(command("EVALSHA", script.sha, len(keys), *keys, place.shift, by, text_of_queue_terms(terms) or ""))
     if place.declared:
         await session.ask(b"".join(said), len(said))
 

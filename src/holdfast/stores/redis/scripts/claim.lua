@@ -12,9 +12,10 @@
 local moment = now(tonumber(ARGV[1]))
 local worker, stamp, limit, bytes = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local held_key = HELD .. worker
-local wrong, paused = other_layout('paused')
-if wrong then
-  return wrong
+stays_here()
+local queue = call('HMGET', META, 'layout', 'paused')
+if queue[1] and queue[1] ~= LAYOUT then
+  return redis.error_reply('HFLAYOUT ' .. queue[1])
 end
 local life = call('HGET', WORKERS, worker)
 if not life then
@@ -45,7 +46,8 @@ if ARGV[6] == '1' then
   return rows
 end
 
-if paused and is_paused(paused, moment) then
+local till = queue[2] and string.match(queue[2], '^%S+ (%S+) ') -- as is_paused
+if till and (till == '-' or moment < tonumber(till)) then
   rows[2] = 'paused'
   return rows
 end
@@ -58,7 +60,7 @@ call('HLEN', HOLDERS)
 local FIRST_RUN = { '1', '1' } -- fence and attempt
 local LOOKS = 500 -- at jobs whose time is over, in search of others behind them: promote is about to end them
 local taken, again, keys, held = 0, {}, {}, {}
-local mortal, late, lates = {}, {}, 0 -- ids: taken, of those that have such a time; left where they are, as it is over
+local mortal, late, lates = nil, nil, 0 -- ids: taken, of those that have such a time; left where they are, as it is over
 
 repeat
   for i = 1, #ids do
@@ -74,6 +76,7 @@ repeat
       deadline, expires = tonumber(row[17]), not more[7] and tonumber(more.expires)
     end
     if deadline and deadline <= moment or expires and expires <= moment then
+      late = late or {}
       late[id], lates = true, lates + 1
     elseif row then
       local n = #rows + 1
@@ -86,6 +89,7 @@ repeat
           keys[#keys + 1] = more[10]
         end
         if row[17] ~= '' or more.expires then
+          mortal = mortal or {}
           mortal[#mortal + 1] = id
         end
       end
@@ -109,7 +113,7 @@ else
   end
   call('ZREM', READY, unpack(gone))
 end
-if #mortal > 0 then
+if mortal then
   call('ZREM', BASE .. 'ends', unpack(mortal))
 end
 if #keys > 0 then

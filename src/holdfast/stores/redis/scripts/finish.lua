@@ -14,13 +14,14 @@ local moment = now(tonumber(ARGV[1]))
 local finished = string.format('%.0f', moment)
 local ERRORS_FIRST, ERRORS_LAST = 2, 18
 local BRANCH = 14 -- arguments
-local wrong, watched = other_layout('watched')
-if wrong then
-  return wrong
+stays_here()
+local queue = call('HMGET', META, 'layout', 'watched')
+if queue[1] and queue[1] ~= LAYOUT then
+  return redis.error_reply('HFLAYOUT ' .. queue[1])
 end
 call('HLEN', HOLDERS)
 -- Where somebody waits for the end of jobs: those that are final now.
-local final = watched and moment < (tonumber(watched) or 0) and {}
+local final = queue[2] and moment < (tonumber(queue[2]) or 0) and {}
 if final then
   call('ZCARD', BASE .. 'watched')
 end

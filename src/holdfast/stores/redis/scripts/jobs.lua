@@ -208,14 +208,13 @@ local function stays_here()
   call('EXISTS', BASE .. 'never')
 end
 
--- An error reply where the queue's keys are not of this layout; else false, and another field of `meta`.
-local function other_layout(...)
+-- An error reply where the queue's keys are not of this layout.
+local function other_layout()
   stays_here()
-  local said = call('HMGET', META, 'layout', ...)
-  if said[1] and said[1] ~= LAYOUT then
-    return redis.error_reply('HFLAYOUT ' .. said[1])
+  local layout = call('HGET', META, 'layout')
+  if layout and layout ~= LAYOUT then
+    return redis.error_reply('HFLAYOUT ' .. layout)
   end
-  return false, said[2]
 end
 
 -- Before the first write: other_layout, and raises where a key is of another type.
