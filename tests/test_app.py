@@ -178,7 +178,7 @@ ONCE = {
     "worker",
 }
 SCHEDULE = {f"{verb}_schedule" for verb in ("add", "change", "delete", "pause", "reset", "resume", "trigger")}
-TWICE = {"cancel", "delete", "enqueue_many", "retry", "schedules", *SCHEDULE}
+TWICE = {"cancel", "delete", "enqueue_many", "pause", "resume", "retry", "schedules", *SCHEDULE}
 
 
 def seen(it: object) -> set[str]:

@@ -50,7 +50,7 @@ class Desk:
             shares=self.shares,
         )
 
-    def _start(self, of: Claim, since: float) -> Run:  # noqa: ARG002  # as Attempts.begin
+    def _start(self, of: Claim, since: float) -> Run:
         self.started.append(run := run_of(of))
         return run
 

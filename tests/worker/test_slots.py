@@ -21,7 +21,7 @@ class Desk:
         self.started: list[Run] = []
         self.slots = Slots(concurrency, self.start, self.clock)
 
-    def start(self, of: Claim, since: float) -> Run | None:  # noqa: ARG002  # as Attempts.begin
+    def start(self, of: Claim, since: float) -> Run | None:
         if of.task == "unknown":
             return None
         self.started.append(run := run_of(of))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
@@ -15,7 +16,7 @@ from holdfast.handles import NewJob
 from holdfast.headers import headers_text
 from holdfast.job import Draft
 from holdfast.naming import module_named, named
-from holdfast.observe.logging import INFO, WARNING, tell, workers
+from holdfast.observe.logging import tell, workers
 from holdfast.options import Plan
 from holdfast.schedule.entry import Definition, Text, read
 from holdfast.schedule.rule import Rule
@@ -87,7 +88,7 @@ class Declarations:
                 return {entry.name: entry.next_at for entry in found.entries if entry.name in definitions}
             await _made(store, changes)
         why = "others change schedules all the time; the next start tries again"
-        tell(workers, WARNING, "schedules-contended", message=why)
+        tell(workers, logging.WARNING, "schedules-contended", message=why)
         return dict.fromkeys(definitions)
 
 
@@ -142,7 +143,7 @@ async def _tell_of_lost_tasks(
     for name, task in lost.items():
         if task not in known:
             text = f"nobody has this task, so that its jobs wait: bring it back, or `holdfast schedules delete {name}`"
-            tell(workers, WARNING, "schedule-without-task", schedule=name, task=task, message=text)
+            tell(workers, logging.WARNING, "schedule-without-task", schedule=name, task=task, message=text)
 
 
 async def _made(store: Store, changes: list[Change]) -> None:
@@ -154,7 +155,14 @@ async def _made(store: Store, changes: list[Change]) -> None:
     for change, made in zip([*puts, *gone], answers, strict=True):
         if made:
             next_at = None if change.goes else change.entry.next_at
-            tell(workers, INFO, change.event, schedule=change.entry.name, next=shown(next_at), message=change.message)
+            tell(
+                workers,
+                logging.INFO,
+                change.event,
+                schedule=change.entry.name,
+                next=shown(next_at),
+                message=change.message,
+            )
 
 
 def changed(entry: Entry, before: Text, after: Text, now: Instant) -> Entry:
@@ -180,7 +188,7 @@ def readable(entry: Entry, told: set[str]) -> Text | None:
     except StoreError as error:
         if entry.name not in told:
             told.add(entry.name)
-            tell(workers, WARNING, "schedule-unreadable", schedule=entry.name, message=str(error))
+            tell(workers, logging.WARNING, "schedule-unreadable", schedule=entry.name, message=str(error))
         return None
 
 

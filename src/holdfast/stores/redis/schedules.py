@@ -115,22 +115,24 @@ async def _take_away(lane: Lane, name: str, revision: int) -> bool:
 async def due(lane: Lane, limit: int) -> Schedules:
     """Of the queues that have schedules. What is left over from others' moves is taken away."""
     now, known = await homes(lane)
-    with Slots(lane) as slots:
-        queues = {home.queue for home in known.values()}
-        replies = await slots.scripts("due", dict.fromkeys(queues, (max(0, limit), _BYTES)))
-        found: list[Stored] = []
-        more, nexts = 0, list[float]()
-        for queue, (now, others, coming, *rows) in replies.items():
-            more += others
-            nexts += [float(coming) - now] if coming else []
-            found += [stored_of(name.decode(), queue, pairs) for name, *pairs in rows]
-        mine = [entry for entry in found if entry.is_of(known.get(entry.name)) and not entry.to]
-        for entry in found:
-            if entry not in mine:
-                await _settle(lane, entry)
-        mine.sort(key=lambda entry: (int(entry.text("next")), entry.name))
-        next_in = 0 if more or len(mine) > limit else max(0, int(min(nexts))) if nexts else None
-        return Schedules(now, [entry.entry() for entry in mine[: max(0, limit)]], next_in)
+    slots = Slots(lane)
+    queues = {home.queue for home in known.values()}
+    replies = await slots.scripts("due", dict.fromkeys(queues, (max(0, limit), _BYTES)))
+    found: list[Stored] = []
+    more, nexts = 0, list[float]()
+    for queue, (now, others, coming, *rows) in replies.items():
+        more += others
+        nexts += [float(coming) - now] if coming else []
+        found += [stored_of(name.decode(), queue, pairs) for name, *pairs in rows]
+    mine = [entry for entry in found if entry.is_of(known.get(entry.name)) and not entry.to]
+    for entry in found:
+        if entry not in mine:
+            await _settle(lane, entry)
+    if not mine:  # else they are not to wait for a queue that refuses
+        slots.told(None)
+    mine.sort(key=lambda entry: (int(entry.text("next")), entry.name))
+    next_in = 0 if more or len(mine) > limit else max(0, int(min(nexts))) if nexts else None
+    return Schedules(now, [entry.entry() for entry in mine[: max(0, limit)]], next_in)
 
 
 async def _settle(lane: Lane, entry: Stored) -> None:

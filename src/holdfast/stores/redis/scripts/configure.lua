@@ -1,7 +1,7 @@
 -- One more word on a queue: what code declares, or what an operator says, which goes before.
 -- KEYS  the queue's 13
--- ARGV  1 shift  2 by: producer, worker or operator  3 the terms as a JSON array of max_size, when_full, block_timeout (and weight);
---       "": none, an operator takes his word back
+-- ARGV  1 shift  2 by: producer, worker or operator  3 the terms as a JSON array of max_size, when_full, block_timeout
+--       (and weight, which is only kept); "": none, an operator takes his word back
 -- Returns 0.
 
 local by, word = ARGV[2], ARGV[3]
