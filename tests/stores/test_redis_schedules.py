@@ -141,6 +141,29 @@ async def test_an_entry_that_was_half_deleted_is_gone_or_there_and_can_be_made_a
     assert steps > 2
 
 
+@pytest.mark.parametrize("queue", ["mail", "slow"])
+async def test_an_entry_that_is_made_anew_while_another_is_deleted_stays(
+    prefix: Prefix, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = Lane.script
+    async with process(prefix) as deleter, process(prefix) as other:
+        await _made(deleter)
+        made: list[bool] = []
+
+        async def and_wait(lane: Lane, name: str, *words: Any) -> Any:
+            if name == "name" and words[-1] == "" and not made:  # the entry is gone, and its name is about to go
+                made.append(True)
+                made.extend(await other.schedule([Entry("nightly", queue, "new", 5)]))
+            return await script(lane, name, *words)
+
+        monkeypatch.setattr(Lane, "script", and_wait)
+        assert list(await deleter.unschedule({"nightly": 1})) == [True]
+        monkeypatch.undo()
+        assert made == [True, True]
+        [entry] = (await other.schedules()).entries
+        assert (entry.queue, entry.text, entry.revision) == (queue, "new", 1)
+
+
 async def test_whoever_died_before_he_had_made_an_entry_is_in_nobodys_way(
     prefix: Prefix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
