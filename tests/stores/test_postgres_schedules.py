@@ -71,19 +71,6 @@ async def test_a_schedule_that_another_settles_just_now_is_not_waited_for(store:
         assert [each and each.outcome for each in ticked] == [None, "made"]
 
 
-async def test_a_tick_leaves_the_connections_settings_as_they_were(store: Store, postgres: Database) -> None:
-    """The next call on the same connection would give up a lock after as short a time."""
-    entry = await made(store)
-    assert list(await store.tick([tick_of(entry, draft())])) != [None]
-    async with stranger(postgres) as other:
-        await other.execute("SELECT 1 FROM holdfast_schedules FOR UPDATE")
-        changing = asyncio.create_task(store.unschedule({"nightly": 1}))
-        await asyncio.wait([changing], timeout=0.5)
-        assert not changing.done()
-        await other.rollback()
-        assert list(await changing) == [True]
-
-
 async def test_what_is_read_is_what_stands_there_whoever_wrote_it(store: Store, postgres: Database) -> None:
     """A pause that is over, of an entry and of a queue, holds nobody up."""
     entry = await made(store)

@@ -13,7 +13,6 @@ CREATE OR REPLACE FUNCTION {schema}.holdfast_tick(
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp -- not the caller's
 SET enable_seqscan = off
-SET lock_timeout = '1ms' -- so that it is afterwards as it was
 AS $function$
 DECLARE
     moment bigint := {schema}.holdfast_now(shift);
