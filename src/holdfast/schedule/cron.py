@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
-from holdfast.clock import EPOCH, Instant
+from holdfast.clock import DAY, EARLIEST, EPOCH, Instant
 from holdfast.errors import ConfigError
 from holdfast.schedule.zone import SECOND, change, first_reading, offset, zone
 
@@ -56,8 +56,8 @@ class Cron:
 
     def next(self, after: Instant) -> Instant | None:
         """Its first time later than `after`; None if there is none before the year 10000."""
-        utc = (_EPOCH + after * _MILLISECOND).replace(microsecond=0)
         try:
+            utc = (_EPOCH + max(after, EARLIEST + DAY) * _MILLISECOND).replace(microsecond=0)
             found = self._by_the_wall_clock(utc) if self._fixed else self._by_real_time(utc)
         except OverflowError:
             return None

@@ -16,6 +16,7 @@ from holdfast.clock import Instant, Span, moment
 from holdfast.errors import PayloadError, StoreError
 from holdfast.headers import SCHEDULE, SCHEDULED_FOR, headers_of, headers_text
 from holdfast.job import Draft, Terms, UniqueKey, Until
+from holdfast.schedule.kinds import DEFINITION, DOCUMENT, JOB, RULE, check
 from holdfast.schedule.rule import Rule
 from holdfast.store import SCHEDULE_LIMIT
 
@@ -81,14 +82,15 @@ class Text(NamedTuple):
 
 
 def read(text: str, name: str) -> Text:
-    """An entry's text. StoreError for one that this version cannot read."""
+    """An entry's text. StoreError for one that this version cannot read, or that has values which mean nothing."""
     try:
         document = json.loads(text)
-        return Text(_definition(document["declared"]), _definition(document["edited"]))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        check(document, DOCUMENT, "it")
+        return Text(_definition(document["declared"], "declared"), _definition(document["edited"], "edited"))
+    except (ValueError, RecursionError) as error:
         raise StoreError(
-            f"schedule {name}: its entry in the store cannot be read ({type(error).__name__}: {error}); it may be of a "
-            "newer version of Holdfast: update this one, or delete the schedule"
+            f"schedule {name}: its entry in the store cannot be read ({error}); it may be of a newer version of "
+            "Holdfast: update this one, or delete the schedule"
         ) from error
 
 
@@ -130,10 +132,18 @@ def _until(until: Until | None) -> list[int | None] | None:
     return None if until is None else list(until)
 
 
-def _definition(document: Any) -> Definition | None:
-    if document is None:
+def _definition(said: Any, what: str) -> Definition | None:
+    """ValueError where it means nothing."""
+    if said is None:
         return None
-    job = document["job"]
+    check(said, DEFINITION, what)
+    check(said["rule"], RULE, f"{what}.rule")
+    check(said["job"], JOB, f"{what}.job")
+    rule, job = Rule(**said["rule"]), said["job"]
+    if (rule.cron is None) == (rule.every is None):
+        raise ValueError(f"{what}.rule has both of cron and every, or neither")
+    if rule.every is not None and rule.tz != "UTC":
+        raise ValueError(f"{what}.rule has an interval, and tz {rule.tz!r}")
     draft = Draft(
         _NOBODY,
         job["task"],
@@ -148,4 +158,4 @@ def _definition(document: Any) -> Definition | None:
         expires=None if job["expires"] is None else Until(*job["expires"]),
         deadline=None if job["deadline"] is None else Until(*job["deadline"]),
     )
-    return Definition(Rule(**document["rule"]), draft, document["owner"])
+    return Definition(rule, draft, said["owner"])

@@ -13,6 +13,7 @@ NAME_MOST = 100  # characters
 _NONE_HERE = (
     "this machine has no time zone database: install tzdata, by the system's package manager or `pip install tzdata`"
 )
+_NONE_NEAR = "no such time zone; give a name such as 'Europe/Amsterdam', or 'UTC'"
 
 
 @functools.lru_cache(256)
@@ -32,6 +33,7 @@ def zone(name: str) -> tzinfo:
         raise ConfigError(f"tz={name!r}: {_instead(name)}") from None
 
 
+@functools.lru_cache(256)  # a worker meets the same one again with each look at a schedule
 def _instead(name: str) -> str:
     """What to do about a zone that is not there."""
     import difflib
@@ -44,7 +46,7 @@ def _instead(name: str) -> str:
     wanted = name.strip().lower().replace(" ", "_")
     near = difflib.get_close_matches(wanted, by_words, n=6, cutoff=0.6)
     names = list(dict.fromkeys(by_words[word] for word in near))[:3]
-    return f"no such time zone; did you mean {' or '.join(names)}?" if names else "no such time zone"
+    return f"no such time zone; did you mean {' or '.join(names)}?" if names else _NONE_NEAR
 
 
 def offset(its: tzinfo, utc: datetime) -> timedelta:

@@ -93,9 +93,7 @@ class Runs:
         """Makes due what is due, schedules' ticks first, and ends what is over; how long until the next tick or job is
         due, or a pause ends.
         """
-        while await self._ticker.settled():
-            pass
-        next_tick = (await self._store.due(0)).next_in
+        next_tick = await self._ticker.all()
         while True:
             promoted = await self._store.promote(MOST)
             for over in promoted.over:

@@ -6,16 +6,17 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from holdfast.clock import SECOND, Instant, moment
-from holdfast.errors import ConfigError, StoreError
+from holdfast.clock import LATEST, SECOND, Instant, Span, moment
+from holdfast.errors import ConfigError, StoreAway, StoreError
 from holdfast.observe.logging import tell, workers
 from holdfast.schedule.entry import read, tick_id
 from holdfast.schedule.rule import LATE, plan
 from holdfast.store import Entry, Schedules, Store, Tick, Ticked
 
 DUE_MOST = 100  # schedules of one step
+LOOKED_MOST = 64 * DUE_MOST  # of one that looks past those which nobody here can settle
 LOOK_EVERY = 5.0  # seconds, for those that are new or changed
-AGAIN = 0.2  # seconds after which it looks again where all was somebody else's, or busy
+AGAIN = 0.2  # seconds after which it looks again at what was somebody else's, or busy; then twice as many, and so on
 
 
 class Counted(Protocol):
@@ -27,38 +28,79 @@ class Counted(Protocol):
 
 
 class Ticker:
-    """A step for `repeat`."""
+    """A step for `repeat`. Schedules that it cannot settle stay due: it looks past them, for those behind them."""
 
     def __init__(self, store: Store, counted: Counted | None = None) -> None:
         self._store = store
         self._counted = counted
-        self._told: set[tuple[str, int]] = set()  # the entries that cannot be understood here
+        self._most = DUE_MOST
+        self._told: set[tuple[str, int]] = set()  # the entries that cannot be understood, or settled, here
+        self._waits: dict[tuple[str, int, Instant], float] = {}  # seconds before what was not settled is tried again
 
     async def step(self) -> float:
         """One tick of each schedule that is due; in how many seconds to look again."""
-        found = await self._store.due(DUE_MOST)
-        if await self._settled(found):
+        found = await self._look()
+        if await self._settled(found) or self._looks_further(found):
             return 0.0
-        pause = LOOK_EVERY if found.next_in is None else min(LOOK_EVERY, found.next_in / SECOND)
-        return min(AGAIN, pause) if found.entries else pause
+        return min(LOOK_EVERY, (found.next_in or LATEST) / SECOND, *self._waits.values())
 
-    async def settled(self) -> bool:
-        """Settles one tick of each schedule that is due; whether there was any."""
-        return await self._settled(await self._store.due(DUE_MOST))
+    async def all(self) -> Span | None:
+        """Settles every tick that is due; how long until the next one."""
+        while await self._settled(found := await self._look()) or self._looks_further(found):
+            pass
+        return found.next_in or None
+
+    async def _look(self) -> Schedules:
+        found = await self._store.due(self._most)
+        if len(found.entries) < DUE_MOST:
+            self._most = DUE_MOST
+        return found
+
+    def _looks_further(self, found: Schedules) -> bool:
+        """Whether others are due, behind those that were found and could not be settled."""
+        if found.next_in != 0 or self._most >= LOOKED_MOST:
+            return False
+        self._most *= 2
+        return True
 
     async def _settled(self, found: Schedules) -> bool:
         ticks = [tick for entry in found.entries if (tick := self._planned(entry, found.now)) is not None]
-        return bool(ticks) and self._tell(ticks, await self._store.tick(ticks))
+        answers = await self._answers(ticks) if ticks else []
+        left = [tick for tick, ticked in zip(ticks, answers, strict=True) if ticked is None]
+        self._waits = {key: min(2 * self._waits.get(key, AGAIN / 2), LOOK_EVERY) for key in map(_step_of, left)}
+        return self._tell(ticks, answers)
+
+    async def _answers(self, ticks: Sequence[Tick]) -> Sequence[Ticked | None]:
+        try:
+            return await self._store.tick(ticks)
+        except StoreAway:
+            raise
+        except Exception:  # noqa: BLE001  # whatever the store met in one of them: the others are not to wait for it
+            return [await self._answer(tick) for tick in ticks]
+
+    async def _answer(self, tick: Tick) -> Ticked | None:
+        try:
+            return (await self._store.tick([tick]))[0]
+        except StoreAway:
+            raise
+        except Exception as error:  # noqa: BLE001
+            self._tell_once(tick.name, tick.revision, "tick-failed", f"{type(error).__name__}: {error}")
+            return None
 
     def _planned(self, entry: Entry, now: Instant) -> Tick | None:
         """What to do about an entry that is due; None, told once, where this worker cannot know."""
         try:
             return tick_of(entry, now)
         except (ConfigError, StoreError) as error:
-            if (entry.name, entry.revision) not in self._told:
-                self._told.add((entry.name, entry.revision))
-                tell(workers, logging.WARNING, "schedule-unreadable", schedule=entry.name, message=str(error))
-            return None
+            self._tell_once(entry.name, entry.revision, "schedule-unreadable", str(error))
+        except Exception as error:  # noqa: BLE001  # one entry is not to stop the others
+            self._tell_once(entry.name, entry.revision, "schedule-unreadable", f"{type(error).__name__}: {error}")
+        return None
+
+    def _tell_once(self, name: str, revision: int, event: str, message: str) -> None:
+        if (name, revision) not in self._told:
+            self._told.add((name, revision))
+            tell(workers, logging.WARNING, event, schedule=name, message=message)
 
     def _tell(self, ticks: Sequence[Tick], answers: Sequence[Ticked | None]) -> bool:
         """Tells and counts what this worker has settled; whether that is any."""
@@ -71,20 +113,29 @@ class Ticker:
         return bool(settled)
 
 
-def tick_of(entry: Entry, now: Instant) -> Tick | None:
+def tick_of(entry: Entry, now: Instant) -> Tick:
     """The step that an entry which is due needs at `now`, by the store's clock.
 
     Raises StoreError where the entry cannot be read, ConfigError where its rule means nothing here, as without a zone.
     """
     definition = read(entry.text, entry.name).effective
     if definition is None or entry.next_at is None:
-        return None
+        raise StoreError(f"schedule {entry.name}: its entry in the store says nothing: delete it")
+    if definition.job.queue != entry.queue or not 0 <= entry.next_at <= LATEST:
+        raise StoreError(
+            f"schedule {entry.name}: its entry in the store contradicts itself (queue {entry.queue}, and "
+            f"{definition.job.queue} for its job; next tick {entry.next_at}): delete the schedule, and add it anew"
+        )
     step = plan(definition.rule, entry.next_at, now)
     draft = definition.made(entry.name, tick_id(entry.name, step.at), step.at) if step.makes else None
     reason = f'nobody ticked in time (missed="{definition.rule.missed}")' if step.missed else ""
     return Tick(
         entry.name, entry.queue, entry.revision, entry.next_at, step.at, step.next_at, draft, step.missed, reason
     )
+
+
+def _step_of(tick: Tick) -> tuple[str, int, Instant]:
+    return tick.name, tick.revision, tick.due
 
 
 def _parts(tick: Tick, ticked: Ticked) -> Iterable[Ticked]:
