@@ -24,6 +24,9 @@ class Service:
         self.hang: asyncio.Event | None = None
         self.error: Exception | None = None
 
+    async def looked(self) -> Seen:
+        return self.seen
+
     async def metrics(self, accept: str) -> tuple[str, bytes]:
         self.accepted.append(accept)
         if self.error:
@@ -37,7 +40,7 @@ class Service:
 async def served(service: Service | None = None) -> AsyncIterator[Server]:
     service = service or Service()
     server = Server.bound("127.0.0.1:0")
-    await server.start(Watched(lambda: service.seen, service.metrics))
+    await server.start(Watched(lambda: service.seen, service.looked, service.metrics))
     try:
         yield server
     finally:
@@ -158,6 +161,22 @@ async def test_too_many_at_once_are_turned_away_and_room_comes_back() -> None:
         assert (await said(server, get("/live")))[0] == 200
 
 
+async def test_whoever_says_nothing_keeps_no_probe_out() -> None:
+    async with served() as server:
+        host, port = located(server.address, "")
+        silent = [await asyncio.open_connection(host, port) for _ in range(CONNECTIONS_MOST)]
+        await until(lambda: len(server._open) == CONNECTIONS_MOST, "not all are connected")  # noqa: SLF001
+        for _ in range(3):
+            assert (await said(server, get("/live")))[0] == 200
+        first, last = silent[0], silent[-1]
+        with suppress(ConnectionError):
+            assert await soon(first[0].read(), "the eldest is still there") == b""
+        last[1].write(get("/ready").encode())
+        assert b" 200 " in await soon(last[0].readline(), "the youngest was let go, too")
+        for _, writer in silent:
+            writer.close()
+
+
 async def test_it_closes_while_it_is_asked() -> None:
     service = Service()
     service.hang = asyncio.Event()
@@ -173,6 +192,18 @@ def test_a_port_in_use_is_refused_with_one_that_may_be_free() -> None:
         port = other.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"^--metrics 127.0.0.1:{port}: cannot listen there: Address al"):
             Server.bound(f"127.0.0.1:{port}")
+
+
+def test_a_name_that_nobody_knows_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: str, *__: object, **___: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    with pytest.raises(ConfigError, match=r"cannot listen there: no address is known of 'a\.\.b'"):
+        Server.bound("a..b:9100")
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(socket.socket, "bind", unknown)
+    with pytest.raises(ConfigError, match=r"cannot listen there: no address is known of 'shop\.example'"):
+        Server.bound("shop.example:9100")
 
 
 def test_an_address_of_another_machine_is_refused() -> None:

@@ -237,20 +237,25 @@ def test_text_from_jobs_cannot_forge_or_break_a_line(told: list[logging.LogRecor
 
 
 @pytest.mark.parametrize("form", [Human(), Human(colour=True), KeyValue(), Json()])
-@pytest.mark.parametrize("text", ["x" * 100_000, "\n" * 100_000, "\x1b" * 100_000, "a\nb" * 50_000, "é" * 100_000])
+@pytest.mark.parametrize("text", ["x" * 100_000, "\n" * 100_000, "\x1b" * 100_000, "a\nb" * 50_000, "é" * 100_000, "中" * 1_900, "😀" * 1_900])
 def test_a_line_is_bounded_and_the_cut_is_visible(
     told: list[logging.LogRecord], form: logging.Formatter, text: str
 ) -> None:
     tell(observed.jobs, logging.WARNING, "failed", **ABOUT, ran=1.0, error="E", message=text, retry_in=1.0)
     line = _shown(form, told)
-    assert len(line) <= LINE_LIMIT + 100
+    assert len(line.encode()) <= LINE_LIMIT
     assert " more" in line
     if isinstance(form, KeyValue):
         assert _pairs(line)["retry_in"] == "1.0"
     if isinstance(form, Json):
         assert json.loads(line)["retry_in"] == 1.0
     tell(observed.jobs, logging.WARNING, "refused", job=JOB, message=text)
-    assert len(_shown(form, told)) <= LINE_LIMIT + 100
+    assert len(_shown(form, told).encode()) <= LINE_LIMIT
+    many = {f"field_{number}": text for number in range(500)}
+    tell(observed.jobs, logging.WARNING, "refused", job=JOB, **many)
+    line = _shown(form, told)
+    assert len(line.encode()) <= LINE_LIMIT
+    assert not isinstance(form, Json) or json.loads(line)["event"] == "refused"
 
 
 def test_a_cut_value_still_ends_its_quotes() -> None:
@@ -412,6 +417,9 @@ def test_a_handler_that_does_not_wait_leaves_out_what_nobody_reads() -> None:
         while select.select([], [writer], [], 0)[1]:
             os.write(writer, b"x" * 4096)
         handler.emit(record)  # would wait for ever
+        os.read(reading.fileno(), 4096)
+        long = logging.makeLogRecord(vars(record) | {"msg": Told("beat", {"why": "x" * 5_000})})
+        handler.emit(long)  # there is room, and not for all of it: this form has no limit of its own
         os.read(reading.fileno(), 1_000_000)
         handler.emit(record)
         assert os.read(reading.fileno(), 100) == first

@@ -149,6 +149,9 @@ def test_a_scraper_that_asks_for_openmetrics_gets_it() -> None:
     assert kind.startswith("application/openmetrics-text")
     assert {family.name for family in openmetrics(text.decode())} >= {"worker_jobs", "worker_job_duration_seconds"}
     assert exposition(shown())[0].startswith("text/plain; version=0.0.4")
+    for odd in ("version=x", "version=..; escaping=", "escaping=\xff", ";;==", "version=" + "9" * 5000):
+        _, text = exposition(shown(counted("mail")), f"application/openmetrics-text;{odd}")
+        assert b"worker_jobs_total" in text, odd
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed")

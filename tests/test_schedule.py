@@ -1,7 +1,11 @@
 """Schedules as values: what a rule may be, what is missed, which job a tick makes, and what is written down."""
 
+import functools
+import json
+import math
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -120,7 +124,7 @@ def test_rules_that_are_none(wrong: dict[str, object], why: str) -> None:
 def test_without_a_time_zone_database_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zoneinfo.available_timezones", set)
     with pytest.raises(ConfigError, match="install tzdata"):
-        rule_of(cron="@daily", tz="Nowhere/Here")
+        rule_of(cron="@daily", tz="No/Database")
     assert rule_of(cron="@daily").next(NOON), "UTC needs none"
 
 
@@ -295,6 +299,101 @@ def test_what_is_written_is_read_again() -> None:
     "text", ["", "[]", "{}", '{"declared": 1, "edited": null}', '{"declared": {"rule": {"x": 1}}}']
 )
 def test_what_nobody_can_read_is_a_store_error(text: str) -> None:
+    with pytest.raises(StoreError, match="schedule nightly: its entry"):
+        read(text, "nightly")
+
+
+_ANY = {
+    "declared": {
+        "rule": {"cron": None, "every": 60_000, "tz": "UTC", "missed": "once", "overlap": "skip", "jitter": 0},
+        "job": {
+            "task": "shop.mail",
+            "queue": "mail",
+            "payload": "{}",
+            "terms": [1, 0, 0, 0.2, 0, None, 0],
+            "priority": 0,
+            "tags": [],
+            "headers": "",
+            "alone": False,
+            "unique": None,
+            "expires": None,
+            "deadline": None,
+        },
+        "owner": "shop",
+    },
+    "edited": None,
+}
+_DEEP = "[" * 100_000
+
+
+def _with(place: str, value: object) -> str:
+    """_ANY, with another value at one place."""
+    document: dict[str, Any] = json.loads(json.dumps(_ANY))
+    *path, last = place.split(".")
+    functools.reduce(lambda found, name: found[name], path, document)[last] = value
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("declared.rule.every", 0),
+        ("declared.rule.every", -5),
+        ("declared.rule.every", 1),
+        ("declared.rule.every", 10**30),
+        ("declared.rule.every", True),
+        ("declared.rule.every", 60_000.0),
+        ("declared.rule.every", None),
+        ("declared.rule.cron", "* * * * *"),
+        ("declared.rule.cron", 5),
+        ("declared.rule.tz", None),
+        ("declared.rule.tz", "Mars/Base"),
+        ("declared.rule.tz", "x" * 100_000),
+        ("declared.rule.missed", "later"),
+        ("declared.rule.missed", []),
+        ("declared.rule.overlap", None),
+        ("declared.rule.jitter", -1),
+        ("declared.rule.jitter", "5m"),
+        ("declared.rule.new", 1),
+        ("declared.job", None),
+        ("declared.job.new", 1),
+        ("declared.job.task", ""),
+        ("declared.job.queue", 7),
+        ("declared.job.payload", None),
+        ("declared.job.payload", "\ud800"),
+        ("declared.job.terms", [1, 0, 0]),
+        ("declared.job.terms", [1, 0, 0, math.nan, 0, None, 0]),
+        ("declared.job.terms", [1, None, 0, 0.2, 0, None, 0]),
+        ("declared.job.priority", "high"),
+        ("declared.job.tags", "eu"),
+        ("declared.job.tags", [5]),
+        ("declared.job.headers", "{"),
+        ("declared.job.headers", "[]"),
+        ("declared.job.headers", '{"a": 5}'),
+        ("declared.job.headers", _DEEP),
+        ("declared.job.headers", None),
+        ("declared.job.alone", 1),
+        ("declared.job.unique", "key"),
+        ("declared.job.unique", ["k", "never", 0, "return"]),
+        ("declared.job.unique", ["k", "started", 0, ["return"]]),
+        ("declared.job.expires", 60_000),
+        ("declared.job.deadline", [0, 10**30]),
+        ("declared.owner", None),
+        ("declared", []),
+        ("edited", "x"),
+        ("new", 1),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_a_value_of_the_wrong_kind_is_a_store_error_that_names_it(place: str, value: object) -> None:
+    assert read(json.dumps(_ANY), "nightly").declared is not None
+    with pytest.raises(StoreError, match="schedule nightly: its entry") as caught:
+        read(_with(place, value), "nightly")
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("text", [_DEEP, '{"declared": ' + "9" * 5000 + ', "edited": null}'])
+def test_a_text_that_no_parser_takes_is_a_store_error(text: str) -> None:
     with pytest.raises(StoreError, match="schedule nightly: its entry"):
         read(text, "nightly")
 

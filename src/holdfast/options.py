@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypedDict, cast
 
 from holdfast.clock import Duration, Instant, Span, instant, moment, short, span
@@ -103,9 +103,10 @@ def until(value: Duration | datetime, parameter: str) -> Until:
     """A time to come: a duration from now, or an instant. ConfigError naming `parameter` for what is neither."""
     if isinstance(value, datetime):
         return Until(at=instant(value, parameter))
-    if not isinstance(value, (int, float, str, timedelta)):
-        raise ConfigError(f"{parameter}={value!r}: a duration such as 30 or '2h', or an aware datetime")
-    return Until(span(value, parameter, positive=True))
+    try:
+        return Until(span(value, parameter, positive=True))
+    except ConfigError as error:
+        raise ConfigError(f"{error}; or an aware datetime") from None
 
 
 def _check_end(what: str, end: Until, delay: Span, at: Instant | None, now: Instant) -> None:

@@ -191,6 +191,7 @@ def stepped(entry: Entry, tick: Tick, receipt: Receipt | None, now: Instant) -> 
     outcomes = [ticked.outcome for ticked in new]
     entry = entry._replace(
         next_at=tick.next_at,
+        revision=entry.revision + 1,
         ticks=(*entry.ticks, *new)[-TICKS_MOST:],
         made=entry.made + outcomes.count("made"),
         skipped=entry.skipped + outcomes.count("skipped"),

@@ -231,7 +231,7 @@ class Entry(NamedTuple):
     text: str
     next_at: Instant | None  # its next tick; None: it has none
     pause: Pause | None = None
-    revision: int = 0  # grows by one with each change, not with ticks; 0: not stored yet
+    revision: int = 0  # grows by one with each change and each tick; 0: not stored yet
     ticks: Sequence[Ticked] = ()
     made: int = 0
     skipped: int = 0
@@ -379,9 +379,9 @@ class Store(Protocol):
         drop_oldest and to take a key whose time is over. A job that appears twice in one call is stored once.
 
         Then its unique key: held by another job of the queue, nothing is stored. It is a `duplicate` (on_clash
-        "return") or `replaced` ("replace"): the holder's payload and due time are the draft's now, if it is scheduled
-        or queued and was not started in this life. Otherwise ("raise", a holder that was started, or one of another
-        task, of which the draft is no duplicate) it is `taken`.
+        "return") or `replaced` ("replace"): the holder's payload, due time, `expires` and `deadline` are the draft's
+        now (none, where it has none), if it is scheduled or queued and was not started in this life. Otherwise
+        ("raise", a holder that was started, or one of another task, of which the draft is no duplicate) it is `taken`.
         A key whose time is over (now >= holds_until) is nobody's, and lost to its holder once another takes it.
 
         Then a place in the queue, where it has a bound: none is left when as many of its jobs as `max_size` are
@@ -615,8 +615,9 @@ class Store(Protocol):
 
     async def schedule(self, entries: Sequence[Entry]) -> Sequence[bool]:
         """Per entry, in one atomic step each: stores it with revision+1, if the one that is stored has just its
-        revision (0: there is none of this name), else False. `ticks` and the counts that are stored stay, whatever the
-        entry says of them. An entry may move to another queue. Again after it was stored: False; who asks reads it.
+        revision (0: there is none of this name), else False: so what was read before a tick undoes no tick. `ticks` and
+        the counts that are stored stay, whatever the entry says of them. An entry may move to another queue. Again
+        after it was stored: False; who asks reads it.
         """
         ...
 
@@ -626,9 +627,10 @@ class Store(Protocol):
 
     async def tick(self, ticks: Sequence[Tick]) -> Sequence[Ticked | None]:
         """Per tick, in one atomic step each: if the entry has just this revision, `due` as its next tick, and is not
-        paused, then `next_at` is its next one, `draft` (if there is one) is stored as `enqueue` would, and both that
-        and what was missed are kept among its ticks and counted. None otherwise: somebody else has done it, or it was
-        changed; nothing is written. So there is one job for each tick, however many ask.
+        paused, then its revision grows by one, `next_at` is its next one, `draft` (if there is one) is stored as
+        `enqueue` would, and both that and what was missed are kept among its ticks and counted. None otherwise:
+        somebody else has done it, or it was changed; nothing is written. So there is one job for each tick, however
+        many ask.
 
         A receipt that is accepted (again, too) is "made"; any other is "skipped" with the answer as its reason; the
         tick never waits for a place. None also for a draft that is `busy`, and for a draft of another queue than the

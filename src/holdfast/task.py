@@ -240,7 +240,7 @@ def _in_process(fn: Callable[..., Any], run_in: object) -> bool:
 
 def _check_function(fn: object) -> None:
     if isinstance(fn, Task):
-        raise ConfigError(f"{fn.name} is a task already")
+        raise ConfigError(f"{fn.name} is a task already; @jobs.cron and @jobs.every stand above @jobs.task, not below")
     if isinstance(fn, (classmethod, property)) or not callable(fn) or inspect.isclass(fn):
         raise ConfigError(f"@task on {fn!r}: a task is a plain or async function")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):

@@ -27,7 +27,10 @@ class Service:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self._do(self._server.start(Watched(lambda: self.seen, self._metrics)))
+        self._do(self._server.start(Watched(lambda: self.seen, self._looked, self._metrics)))
+
+    async def _looked(self) -> Seen:
+        return self.seen
 
     async def _metrics(self, _: str) -> tuple[str, bytes]:
         return "text/plain", b""

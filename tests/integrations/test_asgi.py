@@ -92,6 +92,32 @@ async def test_without_a_worker_it_says_whether_the_store_answers(monkeypatch: A
     jobs.close()
 
 
+async def test_only_who_asks_for_the_store_waits_for_it_and_all_together(monkeypatch: Any) -> None:
+    jobs = Holdfast("memory://")
+    asked, answers = list[str](), asyncio.Event()
+
+    async def slow(*_: Any, **__: Any) -> Any:
+        asked.append("find")
+        await answers.wait()
+        raise StoreAway("connection refused")
+
+    async with asking(endpoint(jobs)) as client:
+        assert (await client.get("/ready")).status_code == 200
+        monkeypatch.setattr(MemoryStore, "find", slow)
+        assert (await client.get("/live")).status_code == 200
+        assert (await client.get("/nothing")).status_code == 404
+        assert (await client.post("/ready")).status_code == 405
+        assert asked == []
+        asking_ = [asyncio.create_task(client.get(path)) for path in ("/ready", "/ready", "/metrics")]
+        async with asyncio.timeout(40):
+            while not asked:  # noqa: ASYNC110  # the question goes by another loop
+                await asyncio.sleep(0.01)
+        answers.set()
+        assert [(await one).status_code for one in asking_] == [503, 503, 200]
+        assert asked == ["find"], "each asked by itself"
+    jobs.close()
+
+
 async def test_other_methods_paths_and_protocols_are_refused() -> None:
     jobs = Holdfast("memory://")
     app = endpoint(jobs)

@@ -63,7 +63,7 @@ async def _schedules(store: Store, queue: str) -> None:
     assert (ticked.outcome, ticked.job) == ("made", job.id)
     [entry] = (await store.schedules([name])).entries
     assert list(await store.schedule([entry._replace(text="new")])) == [True]
-    assert list(await store.unschedule({name: 2})) == [True]
+    assert list(await store.unschedule({name: 3})) == [True]
     assert list(await store.cancel([job.id])) == ["cancelled"]
 
 

@@ -204,6 +204,7 @@ class Timetable:
         kept = kept if tick.missed else kept[1:]
         self.entries[tick.name] = entry._replace(
             next_at=tick.next_at,
+            revision=entry.revision + 1,
             ticks=(*entry.ticks, *kept)[-TICKS_MOST:],
             made=entry.made + (answer.outcome == "made"),
             skipped=entry.skipped + (answer.outcome == "skipped"),

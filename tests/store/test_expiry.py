@@ -7,6 +7,7 @@ import pytest
 from holdfast.clock import HOUR, MINUTE
 from holdfast.job import Released, State, Succeeded, Until
 from holdfast.policy import decide
+from holdfast.rulings import instant
 from holdfast.store import Over, Promoted, Quota, Store, Where
 from tests.store.acts import (
     BOOM,
@@ -221,14 +222,36 @@ async def test_a_cancelled_or_deleted_one_is_nobodys_affair_any_more(store: Stor
     assert await store.promote(10) == Promoted(0, None)
 
 
-async def test_a_replaced_one_keeps_its_own_times(store: Store) -> None:
-    [job_id] = await stored(store, keyed(expires=Until(MINUTE), delay=HOUR))
-    before = await record(store, job_id)
-    assert await answer(store, keyed(on_clash="replace", expires=Until(HOUR), deadline=Until(HOUR))) == "replaced"
-    found = await record(store, job_id)
-    assert (found.state, found.expires_at, found.deadline_at) == (State.QUEUED, before.expires_at, None)
+async def test_a_replaced_one_has_the_times_of_who_spoke_last(store: Store) -> None:
+    """Also where its own time is over already, but nobody has ended it."""
+    [job_id] = await stored(store, keyed(expires=Until(MINUTE), deadline=Until(HOUR)))
     store.shift += MINUTE
-    assert [over.id for over in (await store.promote(10)).over] == [job_id]
+    said = [
+        {"expires": Until(2 * HOUR), "deadline": Until(at=await now(store) + 3 * HOUR), "delay": 30 * MINUTE},
+        {"deadline": Until(MINUTE)},
+        {},
+        {"expires": Until(10), "delay": 5},
+    ]
+    for limits in said:
+        at, job = await now(store), keyed(on_clash="replace", **limits)
+        assert await answer(store, job) == "replaced"
+        found = await record(store, job_id)
+        assert (found.expires_at, found.deadline_at) == (instant(job.expires, at), instant(job.deadline, at))
+        assert (await store.promote(10)).over == ()
+    store.shift += 10
+    assert [over.reason for over in (await store.promote(10)).over] == ["expired"]
+    assert await store.promote(10) == Promoted(0, None), "something is left of the times that it had before"
+
+
+async def test_replaced_within_one_call_it_has_the_last_times(store: Store) -> None:
+    first = keyed(expires=Until(MINUTE), on_clash="replace")
+    jobs = [first, keyed(on_clash="replace", expires=Until(HOUR)), keyed(on_clash="replace", deadline=Until(5))]
+    assert [receipt.answer for receipt in await store.enqueue(jobs)] == ["accepted", "replaced", "replaced"]
+    found = await record(store, first.id)
+    assert (found.expires_at, found.deadline_at) == (None, found.enqueued_at + 5)
+    store.shift += 5
+    assert [over.reason for over in (await store.promote(10)).over] == ["deadline"]
+    assert await store.promote(10) == Promoted(0, None)
 
 
 async def test_enqueued_again_the_times_are_the_first_ones(store: Store) -> None:

@@ -167,7 +167,14 @@ class Witness:
         if on_clash != "replace" or row.task != draft.task or not unstarted:
             return Receipt(draft.id, "taken", created=False, holder=holder)
         state, due_at = _begins(draft, self.now)
-        self._foreseen[holder] = replace(row, payload=draft.payload, state=state, due_at=due_at)
+        self._foreseen[holder] = replace(
+            row,
+            payload=draft.payload,
+            state=state,
+            due_at=due_at,
+            expires_at=_instant(draft.expires, self.now),
+            deadline_at=_instant(draft.deadline, self.now),
+        )
         return Receipt(draft.id, "replaced", created=False, holder=holder)
 
     def _crowded(self, queue: str) -> Room | None:

@@ -127,20 +127,22 @@ async def _schedules(store: Store) -> None:
         [entry] = (await store.schedules(["hourly"])).entries
         await store.due(10)
         due = entry.next_at or 0
-        await store.tick([Tick("hourly", "mail", 1, due, due, due + 1 if n < 4 else None, job, n % 3, "nobody")])
+        then = due + 1 if n < 4 else None
+        await store.tick([Tick("hourly", "mail", entry.revision, due, due, then, job, n % 3, "nobody")])
     store.shift += MINUTE
     [nightly] = (await store.due(1)).entries
+    was = nightly.revision
     bounded = Tick("nightly", "strict", 1, at, at, at + HOUR, draft(queue="strict"))
     assert [ticked and ticked.reason for ticked in await store.tick([bounded, bounded])] == ["full", None]
     assert await store.schedule([nightly._replace(queue="small")]) == [True]
-    assert await store.schedule([nightly._replace(revision=2, queue="strict", next_at=at, pause=None)]) == [True]
-    dropping = nightly._replace(queue="small", revision=3, next_at=at)
+    assert await store.schedule([nightly._replace(revision=was + 1, queue="strict", next_at=at, pause=None)]) == [True]
+    dropping = nightly._replace(queue="small", revision=was + 2, next_at=at)
     assert await store.schedule([dropping]) == [True]
-    [made] = await store.tick([Tick("nightly", "small", 4, at, at, at + HOUR, draft(queue="small"))])
+    [made] = await store.tick([Tick("nightly", "small", was + 3, at, at, at + HOUR, draft(queue="small"))])
     assert made
     assert made.outcome == "made"
     await store.schedules()
-    assert await store.unschedule({"nightly": 4, "never": 7}) == [True, False]
+    assert await store.unschedule({"nightly": was + 4, "never": 7}) == [True, False]
 
 
 async def _mortals(store: Store) -> None:

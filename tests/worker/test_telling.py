@@ -30,7 +30,7 @@ class Desk:
         return keys
 
     def settle(self, key: Key) -> None:
-        self.telling.settled(key)
+        self.telling.settled([key])
         self.counts.event("x")
 
 
@@ -92,7 +92,7 @@ async def test_news_that_nobody_takes_free_the_places_all_the_same() -> None:
     desk.settle(key)
     with pytest.raises(ZeroDivisionError):
         desk.telling.now()
-    assert desk.box.settled((uuid4(), 1), 9) == 0
+    assert desk.box.settled([(uuid4(), 1)], 9) == 0
 
 
 # --- of a whole worker

@@ -20,10 +20,10 @@ from holdfast.errors import StoreAway
 from holdfast.headers import SCHEDULED_FOR, headers_of
 from holdfast.job import QueueTerms, Record, State
 from holdfast.schedule.entry import Definition, Text
-from holdfast.schedule.rule import Missed, Rule, rule_of
+from holdfast.schedule.rule import Missed, Rule, Step, plan, rule_of
 from holdfast.store import Entry, Store, Tick, Ticked, Where
 from holdfast.stores.memory import MemoryStore
-from holdfast.worker.ticker import LOOK_EVERY, Ticker
+from holdfast.worker.ticker import AGAIN, LOOK_EVERY, Ticker
 from tests.worker.rig import Flaky, Shop, events, fields, memory, soon, until
 
 START = 1_800_000_000_000
@@ -203,6 +203,96 @@ async def test_what_cannot_be_read_is_told_once_and_holds_nobody_up(
     told = fields(caplog, "schedule-unreadable")
     assert [one["schedule"] for one in told] == ["a", "b"]
     assert "Nowhere/Here" in told[1]["message"]
+
+
+async def test_an_entry_that_breaks_the_ticker_stops_no_other(
+    store: Flaky, clock: FakeClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is wrong with it: here, what no check of its values has thought of."""
+
+    def broken(rule: Rule, next_at: Instant, now: Instant) -> Step:
+        if rule.jitter:
+            raise ZeroDivisionError("nobody knows")
+        return plan(rule, next_at, now)
+
+    await add(store, "bad", rule_of(every="10m", jitter=1))
+    await add(store, "flush", rule_of(every="10m"))
+    monkeypatch.setattr("holdfast.worker.ticker.plan", broken)
+    clock.advance(10 * MINUTE)
+    ticker = Ticker(store)
+    for _ in range(3):
+        await run(ticker)
+    assert len(await jobs(store)) == 1
+    (told,) = fields(caplog, "schedule-unreadable")
+    assert (told["schedule"], told["message"]) == ("bad", "ZeroDivisionError: nobody knows")
+
+
+@pytest.mark.parametrize("next_at", [-(10**17), -1, 10**17])
+async def test_a_next_tick_that_is_no_time(
+    store: Flaky, clock: FakeClock, caplog: pytest.LogCaptureFixture, next_at: Instant
+) -> None:
+    await add(store, "flush", rule_of(every="10m"))
+    text = Text(edited=definition(rule_of(cron="* * * * *"))).written()
+    assert await store.schedule([Entry("bad", "default", text, next_at)]) == [True]
+    clock.advance(10 * MINUTE)
+    await run(Ticker(store))
+    assert len(await jobs(store)) == 1
+    assert [told["schedule"] for told in fields(caplog, "schedule-unreadable")] == ["bad"] * (next_at < 0)
+
+
+async def test_a_text_of_another_queue_than_its_entry(
+    store: Flaky, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = Text(edited=definition(rule_of(every=1), "mail")).written()
+    assert await store.schedule([Entry("bad", "default", text, START)]) == [True]
+    assert await run(Ticker(store)) == LOOK_EVERY
+    assert "mail" in fields(caplog, "schedule-unreadable")[0]["message"]
+
+
+@pytest.mark.parametrize("number", [100, 101, 350])
+async def test_entries_that_nobody_can_settle_hide_no_other(store: Flaky, clock: FakeClock, number: int) -> None:
+    await add(store, "flush", rule_of(every="10m", overlap="allow"))
+    assert all(await store.schedule([Entry(f"bad{n}", "default", "{", START) for n in range(number)]))
+    ticker = Ticker(store)
+    for made in (1, 2):
+        clock.advance(10 * MINUTE)
+        assert await run(ticker) == LOOK_EVERY, "it asks without an end"
+        assert len(await jobs(store)) == made
+    assert await Ticker(store).all() == 10 * MINUTE
+
+
+async def test_more_broken_entries_than_it_looks_past(
+    store: Flaky, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.worker.ticker.LOOKED_MOST", 200)
+    assert all(await store.schedule([Entry(f"bad{n}", "default", "{", START) for n in range(201)]))
+    assert await run(Ticker(store)) == LOOK_EVERY
+    assert await Ticker(store).all() is None
+
+
+async def test_what_the_store_refuses_is_asked_for_more_and_more_seldom(
+    store: Flaky, clock: FakeClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tick, bad = store.tick, True
+
+    async def picky(ticks: Sequence[Tick]) -> Sequence[Ticked | None]:
+        if bad and any(one.name == "bad" for one in ticks):
+            raise OverflowError("too large an integer")
+        return await tick(ticks)
+
+    monkeypatch.setattr(store, "tick", picky, raising=False)
+    await add(store, "bad", rule_of(every="10m"))
+    await add(store, "flush", rule_of(every="10m"))
+    clock.advance(10 * MINUTE)
+    ticker = Ticker(store)
+    pauses = [await run(ticker) for _ in range(8)]
+    assert len(await jobs(store)) == 1, "the other one"
+    assert pauses == sorted(pauses)
+    assert pauses[0] <= 2 * AGAIN < pauses[-1] == LOOK_EVERY
+    assert [told["message"] for told in fields(caplog, "tick-failed")] == ["OverflowError: too large an integer"]
+    bad = False
+    await run(ticker)
+    assert len(await jobs(store)) == 2, "it works again"
 
 
 # --- many workers

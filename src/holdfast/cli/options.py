@@ -94,7 +94,8 @@ def instant(context: click.Context, parameter: click.Parameter, text: str | None
     except ValueError:
         raise _bad(context, parameter, f"{text!r}: not a time such as {_EXAMPLE}") from None
     if moment.tzinfo is None:
-        why = f"has no time zone; write {text}Z for UTC, or the offset as in {_EXAMPLE}"
+        said = text if "T" in text or " " in text else f"{text}T00:00"
+        why = f"has no time zone; write {said}Z for UTC, or the offset as in {_EXAMPLE}"
         raise _bad(context, parameter, f"{text!r}: {why}")
     return moment
 
@@ -147,7 +148,7 @@ def size(context: click.Context, parameter: click.Parameter, text: str | None) -
 
 
 def in_flags(text: str) -> str:
-    """An error about the parameters of a queue, as `max_size=0: …`, in the words of the command line."""
+    """An error about parameters, as `max_size=0: …`, in the words of the command line."""
     flags = _WITH_VALUE.sub(lambda found: f"{_flag(found[1])} ", text)
     return _ALONE.sub(lambda found: _flag(found[1]), flags).replace(" or a timedelta", "").replace("None", "none")
 
@@ -156,8 +157,8 @@ def _flag(parameter: str) -> str:
     return f"--{parameter.replace('_', '-')}"
 
 
-_WITH_VALUE = re.compile(r"\b(max_size|when_full|block_timeout|weight)=(?=\S)")
-_ALONE = re.compile(r"\b(max_size|when_full|block_timeout|weight)=")
+_PARAMETERS = r"\b(max_size|when_full|block_timeout|weight|cron|every|tz|missed|overlap|jitter|until)="
+_WITH_VALUE, _ALONE = re.compile(_PARAMETERS + r"(?=[^\s,;.)])"), re.compile(_PARAMETERS)
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKmMgG]i?[bB])")
 _UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 

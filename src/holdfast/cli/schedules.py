@@ -26,6 +26,11 @@ C = TypeVar("C", bound=Callable[..., Any])
 T = TypeVar("T")
 
 _TICKS = {"made": ("✓", "green"), "skipped": ("↷", "yellow"), "missed": ("✕", "red")}
+_REASONS = {
+    "duplicate": "duplicate: its last job is not finished",
+    "taken": "taken: another job has its unique key",
+    "full": "full: its queue has no place",
+}
 SHOWN = 10  # ticks in the table
 MOST = 1000  # times of `next`
 
@@ -56,18 +61,6 @@ def _policy_options(command: C) -> C:
     ):
         command = option(command)
     return command
-
-
-def _ahead(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
-    """A callback for times to come: a duration counts from now; else an instant."""
-    if text is None:
-        return None
-    try:
-        return options.length(context, parameter, text)
-    except click.BadParameter:
-        if "T" in text or text.count("-") > 1:
-            return options.instant(context, parameter, text)
-        raise
 
 
 @click.group(invoke_without_command=True, short_help="Show schedules; add, change, pause, trigger them.")
@@ -132,6 +125,12 @@ def _table(found: Sequence[ScheduleStatus]) -> None:
     for status in found:
         if status.problem:
             show.note(visible(status.problem))
+        if status.stranded:
+            show.note(f"{status.name}: {_stranded(status)}")
+
+
+def _stranded(status: ScheduleStatus) -> str:
+    return f"no live worker has its task, {visible(status.task)}, so that its jobs wait"
 
 
 def _next(status: ScheduleStatus, now: Instant) -> str:
@@ -198,7 +197,7 @@ def _as_json(status: ScheduleStatus) -> str:
         "paused_since": _iso(status.paused_since),
         "paused_until": _iso(status.paused_until),
         "pause_reason": status.pause_reason,
-        **{name: getattr(status, name) for name in ("declared", "edited", "owner", "problem")},
+        **{name: getattr(status, name) for name in ("declared", "edited", "owner", "problem", "stranded")},
         **{name: getattr(status, name) for name in ("ticks_made", "ticks_skipped", "ticks_missed")},
         "ticks": [
             {
@@ -287,7 +286,7 @@ def _past(tick: ScheduleTick, tz: str) -> str:
     if tick.job is not None:
         words.append(("job " if tick.outcome == "made" else "met job ") + ids.short(tick.job))
     if tick.reason:
-        words.append(visible(tick.reason))
+        words.append(_REASONS.get(tick.reason) or visible(tick.reason))
     if tick.outcome == "made" and tick.at - tick.due > timedelta(milliseconds=LATE):
         words.append(f"{show.coarse((tick.at - tick.due) // timedelta(milliseconds=1))} late")
     return "  " + "  ".join(words)
@@ -297,6 +296,8 @@ def _told(status: ScheduleStatus) -> None:
     show.out(f"{status.name}  {status.description}  (task {status.task}, queue {status.queue})")
     if status.paused:
         show.out(f"  {_next(status, show.now())}")
+    if status.stranded:
+        show.out("  " + show.painted(_stranded(status), "yellow"))
 
 
 # --- an operator's word
@@ -376,20 +377,23 @@ def change(context: click.Context, /, name: str, url: str | None, **when: Any) -
         try:
             parts_of(app).scheduling.change(name, Edit(**when), None)
         except ConfigError as error:
-            raise Wrong(_in_flags(error)) from None
+            raise Wrong(options.in_flags(str(error))) from None
         _shown(app, name)
 
 
 @schedules.command("pause", short_help="Make no jobs of a schedule for a while.")
 @click.argument("name", metavar="NAME")
-@click.option("--until", metavar="WHEN", callback=_ahead, help="2h (from now) or an instant with a zone.")
+@click.option("--until", metavar="WHEN", callback=options.coming, help="2h (from now) or an instant with a zone.")
 @click.option("--reason", metavar="TEXT", default="", help="Why; it is shown to everyone.")
 @options.url_option
 @click.pass_context
 def pause(context: click.Context, *, name: str, until: Any, reason: str, url: str | None) -> None:
     """Pause schedule NAME. What the pause covers is not made up for."""
     with options.operated(_url(context, url)) as app:
-        app.pause_schedule(name, until=until, reason=reason)
+        try:
+            app.pause_schedule(name, until=until, reason=reason)
+        except ConfigError as error:  # over, by the store's clock
+            raise Wrong(options.in_flags(str(error))) from None
         _shown(app, name)
 
 
@@ -469,15 +473,7 @@ def _checked(**when: Any) -> Rule:
     try:
         return rule_of(**_given(when))
     except ConfigError as error:
-        raise Wrong(_in_flags(error)) from None
-
-
-def _in_flags(error: ConfigError) -> str:
-    """In the words of the command line."""
-    text = str(error)
-    for word in Edit._fields:
-        text = text.replace(f"{word}=", f"--{word} ")
-    return text.replace(" or a timedelta", "")
+        raise Wrong(options.in_flags(str(error))) from None
 
 
 def _url(context: click.Context, url: str | None) -> str | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from uuid import UUID
 
+from holdfast.client.reasons import known_tasks
 from holdfast.client.registry import Registry, redefinition
 from holdfast.clock import Instant, moment
 from holdfast.errors import ConfigError, StoreError
@@ -137,9 +138,7 @@ async def _tell_of_lost_tasks(
     }
     if not lost:
         return
-    roster = await store.workers()
-    alive = [row for row in roster.workers if row.retired_at is None and row.lease_until > roster.now]
-    known = {task for row in alive for task in cast("Sequence[str]", row.facts.get("tasks", ()))}
+    known = known_tasks(await store.workers()) or ()
     for name, task in lost.items():
         if task not in known:
             text = f"nobody has this task, so that its jobs wait: bring it back, or `holdfast schedules delete {name}`"
@@ -244,7 +243,7 @@ def _check_times(said: Plan | Draft, name: str) -> None:
         if end is not None and end.at is not None:
             raise ConfigError(
                 f"schedule {name!r}: {parameter}={moment(end.at).isoformat()} would be over for all later ticks; "
-                f"give a duration, such as {parameter}='1h', which counts from each tick's enqueue"
+                f"give a duration, such as {parameter}='1h', which counts from when each job is due"
             )
 
 

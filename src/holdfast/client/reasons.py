@@ -52,6 +52,12 @@ def live_workers(roster: Roster) -> list[WorkerRow]:
     ]
 
 
+def known_tasks(roster: Roster) -> frozenset[str] | None:
+    """Every task that a live worker has; None where no worker is live."""
+    live = live_workers(roster)
+    return frozenset(task for worker in live for task in _names(worker, "tasks")) if live else None
+
+
 def serves(worker: WorkerRow, queue: str) -> bool:
     """Whether it takes jobs of this queue."""
     return worker.facts.get("queues") is None or queue in _names(worker, "queues")

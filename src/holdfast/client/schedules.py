@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
+from holdfast import rulings
 from holdfast.client.declaring import changed, checked, next_tick, without_an_id
 from holdfast.client.link import Link
 from holdfast.client.producing import Producing
-from holdfast.clock import Duration, Instant, instant, moment, span
+from holdfast.client.reasons import known_tasks
+from holdfast.clock import Duration, Instant, moment
 from holdfast.errors import ConfigError, ScheduleNotFound, StoreAway, StoreError
 from holdfast.handles import Job, NewJob
-from holdfast.job import REASON_LIMIT, Pause, cut, new_id
+from holdfast.job import REASON_LIMIT, cut, new_id
 from holdfast.naming import named
+from holdfast.options import until as as_until
+from holdfast.rulings import in_force
 from holdfast.schedule.entry import Definition, Text, read
 from holdfast.schedule.rule import Missed, Overlap, Rule, rule_of
 from holdfast.store import Entry, Store, Ticked
@@ -47,7 +51,7 @@ class ScheduleStatus:
     Either `cron` or `every` says when it ticks, `description` says it in English. `declared`: code declares it;
     `edited`: an operator has added or changed it, which stands above that. `next_at` is None while it is paused with no
     end in view. `ticks`: the newest, the oldest first. `problem`: why this version or this machine can make nothing of
-    it; mostly "".
+    it; mostly "". `stranded`: there are live workers, and none of them has its task.
     """
 
     name: str
@@ -73,6 +77,7 @@ class ScheduleStatus:
     ticks_skipped: int
     ticks_missed: int
     problem: str
+    stranded: bool
     _rule: Rule
     _from: Instant  # its next tick is the first later than this
 
@@ -178,8 +183,10 @@ class Scheduling:
     # --- on the bridge's loop
 
     async def _all(self) -> list[ScheduleStatus]:
-        found = await (await self._link.opened()).store.schedules()
-        return [_status(entry, found.now) for entry in found.entries]
+        store = (await self._link.opened()).store
+        found = await store.schedules()
+        known = known_tasks(await store.workers()) if found.entries else None
+        return [_status(entry, found.now, known) for entry in found.entries]
 
     async def _add(self, name: str, definition: Definition) -> None:
         store = (await self._link.opened()).store
@@ -250,15 +257,16 @@ def _change(name: str, edit: Edit, job: NewJob[Any] | None) -> Callable[[Entry, 
 def _pause(until: Duration | datetime | None, reason: str) -> Callable[[Entry, Instant], Entry]:
     if not isinstance(reason, str):
         raise ConfigError(f"reason={reason!r}: a text")
-    at = instant(until, "until") if isinstance(until, datetime) else None
-    length = span(until, "until", positive=True) if until is not None and not isinstance(until, datetime) else None
+    wanted = None if until is None else as_until(until, "until")
 
     def change(entry: Entry, now: Instant) -> Entry:
-        end = at if length is None else now + length
+        pause = rulings.paused(entry.pause, wanted, cut(reason, REASON_LIMIT), now)
+        paused, end = entry._replace(pause=pause), pause.until
         if end is not None and end <= now:
-            raise ConfigError(f"until={until!r}: lies in the past by the store's clock, {moment(now).isoformat()}")
-        since = entry.pause.since if entry.pause is not None and _holds(entry.pause, now) else now
-        paused = entry._replace(pause=Pause(since, end, cut(reason, REASON_LIMIT)))
+            raise ConfigError(
+                f"until={moment(end).isoformat()}: that is over, it is {moment(now).isoformat()} now by the store's "
+                "clock; give a later time"
+            )
         if end is None or (definition := _text(entry).effective) is None:
             return paused
         return paused._replace(next_at=next_tick(paused, definition.rule, now))  # what it covers is not missed
@@ -267,7 +275,7 @@ def _pause(until: Duration | datetime | None, reason: str) -> Callable[[Entry, I
 
 
 def _resume(entry: Entry, now: Instant) -> Entry:
-    if entry.pause is None or not _holds(entry.pause, now):
+    if not in_force(entry.pause, now):
         return entry
     resumed = entry._replace(pause=None)
     definition = _text(entry).effective
@@ -316,10 +324,6 @@ def _text(entry: Entry) -> Text:
         return Text()
 
 
-def _holds(pause: Pause, now: Instant) -> bool:
-    return pause.until is None or now < pause.until
-
-
 def _length(milliseconds: int) -> timedelta:
     return timedelta(milliseconds=milliseconds)
 
@@ -327,16 +331,19 @@ def _length(milliseconds: int) -> timedelta:
 # --- what is shown
 
 
-def _status(entry: Entry, now: Instant) -> ScheduleStatus:
+def _status(entry: Entry, now: Instant, known: Collection[str] | None) -> ScheduleStatus:
+    """`known`: the tasks of live workers; None: there are none."""
     text, problem, description = Text(), "", ""
     try:
         text = read(entry.text, entry.name)
         description = explained(_effective(text, entry.name).rule)
     except (StoreError, ConfigError) as error:
         problem = str(error)
+    except Exception as error:  # noqa: BLE001  # one entry is not to hide the others
+        problem = f"schedule {entry.name}: {type(error).__name__}: {error}"
     definition = text.effective
     rule = Rule() if definition is None else definition.rule
-    pause = entry.pause if entry.pause is not None and _holds(entry.pause, now) else None
+    pause = entry.pause if in_force(entry.pause, now) else None
     next_at = None if pause is not None and pause.until is None else entry.next_at
     return ScheduleStatus(
         name=entry.name,
@@ -362,6 +369,7 @@ def _status(entry: Entry, now: Instant) -> ScheduleStatus:
         ticks_skipped=entry.skipped,
         ticks_missed=entry.missed,
         problem=problem,
+        stranded=definition is not None and known is not None and definition.job.task not in known,
         _rule=rule,
         _from=now if next_at is None else next_at - 1,
     )

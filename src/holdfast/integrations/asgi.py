@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from holdfast.app import Holdfast, parts_of
 from holdfast.errors import StoreError
-from holdfast.observe.endpoint import Answer, Watched, answer, plain
+from holdfast.observe.endpoint import Answer, Watched, answer
 from holdfast.observe.health import Seen
 from holdfast.store import Stats, Where
+from holdfast.worker import Crew
 from holdfast.worker.recorder import Looks
 
 ASK_LIMIT = 2.0  # seconds that the store has to answer a process without workers
@@ -36,43 +37,40 @@ def endpoint(jobs: Holdfast) -> Endpoint:
     """
     staffing = parts_of(jobs).staffing
     looks = Looks(lambda: _asked(jobs))
+    away = _Away(jobs)
+
+    def own() -> Seen:
+        return _seen([crew for crew in staffing.crews if crew.started])
+
+    async def seen() -> Seen:
+        without = own()
+        return without if without.works else _without_workers(await away.asked())
 
     async def metrics(accept: str) -> tuple[str, bytes]:
         from holdfast import __version__
         from holdfast.observe.metrics import Shown, exposition  # an extra, which not all have
 
-        seen = await _seen(jobs)
-        stats = await looks.asked() if seen.answers else None
-        return exposition(Shown(staffing.totals, seen, stats, __version__), accept)
+        now = await seen()
+        stats = await looks.asked() if now.answers else None
+        return exposition(Shown(staffing.totals, now, stats, __version__), accept)
+
+    watched = Watched(own, seen, metrics)
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _live_through(receive, send)
         elif scope["type"] == "http":
-            seen = await _seen(jobs)
-            await _send(send, scope["method"], await _said(Watched(lambda: seen, metrics), scope))
+            accept = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), "")
+            path = f"/{scope['path'].rpartition('/')[2]}"
+            await _send(send, scope["method"], await answer(watched, scope["method"], path, accept))
         else:
             await send({"type": "websocket.close", "code": 1000})
 
     return app
 
 
-async def _said(watched: Watched, scope: Message) -> Answer:
-    if scope["method"] not in {"GET", "HEAD"}:
-        return plain(405, "GET and HEAD alone")
-    accept = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), "")
-    return await answer(watched, f"/{scope['path'].rpartition('/')[2]}", accept)
-
-
 async def _send(send: Send, method: str, said: Answer) -> None:
-    headers = [
-        (b"content-type", said.content_type.encode("latin-1")),
-        (b"content-length", str(len(said.body)).encode()),
-        (b"cache-control", b"no-store"),
-        (b"x-content-type-options", b"nosniff"),
-    ]
-    if said.status == 405:
-        headers.append((b"allow", b"GET, HEAD"))
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in said.headers]
     await send({"type": "http.response.start", "status": said.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else said.body})
 
@@ -85,14 +83,29 @@ async def _live_through(receive: Receive, send: Send) -> None:
             return
 
 
-async def _seen(jobs: Holdfast) -> Seen:
-    crews = [crew for crew in parts_of(jobs).staffing.crews if crew.started]
+def _seen(crews: Sequence[Crew]) -> Seen:
     if not crews:
-        away = await _away(jobs)
-        return Seen([], not away, away, supervised=False, works=False)
+        return _without_workers()
     away = next((crew.away for crew in crews if crew.away), "")
     vitals = [crew.vitals(number) for number, crew in enumerate(crews)]
     return Seen(vitals, not away, away, stopping=all(crew.stopping for crew in crews), supervised=False)
+
+
+def _without_workers(away: str = "") -> Seen:
+    return Seen([], not away, away, supervised=False, works=False)
+
+
+class _Away:
+    """Why the store does not answer; it is asked once for all who want to know at a time."""
+
+    def __init__(self, jobs: Holdfast) -> None:
+        self._jobs = jobs
+        self._asking: asyncio.Task[str] | None = None
+
+    async def asked(self) -> str:
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(_away(self._jobs))
+        return await asyncio.shield(self._asking)
 
 
 async def _away(jobs: Holdfast) -> str:

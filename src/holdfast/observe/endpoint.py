@@ -14,7 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from holdfast.errors import ConfigError
 from holdfast.observe.health import Check, Seen, live, ready, well
@@ -28,27 +28,45 @@ TEXT, JSON = "text/plain; charset=utf-8", "application/json"
 
 
 class Answer(NamedTuple):
-    """What is answered to one request."""
+    """What is answered to one request; to a HEAD without the body."""
 
     status: int
     content_type: str
     body: bytes
 
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Those that it has wherever it is served."""
+        headers = [
+            ("Content-Type", self.content_type),
+            ("Content-Length", str(len(self.body))),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+        return [*headers, ("Allow", "GET, HEAD")] if self.status == 405 else headers
+
 
 class Watched(NamedTuple):
-    """What there is to say: how the service is now, and its metrics for a header Accept, as content type and text."""
+    """What there is to say of a service.
 
-    seen: Callable[[], Seen]
+    `own`: how it is, without a question to its store; `seen`: how it is, after one where its workers ask none;
+    `metrics`: for a header Accept, as content type and text.
+    """
+
+    own: Callable[[], Seen]
+    seen: Callable[[], Awaitable[Seen]]
     metrics: Callable[[str], Awaitable[tuple[str, bytes]]]
 
 
-async def answer(watched: Watched, path: str, accept: str = "") -> Answer:
-    """The answer to a GET of `path`."""
+async def answer(watched: Watched, method: str, path: str, accept: str = "") -> Answer:
+    """The answer to a request."""
+    if method not in {"GET", "HEAD"}:
+        return plain(405, "GET and HEAD alone")
     match path.partition("?")[0]:
         case "/live":
-            return _health("live", live(watched.seen()))
+            return _health("live", live(watched.own()))
         case "/ready":
-            return _health("ready", ready(watched.seen()))
+            return _health("ready", ready(await watched.seen()))
         case "/metrics":
             return await _metrics(watched, accept)
         case _:
@@ -75,17 +93,20 @@ def plain(status: int, text: str) -> Answer:
 
 def head(said: Answer) -> bytes:
     """The status line and the headers."""
-    lines = [
-        f"HTTP/1.1 {said.status} {HTTPStatus(said.status).phrase}",
-        f"Content-Type: {said.content_type}",
-        f"Content-Length: {len(said.body)}",
-        "Cache-Control: no-store",
-        "X-Content-Type-Options: nosniff",
-        "Connection: close",
-    ]
-    if said.status == 405:
-        lines.append("Allow: GET, HEAD")
-    return "\r\n".join([*lines, "", ""]).encode()
+    headers = [*said.headers, ("Connection", "close")]
+    lines = [f"HTTP/1.1 {said.status} {HTTPStatus(said.status).phrase}", *(f"{name}: {is_}" for name, is_ in headers)]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+class Asked(NamedTuple):
+    """What a request says that matters here."""
+
+    method: str
+    path: str
+    accept: str
+
+
+Request: TypeAlias = Asked | Answer  # or what is answered to one that cannot be read
 
 
 class Server:
@@ -94,6 +115,7 @@ class Server:
     def __init__(self, listening: socket.socket) -> None:
         self._socket = listening
         self._open: set[asyncio.Task[None]] = set()
+        self._silent: dict[asyncio.Task[None], asyncio.StreamWriter] = {}  # of them, whose request has not come yet
         self._server: asyncio.Server | None = None
         self._told = False
 
@@ -104,8 +126,8 @@ class Server:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             listening = socket.create_server((host, port), family=family, backlog=CONNECTIONS_MOST)
-        except (OSError, OverflowError) as error:
-            why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        except (OSError, OverflowError, UnicodeError) as error:
+            why = _why(error, host)
             raise ConfigError(
                 f"{parameter} {address}: cannot listen there: {why}; choose an address of this machine and a port that "
                 f"is free, such as 127.0.0.1:{port + 1 if 0 < port < 65535 else 9100}"
@@ -136,53 +158,72 @@ class Server:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is None or len(self._open) >= CONNECTIONS_MOST:
+        if task is None or not self._has_room():
             writer.transport.abort()
             return
         self._open.add(task)
+        self._silent[task] = writer
         try:
             async with asyncio.timeout(PATIENCE):
-                await self._serve(reader, writer)
+                request = await _request(reader)
+                self._silent.pop(task, None)
+                await self._serve(request, writer)
         except (TimeoutError, OSError):
             writer.transport.abort()
         except Exception as error:  # noqa: BLE001  # a request must not end what it asks about
             self._tell(error)
             writer.transport.abort()
         finally:
-            self._open.discard(task)
+            self._leave(task)
             with suppress(Exception):
                 writer.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        method, said = await self._said(reader)
+    def _has_room(self) -> bool:
+        """Whoever says nothing must not keep a probe out: its worker would be ended for it."""
+        if len(self._open) >= CONNECTIONS_MOST and self._silent:
+            eldest = next(iter(self._silent))
+            self._silent[eldest].transport.abort()
+            self._leave(eldest)
+        return len(self._open) < CONNECTIONS_MOST
+
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        self._open.discard(task)
+        self._silent.pop(task, None)
+
+    async def _serve(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        said = request if isinstance(request, Answer) else await answer(self._watched, *request)
         writer.write(head(said))
-        if method != "HEAD":
+        if isinstance(request, Answer) or request.method != "HEAD":
             writer.write(said.body)
         await writer.drain()
         writer.close()
         await writer.wait_closed()
-
-    async def _said(self, reader: asyncio.StreamReader) -> tuple[str, Answer]:
-        try:
-            request = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.LimitOverrunError:
-            return "", plain(431, f"the request's line and headers are longer than {HEAD_MOST} bytes")
-        except asyncio.IncompleteReadError:
-            return "", plain(400, "the request ended early")
-        line, *headers = request.decode("latin-1").split("\r\n")
-        words = line.split(" ")
-        if len(words) != 3 or not words[2].startswith("HTTP/1."):
-            return "", plain(400, "this is no HTTP/1.1 request")
-        method, path, _ = words
-        if method not in {"GET", "HEAD"}:
-            return method, plain(405, "GET and HEAD alone")
-        return method, await answer(self._watched, path, _accept(headers))
 
     def _tell(self, error: Exception) -> None:
         if not self._told:
             self._told = True
             tell(workers, logging.WARNING, "endpoint-failed", error=repr(error), message="a request was not answered")
             workers.error("a bug in the endpoint; it goes on, please report it", exc_info=error)
+
+
+async def _request(reader: asyncio.StreamReader) -> Request:
+    try:
+        text = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.LimitOverrunError:
+        return plain(431, f"the request's line and headers are longer than {HEAD_MOST} bytes")
+    except asyncio.IncompleteReadError:
+        return plain(400, "the request ended early")
+    line, *headers = text.decode("latin-1").split("\r\n")
+    words = line.split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+        return plain(400, "this is no HTTP/1.1 request")
+    return Asked(words[0], words[1], _accept(headers))
+
+
+def _why(error: Exception, host: str) -> str:
+    if isinstance(error, UnicodeError) or (isinstance(error, OSError) and (error.errno or 0) < 0):  # as resolvers count
+        return f"no address is known of {host!r}"
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
 
 
 def _accept(headers: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from holdfast.clock import SECOND, short
 from holdfast.observe.styles import plain
-from holdfast.observe.told import LINE_LIMIT, MESSAGE, VALUE_LIMIT, Told, within
+from holdfast.observe.told import LINE_LIMIT, MESSAGE, VALUE_LIMIT, Told, within, within_bytes
 from holdfast.observe.visible import visible, visible_lines
 
 MESSAGE_LINES = 12  # of one message on a terminal
@@ -53,7 +53,7 @@ class Human(logging.Formatter):
         told = record.msg if isinstance(record.msg, Told) else plain(record)
         lines = [f"{self._time(record)}  {self._glyph(told, record.levelno)} {self._headline(told, record.name)}"]
         lines += [f"            {detail}" for detail in _details(told)]
-        return within("\n".join(lines), LINE_LIMIT)
+        return within_bytes("\n".join(lines), LINE_LIMIT)
 
     def _time(self, record: logging.LogRecord) -> str:
         second = int(record.created)
@@ -128,7 +128,7 @@ _TOLD_ELSEWHERE = frozenset({"message", "reason", "traceback", "job"})
 
 def _details(told: Told) -> list[str]:
     fields = told.fields
-    if "arguments" in fields:
+    if fields.get("arguments"):
         return [f"arguments {visible(str(fields['arguments']))}"]
     if told.event in ("failed", "dead") and "task" in fields:
         return [*_error(fields), "   ".join(_next_steps(told))]

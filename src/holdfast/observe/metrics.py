@@ -54,7 +54,10 @@ class _Once(Collector):
 
 def exposition(shown: Shown, accept: str = "") -> tuple[str, bytes]:
     """The content type and the text, in the form that the scraper asks for in its header Accept."""
-    encoder, content_type = choose_encoder(accept)
+    try:
+        encoder, content_type = choose_encoder(accept)
+    except Exception:  # noqa: BLE001  # whatever a stranger writes there, he gets the metrics
+        encoder, content_type = choose_encoder("")
     text: bytes = encoder(_Once(list(families(shown))))
     return content_type, text
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -13,20 +14,32 @@ from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
 from holdfast.context import current
-from holdfast.observe.told import LINE_LIMIT, MESSAGE, VALUE_LIMIT, Told, quoted, within
+from holdfast.observe.told import LINE_LIMIT, MESSAGE, VALUE_LIMIT, Told, quoted, size, within, within_bytes
 
 JOBS = "holdfast.job"
+EXTRA_MOST = 20  # fields of an application's own line
+_TAKEN = frozenset(vars(logging.makeLogRecord({}))) | {  # by logging, and by what our lines say themselves
+    *("asctime", "message", "time", "level", "logger", "event", "task", "job", "attempt", "traceback"),
+    *("worker", "process", "taskName"),
+}
+_field = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}").fullmatch
 
 
 def plain(record: logging.LogRecord) -> Told:
-    """A record that is no event, as one; with the job, if code of a job wrote it."""
+    """A record that is no event, as one; with the job, if code of a job wrote it, and the fields of its `extra=`."""
     fields: dict[str, Any] = {"message": record.getMessage()}
     job = current.get(None)
     if job is not None:
         fields |= {"task": job.task, "job": job.id}
+    fields |= _extra(record)
     if record.exc_info:
         fields["traceback"] = logging.Formatter().formatException(record.exc_info)
     return Told(MESSAGE, fields)
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    found = [(name, value) for name, value in vars(record).items() if name not in _TAKEN and _field(name)]
+    return dict(found[:EXTRA_MOST])
 
 
 class _Stamps:
@@ -88,7 +101,8 @@ class KeyValue(_ForMachines):
     def format(self, record: logging.LogRecord) -> str:
         told = record.msg if isinstance(record.msg, Told) else plain(record)
         line = f"{self._stamp(record)} {record.levelname} {record.name} {told}"
-        return f"{within(line, LINE_LIMIT)} {_origin(told)}={self._process}"
+        end = f" {_origin(told)}={self._process}"
+        return within_bytes(line, LINE_LIMIT - len(end)) + end
 
     @staticmethod
     @lru_cache(1000)
@@ -113,13 +127,13 @@ class Json(_ForMachines):
         head = f'{{"time":"{self._stamp(record)}","level":"{record.levelname}"'
         rest = f'"{_origin(told)}":{self._process}}}'
         fields = {"logger": record.name, "event": told.event, **told.fields}
-        limit, line = VALUE_LIMIT, ""
+        limit = VALUE_LIMIT
         while limit > _SHORTEST:
             line = ",".join([head, *_members(fields, limit), rest])
-            if len(line) <= LINE_LIMIT:
-                break
+            if size(line) <= LINE_LIMIT:
+                return line
             limit //= 2
-        return line
+        return ",".join([head, *_members({"logger": record.name, "event": told.event}, limit), rest])
 
     @staticmethod
     @lru_cache(1000)
@@ -132,7 +146,7 @@ class Json(_ForMachines):
         )
 
 
-_SHORTEST = 50  # characters of a value, below which a line is let be longer than it should
+_SHORTEST = 10  # characters of a value, below which the fields are left out
 
 
 def _origin(told: Told) -> str:

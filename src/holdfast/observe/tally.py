@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from holdfast.clock import SECOND
@@ -36,6 +36,8 @@ Key: TypeAlias = tuple[str, str, str]  # queue, task, status
 Lengths: TypeAlias = list[Any]  # their sum in seconds, then BUCKETS numbers
 
 _SUCCEEDED, _DEAD, _CANCELLED = State.SUCCEEDED, State.DEAD, State.CANCELLED  # looked up once
+_BOUNDS_MS = [int(bound * SECOND) for bound in BOUNDS]
+_SHORT, _SHORT_MS = BOUNDS[0], _BOUNDS_MS[0]
 
 
 class News(NamedTuple):
@@ -60,30 +62,42 @@ class Counts:
 
     def settled(self, claim: Claim, outcome: Outcome, settled: Settled, ran: float | None = None) -> None:
         """The store has accepted how a claim ended. `ran`: seconds, None if it was never begun, or nobody knows."""
-        if settled.state is _SUCCEEDED:  # as nearly all: this is done for every job
-            key = (claim.queue, claim.task, "succeeded")
-        else:
-            key = (claim.queue, claim.task, _status(outcome, settled.state))
-            if outcome.crashes > claim.crashes:
-                self.event("crashes", claim.queue)
-        cell = self._cells.get(key) or self._cell(key)
-        cell[0] += 1  # COUNT, and so on: a name costs a look-up
+        status = "succeeded" if settled.state is _SUCCEEDED else _status(outcome, settled.state)
+        if status != "succeeded" and outcome.crashes > claim.crashes:
+            self.event("crashes", claim.queue)
         if ran is None:
-            return
-        cell[1] += ran
-        cell[3 + bisect_left(BOUNDS, ran)] += 1
-        if not (claim.losses or claim.crashes):  # else it is not known: it was being run for a while
-            waited = (claim.claimed_at - claim.due_at) / SECOND
-            if waited > 0:
-                cell[2] += waited
-                cell[15 + bisect_left(BOUNDS, waited)] += 1
+            self.ended(claim.queue, claim.task, status)
+        else:
+            self._ran(status, [(claim, ran)])
+
+    def succeeded(self, runs: Iterable[tuple[Claim, float]]) -> None:
+        """As `settled`, of many that succeeded, with the seconds that each ran."""
+        self._ran("succeeded", runs)
+
+    def _ran(self, status: str, runs: Iterable[tuple[Claim, float]]) -> None:
+        """This is done for every job, and most are of the same task as the one before, and short."""
+        queue = task = None
+        cell: Cell = []
+        for claim, ran in runs:
+            if claim.task != task or claim.queue != queue:
+                queue, task = claim.queue, claim.task
+                cell = self._cell((queue, task, status))
+            cell[0] += 1  # COUNT, and so on: a name costs a look-up
+            cell[1] += ran
+            cell[3 if ran <= _SHORT else 3 + bisect_left(BOUNDS, ran)] += 1
+            if claim.losses or claim.crashes:  # how long it had waited is not known: it was being run for a while
+                continue
+            waited = claim.claimed_at - claim.due_at
+            if waited > _SHORT_MS:
+                cell[15 + bisect_left(_BOUNDS_MS, waited)] += 1
             else:
                 cell[15] += 1
+            if waited > 0:
+                cell[2] += waited / SECOND
 
     def ended(self, queue: str, task: str, status: str, ran: float | None = None) -> None:
         """A job ended otherwise than by its own worker's word."""
-        key = (queue, task, status)
-        cell = self._cells.get(key) or self._cell(key)
+        cell = self._cell((queue, task, status))
         cell[COUNT] += 1
         if ran is not None:
             cell[RAN] += ran
@@ -105,7 +119,9 @@ class Counts:
         self._length(("store", method), seconds, CALL_BOUNDS)
 
     def _cell(self, key: Key) -> Cell:
-        cell = self._cells[key] = [0, 0.0, 0.0, *[0] * (2 * BUCKETS)]
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._cells[key] = [0, 0.0, 0.0, *[0] * (2 * BUCKETS)]
         return cell
 
     def _length(self, key: tuple[str, str], seconds: float, bounds: Sequence[float]) -> None:

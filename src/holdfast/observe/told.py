@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-LINE_LIMIT, VALUE_LIMIT = 4_000, 2_000  # characters
+LINE_LIMIT = 4_000  # bytes: a pipe takes so many at once or not at all
+VALUE_LIMIT = 2_000  # characters
+_MARK = 24  # bytes that say how much was cut
 MESSAGE = "message"  # the event of a plain log record
 
 
@@ -56,6 +58,19 @@ def _escaped(character: str) -> str:
         return character
     code = ord(character)
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def size(text: str) -> int:
+    """The bytes that it is written as."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "backslashreplace"))
+
+
+def within_bytes(text: str, limit: int) -> str:
+    """`text`, cut so that it has at most `limit` bytes, which it then says."""
+    if size(text) <= limit:
+        return text
+    kept = text.encode("utf-8", "backslashreplace")[: limit - _MARK].decode("utf-8", "ignore")
+    return f"{kept}…[{max(1, len(text) - len(kept))} more]"
 
 
 def within(text: str, limit: int) -> str:

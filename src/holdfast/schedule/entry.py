@@ -34,7 +34,11 @@ class Definition(NamedTuple):
     owner: str = ""
 
     def made(self, schedule: str, id: UUID, at: Instant | None) -> Draft:
-        """The job of the tick `at`; of no tick, if it is None."""
+        """The job of the tick `at`; of no tick, if it is None.
+
+        Its `expires` counts from when it is due, however late the tick is; its `deadline` not from before it exists.
+        """
+        jitter = 0 if at is None else self.jitter(schedule, at)
         own = headers_of(self.job.headers)
         told = {SCHEDULE: schedule} if at is None else {SCHEDULE: schedule, SCHEDULED_FOR: moment(at).isoformat()}
         return replace(
@@ -42,7 +46,9 @@ class Definition(NamedTuple):
             id=id,
             headers=headers_text({**own, **told}),
             unique=self._key(schedule),
-            at=None if at is None else at + self.jitter(schedule, at),
+            at=None if at is None else at + jitter,
+            expires=_from(self.job.expires, None if at is None else at + jitter),
+            deadline=None if self.job.deadline is None else Until(self.job.deadline.delay + jitter),
         )
 
     def _key(self, schedule: str) -> UniqueKey | None:
@@ -54,6 +60,10 @@ class Definition(NamedTuple):
     def jitter(self, schedule: str, at: Instant) -> Span:
         """How much later than its tick the job is due: the same for everybody."""
         return _number(schedule, at, "jitter") % (self.rule.jitter + 1)
+
+
+def _from(end: Until | None, at: Instant | None) -> Until | None:
+    return end if end is None or at is None else Until(at=at + end.delay)
 
 
 class Text(NamedTuple):

@@ -47,7 +47,7 @@ def _text(value: Any) -> bool:
 
 
 def _name(value: Any) -> bool:
-    return _text(value) and 0 < len(value) <= 100  # noqa: PLR2004  # as naming.named
+    return _text(value) and 0 < len(value) <= 100  # as naming.named has it
 
 
 def _number(value: Any) -> bool:

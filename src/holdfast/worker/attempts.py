@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -67,6 +68,7 @@ class Attempts:
         self._notes = notes
         self._around = around
         self._within = within
+        self._pid = os.getpid()
 
     def begin(self, claim: Claim, since: float) -> Run | None:
         """Starts an attempt; None if that cannot be, which is an end in itself. `since`: when it was claimed, in
@@ -90,7 +92,7 @@ class Attempts:
         held = self._identity().held
         ends = None if claim.deadline_at is None else since + (claim.left or 0) / SECOND
         now = self._clock.monotonic()
-        run = begun(claim, task, held, now, self._box, self._notes, around, self._within.of, ends=ends)
+        run = begun(claim, task, held, now, self._box, self._notes, around, self._within.of, ends=ends, pid=self._pid)
         if jobs.isEnabledFor(logging.INFO):
             tell_started(claim, waited=waited(claim))
         try:

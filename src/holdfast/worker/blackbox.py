@@ -11,7 +11,7 @@ import os
 import struct
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from inspect import unwrap
 from typing import Any, NamedTuple
@@ -36,6 +36,7 @@ _RUN = struct.Struct("<16sqdQQQQd")  # the time of its beginning is written last
 _GROUP_AT = 56  # in a run
 
 _RUN_SIZE, _write_run, _write_time = _RUN.size, _RUN.pack_into, _TIME.pack_into
+_SINCE_AT = _HEADER + _RUN_SIZE - _TIME.size  # of the first run
 
 
 class Begun(NamedTuple):
@@ -121,26 +122,27 @@ class BlackBox:
         """Notes that a run's code has ended, so that nothing that happens from now on is its doing."""
         place = self._taken.get(key)
         if place is not None:
-            _write_time(self._memory, _HEADER + place * _RUN_SIZE + _RUN_SIZE - 8, -1.0)
+            _write_time(self._memory, _SINCE_AT + place * _RUN_SIZE, -1.0)
 
-    def end(self, key: tuple[UUID, int]) -> None:
-        """Notes that a run is settled, if it was ever begun."""
-        place = self._taken.pop(key, None)
-        if place is not None:
-            _write_time(self._memory, _HEADER + place * _RUN_SIZE + _RUN_SIZE - 8, 0.0)
-            self._free.append(place)
+    def end(self, *keys: tuple[UUID, int]) -> None:
+        """Notes that runs are settled, those that were ever begun."""
+        self._free += self._left(keys, 0.0)
 
-    def settled(self, key: tuple[UUID, int], news: int) -> int:
-        """Notes that a run is settled, if it was ever begun, and that the news of this number will tell of it; how many
-        there are by now that were not told.
+    def settled(self, keys: Iterable[tuple[UUID, int]], news: int) -> int:
+        """Notes that runs are settled, those that were ever begun, and that the news of this number will tell of them;
+        how many there are by now that were not told.
 
-        Its place stays its own until they are `told`: whoever heard of them knows it, and whoever did not can ask.
+        Their places stay their own until they are `told`: whoever heard of them knows it, and whoever did not can ask.
         """
-        place = self._taken.pop(key, None)
-        if place is not None:
-            _write_time(self._memory, _HEADER + place * _RUN_SIZE + _RUN_SIZE - 8, -1.0 - news)
-            self._untold.append(place)
+        self._untold += self._left(keys, -1.0 - news)
         return len(self._untold)
+
+    def _left(self, keys: Iterable[tuple[UUID, int]], since: float) -> list[int]:
+        taken, memory = self._taken, self._memory
+        places = [place for key in keys if (place := taken.pop(key, None)) is not None]
+        for place in places:
+            _write_time(memory, _SINCE_AT + place * _RUN_SIZE, since)
+        return places
 
     def told(self) -> None:
         """All that is settled was told."""
@@ -160,7 +162,7 @@ class BlackBox:
     def running(self) -> int:
         """How many runs go on."""
         tops = range(self._count(_TOP))
-        return sum(self._get(_HEADER + place * _RUN_SIZE + _RUN_SIZE - 8) > 0 for place in tops)
+        return sum(self._get(_SINCE_AT + place * _RUN_SIZE) > 0 for place in tops)
 
     def _runs(self) -> list[Begun]:
         found: list[Begun] = []

@@ -119,9 +119,10 @@ class Fetcher:
         more what it has: under the same word, for which the run under way answers, or under another, for later.
         """
         held, settling = self._slots.held, self._finisher.words
+        ended = {job for job, _, _ in settling}  # most are in neither, which is soon known
         fresh: list[Claim] = []
         for claim in claims:
-            if claim.id not in held and claim[:3] not in settling:
+            if claim.id not in held and (claim.id not in ended or claim[:3] not in settling):
                 fresh.append(claim)
             elif claim[:3] in settling or claim[:3] == held[claim.id][:3]:
                 self._tell_twice(claim, "not started again: the run under way answers for it")

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from holdfast.errors import StoreAway
-from holdfast.job import Claim, Outcome
+from holdfast.job import Claim, Outcome, State
 from holdfast.observe.logging import jobs, tell
 from holdfast.observe.tally import Counts
 from holdfast.policy import unrecordable
@@ -25,7 +25,9 @@ BATCH_MOST = 500
 PENDING_MOST = 2 * BATCH_MOST
 REFUSALS = 5  # of one outcome, before it is recorded as a failure instead
 HELD_UP = 5.0  # seconds after which a row that stays locked is told of
-_LATER = Settled(Answer.BUSY)  # not the store's word: another reason to ask again
+_BUSY, _ACCEPTED, _REPLAYED = Answer.BUSY, Answer.ACCEPTED, Answer.REPLAYED  # Python 3.11 is slow to look them up
+_SUCCEEDED = State.SUCCEEDED
+_LATER = Settled(_BUSY)  # not the store's word: another reason to ask again
 
 Ended: TypeAlias = tuple[Outcome, Claim | None, float | None]  # with the seconds that it ran; None: it was never begun
 
@@ -39,7 +41,7 @@ class Finisher:
         self,
         store: Store,
         refused: Callable[[Outcome], None],
-        settled: Callable[[tuple[UUID, int]], object],
+        settled: Callable[[Sequence[tuple[UUID, int]]], object],
         counts: Counts | None = None,
     ) -> None:
         self._store = store
@@ -53,7 +55,7 @@ class Finisher:
         self._unsent_since = 0.0
         self.arrived = Signal()
         self.written = Signal()
-        self.confirms = Confirms(self._write, self._spoken, self.written)
+        self.confirms = Confirms(self._write, self._spoken_of, self.written)
 
     def add(self, outcome: Outcome, claim: Claim | None = None, ran: float | None = None) -> None:
         """Takes an outcome to be written; what is said of its claim is for the counts."""
@@ -102,15 +104,13 @@ class Finisher:
             raise
         finally:
             self._writing = ()
-        for ended, answer in zip(taken, answers, strict=True):
-            if answer.answer is Answer.BUSY:
-                self._ended.append(ended)
-            else:
-                outcome, claim, ran = ended
-                self._spoken(outcome, answer, claim, ran)
+        busy = [ended for ended, answer in zip(taken, answers, strict=True) if answer.answer is _BUSY]
+        self._ended += busy
+        self._spoken(taken, answers)
         self._unsent_since = time.monotonic() if self._ended else 0.0
-        await self._tell_held_up(batch, answers)
-        return BUSY_PAUSE if all(answer.answer is Answer.BUSY for answer in answers) else 0
+        if busy:
+            await self._tell_held_up(batch, answers)
+        return BUSY_PAUSE if len(busy) == len(taken) else 0
 
     async def _write(self, batch: Sequence[Outcome]) -> Sequence[Settled]:
         try:
@@ -176,12 +176,32 @@ class Finisher:
             message=f"it ended {HELD_UP:g} s ago, and that cannot be written: another transaction has locked its row",
         )
 
-    def _spoken(self, outcome: Outcome, answer: Settled, claim: Claim | None, ran: float | None) -> None:
+    def _spoken(self, taken: Sequence[Ended], answers: Sequence[Settled]) -> None:
+        """What a batch has in common is done for all of it at once: nearly all are runs that succeeded."""
+        runs: list[tuple[Claim, float]] = []
+        keys: list[tuple[UUID, int]] = []
+        others: list[tuple[Ended, Settled]] = []
+        for ended, answer in zip(taken, answers, strict=True):
+            outcome, claim, ran = ended
+            if answer.answer is _BUSY:
+                continue
+            keys.append(outcome[:2])
+            if answer.state is _SUCCEEDED and claim is not None and ran is not None:
+                runs.append((claim, ran))
+            else:
+                others.append((ended, answer))
+        self._settled(keys)
         if self._refusals or self._held_since:
-            self._refusals.pop(outcome.id, None)
-            self._held_since.pop(outcome.id, None)
-        self._settled((outcome.id, outcome.fence))
-        if answer.answer is Answer.ACCEPTED or answer.answer is Answer.REPLAYED:
+            for job, _ in keys:
+                self._refusals.pop(job, None)
+                self._held_since.pop(job, None)
+        self._counts.succeeded(runs)
+        for ended, answer in others:
+            self._spoken_otherwise(ended, answer)
+
+    def _spoken_otherwise(self, ended: Ended, answer: Settled) -> None:
+        outcome, claim, ran = ended
+        if answer.answer is _ACCEPTED or answer.answer is _REPLAYED:
             if claim is not None:
                 self._counts.settled(claim, outcome, answer, ran)
         elif answer.answer is Answer.STALE:
@@ -189,6 +209,9 @@ class Finisher:
             self._refused(outcome)
         else:
             tell(jobs, logging.WARNING, "gone", job=outcome.id, fence=outcome.fence, ended=outcome.ended)
+
+    def _spoken_of(self, outcome: Outcome, answer: Settled, claim: Claim, ran: float) -> None:
+        self._spoken([(outcome, claim, ran)], [answer])
 
     async def flush(self, seconds: float, now: Callable[[], float]) -> Sequence[Outcome]:
         """Waits until everything is written, at most `seconds`; returns what is not."""

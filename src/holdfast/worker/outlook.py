@@ -48,7 +48,7 @@ class Outlook:
     async def begin(self) -> None:
         """Answers at the endpoint from now on: that nothing is ready yet, first."""
         if self._endpoint is not None:
-            await self._endpoint.start(Watched(self.seen, self._metrics))
+            await self._endpoint.start(Watched(self.seen, self._looked, self._metrics))
 
     async def end(self) -> None:
         if self._endpoint is not None:
@@ -74,6 +74,9 @@ class Outlook:
             deaths=self.deaths,
             memory=resident(),
         )
+
+    async def _looked(self) -> Seen:
+        return self.seen()  # its lease says how the store is
 
     def _add_own(self) -> None:
         news = self.counts.take()

@@ -24,7 +24,7 @@ def tell_of(claim: Claim, level: int, event: str, **fields: Any) -> None:
 def tell_started(claim: Claim, *, waited: float | None) -> None:
     """An attempt begins, which was due for `waited` seconds. Its arguments are told where somebody asked for them."""
     if "arguments" in shown:
-        tell_of(claim, logging.INFO, "started", waited=waited, arguments=arguments_of(claim.payload))
+        tell_of(claim, logging.INFO, "started", waited=waited, arguments=arguments_of(claim.payload) or None)
     else:
         tell_usual("started", claim, "waited", waited)
 

@@ -7,7 +7,7 @@ each run whether it was told of, whenever the worker dies.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from holdfast.observe.tally import Counts, News
@@ -26,13 +26,12 @@ class Telling:
         self._hand_on = hand_on
         self._timer: asyncio.TimerHandle | None = None
 
-    def settled(self, key: tuple[UUID, int]) -> None:
-        """A run is on record."""
-        untold = self._box.settled(key, self._counts.number)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(EVERY, self.now)
-        elif untold == UNTOLD_MOST:
+    def settled(self, keys: Sequence[tuple[UUID, int]]) -> None:
+        """Runs are on record."""
+        if self._box.settled(keys, self._counts.number) >= UNTOLD_MOST:
             asyncio.get_running_loop().call_soon(self.now)  # once this batch is counted
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(EVERY, self.now)
 
     def now(self) -> None:
         """Tells of all that was counted."""

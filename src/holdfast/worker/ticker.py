@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from holdfast.clock import LATEST, SECOND, Instant, Span, moment
 from holdfast.errors import ConfigError, StoreAway, StoreError
@@ -35,14 +35,15 @@ class Ticker:
         self._counted = counted
         self._most = DUE_MOST
         self._told: set[tuple[str, int]] = set()  # the entries that cannot be understood, or settled, here
-        self._waits: dict[tuple[str, int, Instant], float] = {}  # seconds before what was not settled is tried again
+        self._later: dict[_Step, _Later] = {}  # what was not settled when it was tried
 
     async def step(self) -> float:
         """One tick of each schedule that is due; in how many seconds to look again."""
         found = await self._look()
         if await self._settled(found) or self._looks_further(found):
             return 0.0
-        return min(LOOK_EVERY, (found.next_in or LATEST) / SECOND, *self._waits.values())
+        waits = [later.at - found.now for later in self._later.values()]
+        return max(0, min(round(LOOK_EVERY * SECOND), found.next_in or LATEST, *waits)) / SECOND
 
     async def all(self) -> Span | None:
         """Settles every tick that is due; how long until the next one."""
@@ -64,10 +65,15 @@ class Ticker:
         return True
 
     async def _settled(self, found: Schedules) -> bool:
-        ticks = [tick for entry in found.entries if (tick := self._planned(entry, found.now)) is not None]
-        answers = await self._answers(ticks) if ticks else []
-        left = [tick for tick, ticked in zip(ticks, answers, strict=True) if ticked is None]
-        self._waits = {key: min(2 * self._waits.get(key, AGAIN / 2), LOOK_EVERY) for key in map(_step_of, left)}
+        now, before = found.now, self._later
+        known = {step: before[step] for entry in found.entries if (step := _step_of(entry)) in before}
+        waiting = {step: later for step, later in known.items() if later.holds(now)}
+        tried = [entry for entry in found.entries if _step_of(entry) not in waiting]
+        tried.sort(key=lambda entry: _step_of(entry) in known)  # others first, since a busy one takes its time
+        ticks = [tick for entry in tried if (tick := self._planned(entry, now)) is not None]
+        answers = await self._answers(ticks) if ticks else ()
+        left = [_step_of(tick) for tick, ticked in zip(ticks, answers, strict=True) if ticked is None]
+        self._later = waiting | {step: _Later.after(known.get(step), now) for step in left}
         return self._tell(ticks, answers)
 
     async def _answers(self, ticks: Sequence[Tick]) -> Sequence[Ticked | None]:
@@ -134,8 +140,27 @@ def tick_of(entry: Entry, now: Instant) -> Tick:
     )
 
 
-def _step_of(tick: Tick) -> tuple[str, int, Instant]:
-    return tick.name, tick.revision, tick.due
+_Step: TypeAlias = tuple[str, int, Instant | None]
+
+
+def _step_of(what: Entry | Tick) -> _Step:
+    return what.name, what.revision, what.next_at if isinstance(what, Entry) else what.due
+
+
+class _Later(NamedTuple):
+    """When a step that was somebody else's, or busy, is tried again: after pauses that double."""
+
+    at: Instant
+    pause: Span
+
+    @classmethod
+    def after(cls, before: _Later | None, now: Instant) -> _Later:
+        most = round(LOOK_EVERY * SECOND)
+        pause = round(AGAIN * SECOND) if before is None else min(2 * before.pause, most)
+        return cls(now + pause, pause)
+
+    def holds(self, now: Instant) -> bool:
+        return 0 < self.at - now <= self.pause  # more, where the clock was set back
 
 
 def _parts(tick: Tick, ticked: Ticked) -> Iterable[Ticked]:

@@ -25,7 +25,7 @@ def traced_plain(attempt: Plain) -> Plain:
 
     @functools.wraps(attempt)
     def begin(run: Run) -> Verdict | None:
-        if NEVER and API not in modules:
+        if (NEVER and API not in modules) or tracing.tracer() is None:
             return attempt(run)
         span = tracing.attempting(run.claim)
         if span is None:
@@ -45,7 +45,9 @@ def traced_async(attempt: Async) -> Async:
 
     @functools.wraps(attempt)
     def begin(run: Run) -> Awaitable[Verdict | None]:
-        return attempt(run) if NEVER and API not in modules else within(run)
+        if (NEVER and API not in modules) or tracing.tracer() is None:
+            return attempt(run)
+        return within(run)
 
     async def within(run: Run) -> Verdict | None:
         span = tracing.attempting(run.claim)

@@ -22,6 +22,7 @@ from holdfast.job import (
     Record,
     State,
 )
+from holdfast.rulings import instant
 from holdfast.store import Where
 from holdfast.stores.columns import storable, storable_error
 
@@ -69,7 +70,7 @@ class Row:
     history: list[Attempt] = field(default_factory=list)
     omitted: int = 0
     told: Told | None = None
-    limited: bool = False  # whether it had such a time when it was stored; false of almost all
+    limited: bool = False  # whether its draft had such a time; false of almost all
     expires_at: Instant | None = None
     deadline_at: Instant | None = None
     fingerprint: str = ""
@@ -93,6 +94,11 @@ class Row:
         if self.started_at is not None or self.expires_at is None:
             return self.deadline_at
         return self.expires_at if self.deadline_at is None else min(self.expires_at, self.deadline_at)
+
+    def limit(self, draft: Draft, now: Instant) -> None:
+        """The times of `draft` are its own."""
+        self.expires_at, self.deadline_at = instant(draft.expires, now), instant(draft.deadline, now)
+        self.limited = draft.expires is not None or draft.deadline is not None
 
     def over(self, now: Instant) -> Literal["expired", "deadline"] | None:
         """Why it may not be started any more."""

@@ -30,7 +30,7 @@ from holdfast.job import (
     State,
     Until,
 )
-from holdfast.rulings import cancelling, clash, deleting, due, in_force, instant, judge, paused, retrying, written
+from holdfast.rulings import cancelling, clash, deleting, due, in_force, judge, paused, retrying, written
 from holdfast.store import (
     LEASE,
     LEASE_RAN_OUT,
@@ -190,6 +190,7 @@ class MemoryStore:
             self._take_out(holder)
             holder.payload = draft.payload
             holder.state, holder.due_at = due(draft, now)
+            holder.limit(draft, now)
             self._put_in(holder)
         return receipt
 
@@ -202,8 +203,7 @@ class MemoryStore:
         state, due_at = due(draft, now)
         self._rows[draft.id] = row = Row(draft, state, now, due_at, draft.alone, draft.payload)
         if draft.expires is not None or draft.deadline is not None:
-            row.limited = True
-            row.expires_at, row.deadline_at = instant(draft.expires, now), instant(draft.deadline, now)
+            row.limit(draft, now)
         self._admit(row)
         self._put_in(row)
 

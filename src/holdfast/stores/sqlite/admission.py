@@ -8,7 +8,7 @@ from uuid import UUID
 
 from holdfast.clock import Instant
 from holdfast.job import TOMBSTONE, Draft
-from holdfast.rulings import clash, due
+from holdfast.rulings import clash, due, instant
 from holdfast.store import Receipt, Room
 from holdfast.stores.sqlite.rows import plain_of, uuid_of, whole_row_of
 from holdfast.stores.sqlite.statements import Sql
@@ -69,8 +69,10 @@ def _clash(sql: Sql, draft: Draft, holder: Holder) -> Receipt:
 def _replace(sql: Sql, draft: Draft, seq: int) -> None:
     """The holder's producer may repeat his enqueue, and is recognised by what he wrote."""
     [[payload]] = sql.rows("payload", seq)
-    state, due_at = due(draft, sql.now())
-    sql.write("replace", draft.payload, state.value, due_at, replace(draft, payload=payload).content, seq)
+    now, content = sql.now(), replace(draft, payload=payload).content
+    state, due_at = due(draft, now)
+    ends = instant(draft.expires, now), instant(draft.deadline, now)
+    sql.write("replace", draft.payload, state.value, due_at, *ends, content, seq)
 
 
 def _placed(sql: Sql, draft: Draft) -> Receipt:

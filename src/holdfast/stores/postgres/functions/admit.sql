@@ -67,6 +67,8 @@ BEGIN
                     content = coalesce(job.content, {schema}.holdfast_content(job.task, job.queue, job.payload)),
                     payload = body,
                     due_at = due,
+                    expires_at = coalesce(new.expires_at, moment + new.expires_in),
+                    deadline_at = coalesce(new.deadline_at, moment + new.deadline_in),
                     state = CASE WHEN due <= moment THEN 'queued' ELSE 'scheduled' END
                 WHERE job.id = held.id AND job.started_at IS NULL AND job.state IN ('queued', 'scheduled');
                 EXIT WHEN FOUND;

@@ -67,7 +67,7 @@ BEGIN
     END LOOP;
     UPDATE {schema}.holdfast_schedules AS entry
     SET
-        next_at = following, ticks = told, missed = entry.missed + passed,
+        revision = entry.revision + 1, next_at = following, ticks = told, missed = entry.missed + passed,
         made = entry.made + CASE WHEN outcome = 'made' THEN 1 ELSE 0 END,
         skipped = entry.skipped + CASE WHEN outcome = 'skipped' THEN 1 ELSE 0 END
     WHERE entry.name = schedule_name;

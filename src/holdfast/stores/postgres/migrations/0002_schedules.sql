@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS {schema}.holdfast_schedules (
     paused_since bigint,
     paused_until bigint,
     paused_why text,
-    revision bigint NOT NULL, -- grows with each change, not with ticks
+    revision bigint NOT NULL, -- grows with each change and each tick
     ticks jsonb NOT NULL DEFAULT '[]', -- the newest: [due, at, outcome, job, reason, count]
     made bigint NOT NULL DEFAULT 0,
     skipped bigint NOT NULL DEFAULT 0,

@@ -90,21 +90,25 @@ local function admission(moment)
     local later = job.later
     call('HSET', JOB .. job.id, 'payload', later.payload, 'first', job.first, 'due', later.due, 'state', later.state)
     take_out(job)
+    write_job(job, 'expires', later.expires or false, 'deadline', later.deadline or false)
     job.due, job.state = later.due, later.state
     put_in(job)
   end
 
-  -- The payload and the due time of a job are those of a draft from now on.
+  -- The payload and the times of a job are those of a draft from now on.
   local function replace(job, kind, payload)
     if job.kind then
       job.due, job.state, job.later = kind.due, kind.state, { payload = payload }
+      job.expires, job.deadline = kind.expires, kind.deadline
       return
     end
     if not job.later then
       job.first = job.first or redis.sha1hex(call('HGET', JOB .. job.id, 'payload') or '')
       step(write_replaced, job)
     end
-    job.later = { payload = payload, due = kind.due, state = kind.state }
+    job.later = {
+      payload = payload, due = kind.due, state = kind.state, expires = kind.expires, deadline = kind.deadline,
+    }
   end
 
   -- What becomes of a draft whose key is held.

@@ -48,8 +48,8 @@ if ARGV[11] == '1' then
 end
 entry.next = next_at ~= '' and string.format('%.0f', next_at)
 
-call('HSET', ENTRY .. name, 'next', entry.next or '', 'made', counts.made, 'skipped', counts.skipped,
-  'missed', string.format('%.0f', (tonumber(entry.missed) or 0) + missed))
+call('HSET', ENTRY .. name, 'revision', string.format('%.0f', entry.revision + 1), 'next', entry.next or '',
+  'made', counts.made, 'skipped', counts.skipped, 'missed', string.format('%.0f', (tonumber(entry.missed) or 0) + missed))
 note_entry(name, entry)
 if missed > 0 or ARGV[11] == '1' then
   call('RPUSH', TICKED .. name, unpack(texts))

@@ -1,2 +1,2 @@
--- How often a schedule was changed. Parameter: its name
+-- How often a schedule was changed, or moved on. Parameter: its name
 SELECT revision FROM holdfast_schedules WHERE name = ?;
