@@ -259,7 +259,13 @@ async def test_a_handlers_own_lines_carry_its_job(stream: Written) -> None:
     finally:
         current.reset(token)
     logger.info("outside")
-    inside, thread, outside = stream.lines
+    more = {"order": 42, "job": "forged", "a b": 1, "worker": "forged", **{f"field_{number}": 0 for number in range(50)}}
+    logger.info("paid twice", extra=more)
+    inside, thread, outside, extra = stream.lines
+    assert 'message="paid twice" order=42 field_0=0' in extra
+    assert "forged" not in extra
+    assert "a b" not in extra
+    assert "field_40" not in extra
     assert f'message="paying 42" task=shop.pay job={job.id}' in inside
     assert f"job={job.id}" in thread
     assert "job=" not in outside
@@ -271,6 +277,7 @@ async def test_a_handlers_own_lines_carry_its_job(stream: Written) -> None:
         (b'{"args":[42],"kwargs":{"to":"a@b.example"}}', '42, to=\\"a@b.example\\"'),
         (b'{"args":["\\u001b[2J\\u202e"]}', "u001b[2J⟪RLO⟫"),
         (b"not json", "not readable"),
+        (b'{"args":[]}', "waited=0.5"),
         (b"[1]", "not readable"),
         (b'{"args":["' + b"x" * 5_000 + b'"]}', "… 4,502 more"),
         (b'{"args":["' + b"x" * 70_000 + b'"]}', "… 70,013 bytes"),
@@ -285,6 +292,7 @@ def test_arguments_are_told_only_where_somebody_asks_bounded_and_harmless(
     monkeypatch.setattr("holdfast.worker.report.shown", {"arguments"})
     tell_started(claim, waited=0.5)
     assert text in stream.lines[1]
+    assert "arguments=\"\"" not in stream.lines[1]
     assert stream.lines[1].isprintable()
     assert len(stream.lines[1]) < 1_000
 

@@ -249,6 +249,20 @@ def test_a_tick_makes_a_job_that_knows_it() -> None:
     assert (now.at, headers_of(now.headers)) == (None, {"trace": "1", SCHEDULE: "nightly"})
 
 
+def test_its_ends_count_from_when_it_is_due() -> None:
+    """However late the tick is, what nobody wants any more is not run; and jitter takes nothing of either."""
+    ends = draft(expires=Until(5 * SECOND), deadline=Until(7 * SECOND))
+    definition = Definition(rule_of(every="5m", jitter="4m"), ends)
+    for at in range(NOON, NOON + 20 * 5 * MINUTE, 5 * MINUTE):
+        job = definition.made("nightly", tick_id("nightly", at), at)
+        assert job.at is not None
+        assert job.expires == Until(at=job.at + 5 * SECOND)
+        assert job.deadline == Until(job.at - at + 7 * SECOND)
+    now = definition.made("nightly", uuid4(), None)
+    assert (now.expires, now.deadline) == (Until(5 * SECOND), Until(7 * SECOND))
+    assert Definition(rule_of(every="5m"), draft()).made("n", uuid4(), NOON).expires is None
+
+
 def test_a_key_of_its_own_stays() -> None:
     own = UniqueKey("mine", "started")
     assert Definition(rule_of(every="5m"), draft(unique=own)).made("n", uuid4(), NOON).unique == own

@@ -197,6 +197,26 @@ def test_the_pairs_of_names_are_bounded_too() -> None:
     assert sum(totals.by_status().values()) == 3 * PAIRS_MOST
 
 
+def test_strangers_cannot_take_the_places_of_the_apps_own_names() -> None:
+    counts, totals = Counts(), Totals()
+    for number in range(3 * QUEUES_MOST):  # before anybody says what the app has
+        counts.ended(f"early-{number}", "early", "released")
+    totals.add(taken(counts))
+    totals.know(["mail"], ["send"])
+    for number in range(3 * QUEUES_MOST):  # and whatever task a stranger sends wherever
+        counts.ended(f"late-{number}", "send", "succeeded")
+        counts.ended("mail", f"late-{number}", "released")
+    for number in range(3 * PAIRS_MOST):
+        counts.ended(f"early-{number % QUEUES_MOST}", f"task-{number}", "released")
+    counts.ended("mail", "send", "succeeded")
+    totals.add(taken(counts))
+    assert totals.cells["mail", "send", "succeeded"][0] == 1
+    assert totals.by_status()["mail", "succeeded"] == 1
+    assert totals.by_status()["mail", "released"] == totals.cells["mail", OTHER, "released"][0] == 3 * QUEUES_MOST
+    assert {task for _, task, _ in totals.cells} == {"send", "early", OTHER}
+    assert len(totals.queues.known()) == QUEUES_MOST + 1
+
+
 @pytest.mark.parametrize("name", ['a"b', "a\nb", "a\\b", "\x1b[31m", "a" * 5000, "\udc80", "\u202eabc", "", "ü"])
 def test_a_hostile_name_is_text_that_can_be_shown(name: str) -> None:
     totals, counts = Totals(), Counts()

@@ -5,12 +5,14 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from holdfast import Holdfast
 from holdfast.app import parts_of
 from holdfast.client.schedules import ScheduleStatus
+from holdfast.errors import ConfigError
 from holdfast.worker.ticker import tick_of
 from tests.cli.shop import Run, Shop
 
@@ -142,11 +144,26 @@ def test_added_from_the_shell(run: Run, shop: Shop, folder: Path, monkeypatch: p
         (("change", "nightly", "--every", "50ms"), 2, "at least a second"),
         (("change", "nigthly", "--every", "5m"), 4, "did you mean nightly"),
         (("pause", "x"), 4, "there is no schedule 'x'"),
-        (("pause", "nightly", "--until", "2020-01-01T00:00:00Z"), 2, "lies in the past"),
-        (("pause", "nightly", "--until", "soon"), 2, "soon"),
+        (
+            ("pause", "nightly", "--until", "2020-01-01T00:00:00Z"),
+            2,
+            "'2020-01-01T00:00:00Z': that is over; give a later time",
+        ),
+        (("pause", "nightly", "--until", "soon"), 2, "or an instant such as 2026-"),
+        (("pause", "nightly", "--until", "2026-12-01"), 2, "write 2026-12-01T00:00Z for UTC"),
+        (("pause", "nightly", "--until", "2026-12-01T03:00"), 2, "write 2026-12-01T03:00Z for UTC"),
         (("resume", "nightly"), 5, "is not paused"),
         (("reset", "nightly"), 5, "declared by no code"),
         (("next",), 2, "give the NAME"),
+        (
+            ("next", "--cron", "@daily", "--every", "5m"),
+            2,
+            "give --cron or --every, and not both: --cron '0 9 * * MON-FRI', or --every '5m'",
+        ),
+        (("next", "--every", "5m", "--tz", "Asia/Tokyo"), 2, "has no time zone; it is for --cron\n"),
+        (("next", "--cron", "@daily", "--tz", ""), 2, "a name such as 'Europe/Amsterdam', or 'UTC'"),
+        (("next", "--cron", "@daily", "--tz", "+02:00"), 2, "a name such as 'Europe/Amsterdam', or 'UTC'"),
+        (("next", "--cron", "@daily", "--tz", "../../etc/passwd"), 2, "a name such as 'Europe/Amsterdam', or 'UTC'"),
         (("next", "x"), 4, "there is no schedule 'x'"),
         (("next", "--cron", "* * *"), 2, "it has 3 fields"),
         (("trigger", "x"), 4, "there is no schedule 'x'"),
@@ -160,6 +177,38 @@ def test_what_is_refused(
     folder.joinpath("nights.py").write_text(CODE)
     result = run("schedules", *arguments, fails=True)
     assert (result.exit_code, why in result.stderr) == (code, True), result.stderr
+
+
+def test_over_by_the_clock_of_the_store_alone(run: Run, with_two: Holdfast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.cli.options.coming", lambda *_: None)
+
+    def over(*_: object, **__: object) -> None:
+        raise ConfigError("until=2026-01-01T00:00:00+00:00: that is over")
+
+    monkeypatch.setattr(with_two.__class__, "pause_schedule", over)
+    refused = run("schedules", "pause", "nightly", fails=True)
+    assert (refused.exit_code, "--until 2026-01-01T00:00:00+00:00: that is over" in refused.stderr) == (2, True)
+
+
+def test_a_task_that_no_live_worker_has(run: Run, with_two: Holdfast, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def begin() -> None:
+        store = parts_of(with_two).link.store.twin()
+        await store.open()
+        await store.register(UUID(int=7), None, {"tasks": ["shop.resize"]})
+        await store.close()
+
+    asyncio.run(begin())
+    assert [json.loads(line)["stranded"] for line in run("schedules", "--json").stdout.splitlines()] == [True, False]
+    assert "no live worker has its task, shop.send_invoice" in run("schedules", "next", "flush").stdout
+    assert "no live worker" not in run("schedules", "next", "nightly").stdout
+    monkeypatch.setattr("holdfast.cli.show.on_terminal", lambda: True)
+    assert "flush: no live worker has its task, shop.send_invoice" in run("schedules").stderr
+
+
+def test_why_a_tick_made_no_job(run: Run, shop: Shop, with_two: Holdfast) -> None:
+    for _ in range(2):
+        ticks(shop, "flush")
+    assert "duplicate: its last job is not finished" in run("schedules", "next", "flush").stdout
 
 
 def test_changed_paused_resumed_and_deleted(run: Run, with_two: Holdfast) -> None:

@@ -91,9 +91,10 @@ def _often() -> Any:
         (0, "a duration must be more than zero"),
         (-5, "a duration must be more than zero"),
         ("soon", "not a duration"),
-        (None, "a duration such as 30 or '2h', or an aware datetime"),
+        ("2027-01-01T00:00:00Z", "; or an aware datetime"),
+        (None, "; or an aware datetime"),
         (True, "not a duration"),
-        ([5], "a duration such as 30 or '2h', or an aware datetime"),
+        ([5], "; or an aware datetime"),
         (datetime(2027, 1, 1), "has no time zone"),  # noqa: DTZ001  # on purpose
     ],
 )

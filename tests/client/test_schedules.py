@@ -21,6 +21,7 @@ from holdfast import (
 from holdfast.app import parts_of
 from holdfast.clock import HOUR, FakeClock, moment
 from holdfast.errors import PayloadError
+from holdfast.schedule.rule import Rule
 from holdfast.store import Entry
 from holdfast.testing import Sandbox
 from tests.worker.rig import events, fields
@@ -111,7 +112,9 @@ def _plain() -> None: ...
         (lambda jobs: jobs.schedule("n", jobs.task(report).bind()), "give cron= or every="),
         (lambda jobs: jobs.schedule("n", Holdfast().task(report).bind(), every=5), "not a task of this app"),
         (lambda jobs: jobs.every("5m")(Holdfast().task(report)), "not a task of this app"),
-        (lambda jobs: jobs.task(jobs.every("5m")(report)), "is a task already"),
+        (lambda jobs: jobs.task(jobs.every("5m")(report)), "is a task already; @jobs.cron"),
+        (lambda jobs: jobs.cron(report), r"say when, as in @jobs.cron\('0 9"),
+        (lambda jobs: jobs.every(report), r"say when, as in .* @jobs.every\('5m"),
         (lambda jobs: [jobs.schedule("n", jobs.task(name="x")(report).bind(), every=n) for n in (5, 6)], "named"),
     ],
 )
@@ -211,6 +214,11 @@ def test_a_schedule_whose_task_is_gone_is_told_of(jobs: Holdfast, caplog: pytest
     caplog.clear()
     start(new)
     assert events(caplog) == [], "another worker has it"
+    assert not one(new, "n").stranded
+    asyncio.run(store.retire(UUID(int=7), None))
+    assert not one(new, "n").stranded, "nobody is live who could have it"
+    asyncio.run(store.register(UUID(int=8), None, {"tasks": ["other"]}))
+    assert one(new, "n").stranded
 
 
 def test_an_entry_that_cannot_be_read_is_left_alone(jobs: Holdfast, caplog: pytest.LogCaptureFixture) -> None:
@@ -220,12 +228,45 @@ def test_an_entry_that_cannot_be_read_is_left_alone(jobs: Holdfast, caplog: pyte
     start(jobs)
     (status,) = jobs.schedules()
     assert "newer version" in status.problem
+    assert status.coming() == []
     assert [told["schedule"] for told in fields(caplog, "schedule-unreadable")] == ["newer"]
     with pytest.raises(StoreError, match="cannot be read"):
         jobs.trigger_schedule("newer")
     jobs.pause_schedule("newer")
     jobs.delete_schedule("newer")
     assert jobs.schedules() == []
+
+
+def test_an_entry_that_nobody_thought_of_hides_no_other(
+    jobs: Holdfast, bound: NewJob[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explain = Rule.explain
+
+    def broken(rule: Rule) -> str:
+        if rule.every == 60_000:
+            raise ZeroDivisionError("nobody knows")
+        return explain(rule)
+
+    jobs.add_schedule("bad", bound, every="1m")
+    jobs.add_schedule("good", bound, every="1h")
+    monkeypatch.setattr(Rule, "explain", broken)
+    assert [(status.name, status.problem) for status in jobs.schedules()] == [
+        ("bad", "schedule bad: ZeroDivisionError: nobody knows"),
+        ("good", ""),
+    ]
+
+
+def test_a_bug_in_reconciling_keeps_no_worker_from_its_work(
+    jobs: Holdfast, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise IndexError("nobody knows")
+
+    jobs.every("5m", name="n")(jobs.task(report))
+    monkeypatch.setattr("holdfast.client.declaring._made", broken)
+    start(jobs)
+    (told,) = fields(caplog, "step-failed")
+    assert (told["role"], told["error"]) == ("schedules", "IndexError: nobody knows")
 
 
 def test_carried_variables_do_not_change_what_is_declared() -> None:
@@ -294,8 +335,13 @@ def test_what_is_refused(jobs: Holdfast, bound: NewJob[str]) -> None:
         (lambda: jobs.delete_schedule("coded"), StoreError, f"declared by code, in {__name__}"),
         (lambda: jobs.reset_schedule("mine"), StoreError, "declared by no code"),
         (lambda: jobs.pause_schedule("x"), ScheduleNotFound, "there is no schedule 'x'"),
-        (lambda: jobs.pause_schedule("coded", until=NOW - timedelta(days=1)), ConfigError, "lies in the past"),
+        (
+            lambda: jobs.pause_schedule("coded", until=NOW - timedelta(days=1)),
+            ConfigError,
+            "it is 2026-11-22T12:00:00.00:00 now",
+        ),
         (lambda: jobs.pause_schedule("coded", until=0), ConfigError, "until=0"),
+        (lambda: jobs.pause_schedule("coded", until="2030-01-01T00:00:00Z"), ConfigError, "or an aware datetime"),
         (lambda: jobs.trigger_schedule("x"), ScheduleNotFound, "there is no schedule 'x'"),
     ):
         with pytest.raises(kind, match=why):  # type: ignore[call-overload]

@@ -285,12 +285,17 @@ async def test_what_the_store_refuses_is_asked_for_more_and_more_seldom(
     await add(store, "flush", rule_of(every="10m"))
     clock.advance(10 * MINUTE)
     ticker = Ticker(store)
-    pauses = [await run(ticker) for _ in range(8)]
+    pauses = list[float]()
+    for _ in range(8):
+        pauses.append(await run(ticker))
+        clock.advance(1)
+        assert await ticker.step() == pytest.approx(pauses[-1] - 0.001), "not before that"
+        clock.advance(round(pauses[-1] * SECOND) - 1)
     assert len(await jobs(store)) == 1, "the other one"
-    assert pauses == sorted(pauses)
-    assert pauses[0] <= 2 * AGAIN < pauses[-1] == LOOK_EVERY
+    assert pauses == [AGAIN, 2 * AGAIN, 4 * AGAIN, 8 * AGAIN, 16 * AGAIN, LOOK_EVERY, LOOK_EVERY, LOOK_EVERY]
     assert [told["message"] for told in fields(caplog, "tick-failed")] == ["OverflowError: too large an integer"]
     bad = False
+    clock.step(-6 * SECOND)
     await run(ticker)
     assert len(await jobs(store)) == 2, "it works again"
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from holdfast.client.reasons import known_tasks
 from holdfast.client.registry import Registry, redefinition
 from holdfast.clock import Instant, moment
-from holdfast.errors import ConfigError, StoreError
+from holdfast.errors import ConfigError, HoldfastError, StoreError
 from holdfast.handles import NewJob
 from holdfast.headers import headers_text
 from holdfast.job import Draft
@@ -72,7 +72,19 @@ class Declarations:
         """Brings what code declares to the store, and takes away what it does not declare any more: entries whose
         owner, a module, is the app's own. What changes is told, a line each; operators' own words stay. Returns the
         next ticks of what is declared.
+
+        What it does not know how to do is told, and keeps no worker from its work.
         """
+        try:
+            return await self._bring(store, registry)
+        except HoldfastError:
+            raise
+        except Exception as error:  # noqa: BLE001  # such as what another version has left in the store
+            tell(workers, logging.WARNING, "step-failed", role="schedules", error=f"{type(error).__name__}: {error}")
+            workers.error("a bug in schedules; it goes on, please report it", exc_info=error)
+            return dict.fromkeys(self.by_name)
+
+    async def _bring(self, store: Store, registry: Registry) -> Mapping[str, Instant | None]:
         definitions = {name: declared.definition() for name, declared in self.by_name.items()}
         owners = {definition.owner for definition in definitions.values()}
 

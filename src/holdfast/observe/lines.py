@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from holdfast.job import Claim
-from holdfast.observe.told import Told, size
+from holdfast.observe.told import Told, bytes_of
 
 MOST = 1_000  # lines that wait to be written
 
@@ -96,7 +96,7 @@ class Lines(logging.StreamHandler[Any]):
             lines = told[1::4] if self._short is None else list(self._short.written(told))
             for text in _writes(lines, self._most):
                 with suppress(Exception):  # nobody is there to tell
-                    if self._waits or (takes(self.stream) and size(text) <= self._most):
+                    if self._waits or (takes(self.stream) and bytes_of(text) <= self._most):
                         self.stream.write(text)  # stderr flushes at a line's end by itself
         finally:
             self.release()
@@ -121,7 +121,7 @@ def _writes(lines: Sequence[str], most: int) -> Iterator[str]:
         lines = [whole] if whole else []
     parts, size = list[str](), 0
     for line in lines:
-        length = size(line)
+        length = bytes_of(line)
         if parts and size + length > most:
             yield "".join(parts)
             parts, size = [], 0

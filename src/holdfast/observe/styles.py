@@ -14,7 +14,7 @@ from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
 from holdfast.context import current
-from holdfast.observe.told import LINE_LIMIT, MESSAGE, VALUE_LIMIT, Told, quoted, size, within, within_bytes
+from holdfast.observe.told import LINE_LIMIT, MESSAGE, VALUE_LIMIT, Told, bytes_of, quoted, within, within_bytes
 
 JOBS = "holdfast.job"
 EXTRA_MOST = 20  # fields of an application's own line
@@ -130,7 +130,7 @@ class Json(_ForMachines):
         limit = VALUE_LIMIT
         while limit > _SHORTEST:
             line = ",".join([head, *_members(fields, limit), rest])
-            if size(line) <= LINE_LIMIT:
+            if bytes_of(line) <= LINE_LIMIT:
                 return line
             limit //= 2
         return ",".join([head, *_members({"logger": record.name, "event": told.event}, limit), rest])

@@ -147,27 +147,40 @@ class Counts:
 
 
 class Names:
-    """The first names that come, so many of them, as they can be shown; all others are OTHER. Whoever enqueues may call
-    a task whatever he likes.
+    """The app's own names, and the first others that come, so many of them, as they can be shown; the rest are OTHER.
+    Whoever enqueues may call a task whatever he likes.
     """
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._known: dict[str, str] = {}
+        self.most = most  # beside the app's own
+        self._own: dict[str, str] = {}
+        self._others: dict[str, str] = {}
+
+    def own(self, names: Iterable[str]) -> None:
+        """These have their place, whatever others came or come."""
+        for name in names:
+            self._own[name] = self._others.pop(name, "") or _shown(name)
+
+    def owns(self, name: str) -> bool:
+        """Whether it is one of the app's own."""
+        return name in self._own
 
     def of(self, name: str) -> str:
         """The name under which `name` is counted."""
-        shown = self._known.get(name)
+        shown = self._own.get(name) or self._others.get(name)
         if shown is None:
-            if len(self._known) >= self._most:
+            if len(self._others) >= self.most:
                 return OTHER
-            shown = visible(name if len(name) <= NAME_MOST else f"{name[: NAME_MOST - 1]}…")
-            self._known[name] = shown
+            shown = self._others[name] = _shown(name)
         return shown
 
     def known(self) -> list[str]:
         """All of them, as they are shown."""
-        return list(self._known.values())
+        return [*self._own.values(), *self._others.values()]
+
+
+def _shown(name: str) -> str:
+    return visible(name if len(name) <= NAME_MOST else f"{name[: NAME_MOST - 1]}…")
 
 
 class Totals:
@@ -182,6 +195,13 @@ class Totals:
         self.queues, self._tasks = Names(QUEUES_MOST), Names(TASKS_MOST)
         self._pairs: set[tuple[str, str]] = set()
         self._fresh: dict[Key, Cell] = {}  # since `fresh` was asked for last
+
+    def know(self, queues: Iterable[str], tasks: Iterable[str]) -> None:
+        """The names that the app has: they are counted as themselves. From now on no other task is."""
+        with self._lock:
+            self.queues.own(queues)
+            self._tasks.own(tasks)
+            self._tasks.most = 0
 
     def add(self, news: News) -> None:
         """Counts what a process handed on."""
@@ -202,6 +222,8 @@ class Totals:
 
     def _pair(self, queue: str, task: str) -> tuple[str, str]:
         pair = (self.queues.of(queue), self._tasks.of(task))
+        if self.queues.owns(queue) and self._tasks.owns(task):
+            return pair
         if pair not in self._pairs:
             if len(self._pairs) >= PAIRS_MOST:
                 return pair[0], OTHER

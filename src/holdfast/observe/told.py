@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-LINE_LIMIT = 4_000  # bytes: a pipe takes so many at once or not at all
-VALUE_LIMIT = 2_000  # characters
+LINE_LIMIT, VALUE_LIMIT = 4_000, 2_000  # bytes; of a line: a pipe takes so many at once or not at all
 _MARK = 24  # bytes that say how much was cut
 MESSAGE = "message"  # the event of a plain log record
 
@@ -41,9 +40,9 @@ def quoted(value: object) -> str:
     text = str(value)
     if _bare(text):
         return text
-    text = within(text, VALUE_LIMIT)
+    text = within_bytes(text, VALUE_LIMIT)
     if not text.isprintable():
-        return '"' + within("".join(map(_escaped, text)), VALUE_LIMIT) + '"'
+        return '"' + within_bytes("".join(map(_escaped, text)), VALUE_LIMIT) + '"'
     if text and not _special(text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -60,14 +59,14 @@ def _escaped(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def size(text: str) -> int:
+def bytes_of(text: str) -> int:
     """The bytes that it is written as."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "backslashreplace"))
 
 
 def within_bytes(text: str, limit: int) -> str:
     """`text`, cut so that it has at most `limit` bytes, which it then says."""
-    if size(text) <= limit:
+    if bytes_of(text) <= limit:
         return text
     kept = text.encode("utf-8", "backslashreplace")[: limit - _MARK].decode("utf-8", "ignore")
     return f"{kept}…[{max(1, len(text) - len(kept))} more]"

@@ -83,9 +83,7 @@ def rule_of(
     if overlap is not None:
         _one_of("overlap", overlap, get_args(Overlap))
     if callable(said := every if cron is None else cron):
-        raise ConfigError(
-            f"{said!r}: when it runs comes first, as in @jobs.cron('0 9 * * MON-FRI') or @jobs.every('5m')"
-        )
+        raise ConfigError(f"{said!r}: say when, as in @jobs.cron('0 9 * * MON-FRI') or @jobs.every('5m')")
     if (cron is None) == (every is None):
         raise ConfigError("give cron= or every=, and not both: cron='0 9 * * MON-FRI', or every='5m'")
     made = Rule(

@@ -148,6 +148,7 @@ class Crew:
         if self._main is not None:
             raise ConfigError("this worker runs already")
         store, self._tasks = self._supply()
+        self.totals.know(self.queue_names, self._tasks)
         self._store = measured(store, self.counts)
         launch = self._launch()
         if launch is None:
@@ -279,11 +280,20 @@ class Crew:
             "pid": os.getpid(),
             "queues": self._queues,
             "tasks": sorted(self._tasks),
-            "schedules": {name: at and moment(at).isoformat() for name, at in self._schedules.items()},
             "slots": self._concurrency,
             "python": platform.python_version(),
             "version": metadata.version("holdfast"),
         }
+
+    @property
+    def queue_names(self) -> list[str]:
+        """The queues that it serves by name, that the app declares, and that its tasks go to."""
+        return sorted({*(self._queues or ()), *self._declared, *(task.queue for task in self._tasks.values())})
+
+    @property
+    def schedules(self) -> dict[str, str | None]:
+        """The schedules that the app declares, and when each was to tick next at the start, as ISO 8601."""
+        return {name: at and moment(at).isoformat() for name, at in self._schedules.items()}
 
     def keep(self) -> None:
         """Starts a heartbeat of the worker's own: an embedded worker's, or a child's whose supervisor is silent."""

@@ -50,7 +50,8 @@ async def serve(
     worker.overdue = lambda run, stack: channel.send(
         "overdue", job=run.claim.id, fence=run.claim.fence, then=then(run.task), stack=stack
     )
-    channel.send("ready", worker=worker.identity.id, url=url, schedules=worker.facts()["schedules"], **facts)
+    names, ticks = worker.queue_names, worker.schedules
+    channel.send("ready", worker=worker.identity.id, url=url, queues=names, schedules=ticks, **facts)
     serving()
     await leaving.wait(None)
     departure = await worker.astop()

@@ -182,6 +182,7 @@ class Supervisor:
                 child.worker = UUID(message["worker"])
                 child.tasks = {int(code): task for code, task in message.pop("codes", {}).items()}
                 self._standing.keep(child)
+                self._outlook.totals.know(message.get("queues", ()), message.get("tasks", ()))
                 if self._opening is None:
                     self._opening = asyncio.create_task(self._open(message))
                     self._proven.poke()
