@@ -259,7 +259,13 @@ async def test_a_handlers_own_lines_carry_its_job(stream: Written) -> None:
     finally:
         current.reset(token)
     logger.info("outside")
-    more = {"order": 42, "job": "forged", "a b": 1, "worker": "forged", **{f"field_{number}": 0 for number in range(50)}}
+    more = {
+        "order": 42,
+        "job": "forged",
+        "a b": 1,
+        "worker": "forged",
+        **{f"field_{number}": 0 for number in range(50)},
+    }
     logger.info("paid twice", extra=more)
     inside, thread, outside, extra = stream.lines
     assert 'message="paid twice" order=42 field_0=0' in extra
@@ -292,7 +298,7 @@ def test_arguments_are_told_only_where_somebody_asks_bounded_and_harmless(
     monkeypatch.setattr("holdfast.worker.report.shown", {"arguments"})
     tell_started(claim, waited=0.5)
     assert text in stream.lines[1]
-    assert "arguments=\"\"" not in stream.lines[1]
+    assert 'arguments=""' not in stream.lines[1]
     assert stream.lines[1].isprintable()
     assert len(stream.lines[1]) < 1_000
 

@@ -237,7 +237,10 @@ def test_text_from_jobs_cannot_forge_or_break_a_line(told: list[logging.LogRecor
 
 
 @pytest.mark.parametrize("form", [Human(), Human(colour=True), KeyValue(), Json()])
-@pytest.mark.parametrize("text", ["x" * 100_000, "\n" * 100_000, "\x1b" * 100_000, "a\nb" * 50_000, "é" * 100_000, "中" * 1_900, "😀" * 1_900])
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 100_000, "\n" * 100_000, "\x1b" * 100_000, "a\nb" * 50_000, "é" * 100_000, "中" * 1_900, "😀" * 1_900],
+)
 def test_a_line_is_bounded_and_the_cut_is_visible(
     told: list[logging.LogRecord], form: logging.Formatter, text: str
 ) -> None:

@@ -1,7 +1,9 @@
 """/metrics: what a scraper reads is well formed, whatever names there are, and says what was counted."""
 
+import asyncio
 import shutil
 import subprocess
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,12 +12,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from holdfast.job import Pause, QueueTerms, State, Succeeded
+from holdfast.observe import metrics
 from holdfast.observe.health import Seen, Vitals
 from holdfast.observe.metrics import Shown, exposition
+from holdfast.observe.pages import Pages
 from holdfast.observe.tally import Counts, Totals
 from holdfast.policy import decide
 from holdfast.store import Answer, QueueStats, Settled, Stats, Ticked
-from tests.worker.rig import claim
+from tests.worker.rig import claim, until
 
 HOSTILE = [
     'a"b',
@@ -145,13 +149,48 @@ def test_hostile_names_break_nothing_and_stay_apart() -> None:
 
 
 def test_a_scraper_that_asks_for_openmetrics_gets_it() -> None:
-    kind, text = exposition(shown(counted("mail")), "application/openmetrics-text; version=1.0.0")
+    kind, text = exposition(shown(counted("mail")), openmetrics=True)
     assert kind.startswith("application/openmetrics-text")
     assert {family.name for family in openmetrics(text.decode())} >= {"worker_jobs", "worker_job_duration_seconds"}
     assert exposition(shown())[0].startswith("text/plain; version=0.0.4")
-    for odd in ("version=x", "version=..; escaping=", "escaping=\xff", ";;==", "version=" + "9" * 5000):
-        _, text = exposition(shown(counted("mail")), f"application/openmetrics-text;{odd}")
-        assert b"worker_jobs_total" in text, odd
+
+
+@pytest.mark.parametrize(
+    "odd", ["", "version=x", "version=..; escaping=", "escaping=\xff", ";;==", "version=" + "9" * 5000]
+)
+async def test_whatever_a_stranger_accepts_he_gets_the_metrics(odd: str) -> None:
+    async def here() -> Shown:
+        return shown(counted("mail"))
+
+    kind, text = await Pages(here).asked(f"text/html, application/openmetrics-text;{odd},*/*;q=0.1")
+    assert kind.startswith("application/openmetrics-text; version=1.0.0")
+    assert b"worker_jobs_total" in text
+
+
+async def test_all_who_ask_within_a_moment_get_one_page_made_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, made, go_on = list[int](), list[int](), threading.Event()
+
+    async def here() -> Shown:
+        asked.append(1)
+        return shown(counted("mail"))
+
+    def slow(of: Shown, *, openmetrics: bool) -> tuple[str, bytes]:
+        made.append(threading.get_ident())
+        go_on.wait(30)
+        return exposition(of, openmetrics=openmetrics)
+
+    monkeypatch.setattr(metrics, "exposition", slow)
+    pages = Pages(here)
+    asking = [asyncio.create_task(pages.asked("")) for _ in range(20)]
+    await until(lambda: made, "nobody makes a page")
+    asking[0].cancel()  # whoever does not wait spoils it for nobody
+    monkeypatch.setattr("holdfast.observe.pages.SHARE", 1e9)
+    go_on.set()
+    texts = await asyncio.gather(*asking[1:], pages.asked(""))
+    assert len(set(texts)) == 1
+    assert (await pages.asked("")) == texts[0], "a young page is made again"
+    assert len(asked) == len(made) == 1
+    assert made != [threading.get_ident()], "it is made on the loop"
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed")

@@ -31,6 +31,7 @@ from holdfast.store import (
 )
 
 _NO_TERMS = QueueTerms()
+_RUNNING, _ACCEPTED = State.RUNNING, Answer.ACCEPTED  # Python 3.11 is slow to look up a member of an enum
 
 
 class Holding(Protocol):
@@ -56,9 +57,9 @@ class Holding(Protocol):
 
 def judge(outcome: Outcome, row: Holding) -> Settled:
     """The fence: who may settle a job."""
-    if row.state is State.RUNNING and (row.fence, row.worker) == (outcome.fence, outcome.worker):
+    if row.state is _RUNNING and (row.fence, row.worker) == (outcome.fence, outcome.worker):
         cancelled = row.cancel_requested_at is not None and outcome.if_cancelled is not None
-        return Settled(Answer.ACCEPTED, State.CANCELLED if cancelled else outcome.state)
+        return Settled(_ACCEPTED, State.CANCELLED if cancelled else outcome.state)
     if (row.settled_fence, row.settled_by) == (outcome.fence, outcome.worker):
         return Settled(Answer.REPLAYED, row.settled_state)
     return Settled(Answer.STALE)

@@ -70,11 +70,39 @@ def test_a_job_is_followed_to_its_end(shop: Shop, url: str, happens: Callable[..
     assert result.exit_code == 0, result.output
     texts = _texts(result.output)
     assert texts[0].startswith("▤ queued")
-    assert texts[1:4] == ["  first ⟪RLO⟫", "  second", "50 % half of it"]
-    assert texts[4].startswith("▶ running   attempt 1 of 3 on worker ")
+    assert texts[1].startswith("▶ running   attempt 1 of 3 on worker ")
+    assert texts[2:5] == ["  first ⟪RLO⟫", "  second", "50 % half of it"]
     assert texts[5].startswith("✓ succeeded   in ")
     assert texts[6] == '          {"width": 80}'
     assert len(texts) == 7, "nothing is told twice"
+
+
+def test_times_are_those_of_what_happened(
+    shop: Shop, url: str, happens: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = shop.resize.enqueue("a.png").id
+    shop.said(job, note(lines=((0, "one"), (0, "two"))))
+    started = shop.record(job).started_at
+    assert started is not None
+    monkeypatch.setattr(show, "now", lambda: started + 3 * 3_600_000)
+    happens(lambda: _finished(shop, job))
+    result = CliRunner().invoke(shell, ["job", str(job), "--watch"])
+    running, one, two, ended, *_ = result.output.splitlines()[1:]
+    assert (one[10:], two[10:]) == ("  one", "  two")
+    assert running.startswith(f"{show.utc(started)[11:19]}  ▶ running")
+    assert ended.startswith(f"{show.utc(shop.record(job).finished_at or 0)[11:19]}  ✓ succeeded")
+
+
+def test_whoever_watches_is_told_once_why_nobody_begins_it(
+    shop: Shop, url: str, happens: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = shop.send.enqueue(1)
+    shop.jobs.pause("mail", reason="the provider is down")
+    happens(lambda: None, lambda: monkeypatch.setattr(follow, "LONG", 0.0), lambda: None, lambda: None, job.cancel)
+    lines = CliRunner().invoke(shell, ["job", str(job.id), "--watch"]).output.splitlines()
+    (why,) = [line for line in lines if "why: " in line]
+    assert "  why: queue mail is paused since " in why
+    assert lines.index(why) == 2, "it waits longer than a moment, first"
 
 
 def _finished(shop: Shop, id: UUID) -> None:

@@ -180,6 +180,22 @@ def test_entries_of_other_owners_are_left_alone(jobs: Holdfast) -> None:
     assert [status.name for status in new.schedules()] == ["an-operators", "theirs"]
 
 
+def test_what_may_be_another_apps_is_told(jobs: Holdfast, caplog: pytest.LogCaptureFixture) -> None:
+    exec("jobs.every('5m', name='both')(jobs.task(fn))", {"jobs": jobs, "fn": _of_another_module()})
+    jobs.every("5m", name="theirs")(jobs.task(name="backup")(report))
+    jobs.every("5m", name="gone")(jobs.task(name="gone")(report))
+    start(jobs)
+    asyncio.run(parts_of(jobs).link.store.register(UUID(int=7), None, {"tasks": ["backup"]}))
+    new = app(jobs)
+    new.every("5m", name="both")(new.task(name="t")(report))
+    start(new)
+    told = [(one["schedule"], one["owner"], one["task"]) for one in fields(caplog, "schedule-taken")]
+    assert sorted(told) == [("both", "elsewhere", "elsewhere.fn"), ("theirs", __name__, "backup")]
+    caplog.clear()
+    start(new)
+    assert not fields(caplog, "schedule-taken"), "once"
+
+
 def _of_another_module() -> Callable[[], None]:
     space: dict[str, Any] = {"__name__": "elsewhere"}
     exec("def fn(): ...", space)

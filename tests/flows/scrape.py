@@ -47,6 +47,10 @@ class Scrape:
             if sample.name == name and labels.items() <= sample.labels.items():
                 yield sample.value
 
+    def labels(self, name: str, label: str) -> set[str]:
+        """All values of a label."""
+        return {sample.labels[label] for sample in self._samples if sample.name == name}
+
     @property
     def names(self) -> set[str]:
         return {sample.name for sample in self._samples}

@@ -84,6 +84,8 @@ def test_the_counters_equal_the_record_whoever_is_killed(
 
 def test_what_goes_on_is_seen_while_it_does(app: Holdfast, ledger: Ledger, serve: Serve, url: str) -> None:
     service = serve("--processes", "2", "--concurrency", "2", *ENDPOINT)
+    own = {held.queue, work.queue}
+    until(lambda: own <= scrape(service).labels("worker_queue_depth", "queue"), "the app's own queues, before any job")
     app.enqueue_many(held.bind("go") for _ in range(6))
     until(lambda: ledger.count("begin") == 4, "four jobs at work")
     until(lambda: scrape(service).value("worker_jobs_in_flight") == 4, "four jobs in flight")

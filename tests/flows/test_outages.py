@@ -22,7 +22,7 @@ from holdfast.errors import StoreAway
 from holdfast.job import Record, State
 from holdfast.store import LEASE, Store, Where
 from holdfast.task import Task
-from holdfast.worker import Crew, Departure
+from holdfast.worker.crew import Crew, Departure
 from tests.flows.conftest import Ledger
 from tests.flows.shop import note
 from tests.worker.rig import PATIENCE, fields, until

@@ -14,6 +14,10 @@ import pytest
 
 from holdfast import Holdfast, ScheduleStatus, StoreError
 from holdfast.app import parts_of
+from holdfast.client.declaring import without_an_id
+from holdfast.schedule.entry import Definition, Text
+from holdfast.schedule.rule import rule_of
+from holdfast.store import Entry
 from holdfast.worker.ticker import Ticker
 from tests.flows import clockwork
 from tests.flows.conftest import Ledger, Service, until
@@ -36,6 +40,7 @@ def test_a_tick_each_second_while_processes_are_killed(
     service = serve("--processes", str(PROCESSES), "--concurrency", "2", app="tests.flows.clockwork:jobs")
     until(lambda: ledger.lines("tick"), "the first tick", 60)
     until(lambda: "  cron     1: clockwork next " in service.text(), "the banner that names it", 60)
+    asyncio.run(declared_by_a_newer_version(app))
     killed, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(every)  # not to wait for anything: it is how often somebody dies
@@ -46,7 +51,8 @@ def test_a_tick_each_second_while_processes_are_killed(
     last = datetime.now(UTC)
     until(lambda: (one(app, "clockwork").next_at or last) > last, "the ticks up to the last death", 90)
     app.pause_schedule("clockwork")
-    (status,) = app.schedules()
+    assert [status.name for status in app.schedules()] == ["clockwork", "newer"], "code of long ago took it away"
+    status = one(app, "clockwork")
     until(lambda: {job.state for job in app.find(task="clockwork.tick")} == {"succeeded"}, "the last jobs", 90)
     assert service.stop() == 0, service.text()[-3000:]
 
@@ -59,6 +65,16 @@ def test_a_tick_each_second_while_processes_are_killed(
     assert {job for ids in ran.values() for job in ids} == {str(job.id) for job in app.find()}
     assert (status.ticks_made, status.ticks_skipped, status.ticks_missed) == (len(ticks), 0, 0)
     assert len(ticks) >= seconds - 1
+
+
+async def declared_by_a_newer_version(app: Holdfast) -> None:
+    """Of the same module, as its worker leaves it in the store while those of the version before still drain."""
+    store = parts_of(app).link.store.twin()
+    await store.open()
+    job = without_an_id(parts_of(app).registry.names["clockwork.tick"].bind().draft)
+    text = Text(declared=Definition(rule_of(cron="@yearly"), job, clockwork.__name__)).written()
+    assert await store.schedule([Entry("newer", job.queue, text, 4_000_000_000_000)]) == [True]
+    await store.close()
 
 
 def report(region: str = "eu") -> None: ...

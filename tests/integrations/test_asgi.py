@@ -33,6 +33,7 @@ async def test_a_worker_in_the_same_process_is_told_of() -> None:
 
     app = Starlette(routes=[Mount("/ops", app=endpoint(jobs))])
     async with jobs.worker(concurrency=3), asking(app) as client:
+        assert values((await client.get("/ops/metrics")).text)["worker_queue_depth", "mail"] == 0, "not known yet"
         await (await send.aenqueue()).aresult(timeout=30)
 
         async def counted() -> dict[tuple[str, str], float]:
@@ -43,11 +44,6 @@ async def test_a_worker_in_the_same_process_is_told_of() -> None:
                 await asyncio.sleep(0.01)
         assert found["worker_jobs_total", "mail"] == 1
         assert found["worker_slots", ""] == 3
-        strange = [Draft(new_id(), f"strange.{n}", f"strange-{n}", b'{"args":[],"kwargs":{}}') for n in range(150)]
-        await (await parts_of(jobs).link.opened()).store.enqueue(strange)
-        await (await send.aenqueue()).aresult(timeout=30)
-        while (await counted())["worker_jobs_total", "mail"] < 2:
-            await asyncio.sleep(0.01)
         assert found["worker_queue_depth", "mail"] == 0
         ready = await client.get("/ops/ready")
         async with asyncio.timeout(40):
@@ -58,7 +54,7 @@ async def test_a_worker_in_the_same_process_is_told_of() -> None:
         live = await client.get("/ops/live")
         assert (live.status_code, live.json()["live"]) == (200, True)
     async with asking(app) as client:
-        assert values((await client.get("/ops/metrics")).text)["worker_jobs_total", "mail"] == 2
+        assert values((await client.get("/ops/metrics")).text)["worker_jobs_total", "mail"] == 1
 
 
 async def test_a_worker_on_a_loop_of_its_own_is_told_of() -> None:

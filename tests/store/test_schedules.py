@@ -173,6 +173,12 @@ async def test_a_paused_entry_is_not_due_before_its_pause_is_over(store: Store) 
     assert await _settled(store, _tick(entry, draft())) is not None
 
 
+async def test_a_pause_that_is_over_before_the_next_tick_brings_it_no_nearer(store: Store) -> None:
+    at = await now(store)
+    await _made(store, next_at=at + 20, pause=Pause(at, at + 10))
+    assert await store.due(10) == Schedules(at, [], 20)
+
+
 async def test_due_leaves_the_ticks_away_and_keeps_the_counts(store: Store) -> None:
     entry = await _made(store)
     await _settled(store, _tick(entry, draft()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from holdfast.clock import MINUTE
 from holdfast.job import Draft, Pause
 from holdfast.store import Entry, Store, Tally, Tick
+from holdfast.stores.postgres import limits
 from tests.servers.places import Database
 from tests.store.acts import bound, draft, hand, keyed, listing, now
 from tests.stores.strangers import opened, stranger, through_the_door
@@ -69,6 +71,43 @@ async def test_a_schedule_that_another_settles_just_now_is_not_waited_for(store:
         await other.execute("SELECT 1 FROM holdfast_schedules WHERE name = 'nightly' FOR UPDATE")
         ticked = await store.tick([tick_of(entry, draft()), tick_of(other_entry, draft())])
         assert [each and each.outcome for each in ticked] == [None, "made"]
+
+
+async def test_ticks_that_cannot_be_read_are_in_no_schedules_way(store: Store, postgres: Database) -> None:
+    entry = await made(store)
+    await made(store, "sound")
+    async with stranger(postgres) as other:
+        for text in ('{"x": 1}', "5", "[1]", '[[1, 2, "made", "no id", "", 1]]', '[[1, 2, "lost", null, "", 1]]'):
+            await other.execute("UPDATE holdfast_schedules SET ticks = %s WHERE name = 'nightly'", [text])
+            await other.commit()
+            assert [(each.name, each.ticks) for each in (await store.schedules()).entries] == [
+                ("nightly", ()),
+                ("sound", ()),
+            ]
+            assert len((await store.due(9)).entries) == 2
+    [ticked] = await store.tick([tick_of(entry, draft())])
+    assert [list(each.ticks) for each in (await store.schedules(["nightly"])).entries] == [[ticked]]
+
+
+async def test_one_stranger_is_waited_for_once_by_all_the_ticks_of_a_call(
+    store: Store, postgres: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one open transaction holds up the schedules behind those that need what it has."""
+    monkeypatch.setattr(limits, "ENQUEUE", 1000)
+    entries = [await made(store, f"s{n}") for n in range(5)]
+    ticks = [tick_of(entry, keyed(queue="mail", text="theirs")) for entry in entries[:4]] + [
+        tick_of(entries[4], draft())
+    ]
+    async with stranger(postgres) as other:
+        await through_the_door(other, {"task": "a", "queue": "mail", "unique": "theirs"})
+        begun = time.monotonic()
+        ticked = await store.tick(ticks)
+        took = time.monotonic() - begun
+        assert [each and each.outcome for each in ticked] == [None] * 4 + ["made"]
+        assert took > 0.9, "nobody waited for the stranger at all"
+        begun = time.monotonic()
+        await store.tick(ticks[:1])
+        assert took < 3 * (time.monotonic() - begun), "each of the four has waited as long as one alone does"
 
 
 async def test_what_is_read_is_what_stands_there_whoever_wrote_it(store: Store, postgres: Database) -> None:

@@ -118,6 +118,32 @@ async def test_a_move_that_was_cut_off_anywhere_is_ended_by_who_meets_it(
     assert steps > 4, "a move has several steps"
 
 
+async def test_on_its_way_to_another_queue_it_ticks_nowhere(prefix: Prefix, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even for one who knows all that the entry says, and where it was a moment ago."""
+    async with process(prefix) as mover, process(prefix) as other:
+        entry = await _made(mover)
+        moved = entry._replace(queue="slow")
+        assert await _dies_after(1, mover, lambda store: store.schedule([moved]), monkeypatch)
+        frozen = entry._replace(revision=entry.revision + 1)
+        assert await _ticked(other, frozen) is None
+        assert await listing(other) == []
+        [arrived] = (await other.schedules()).entries
+        assert (arrived.queue, arrived.revision) == ("slow", frozen.revision)
+        assert await _ticked(other, arrived) is not None
+
+
+async def test_ticks_that_cannot_be_read_are_in_no_schedules_way(prefix: Prefix) -> None:
+    async with process(prefix) as store:
+        entry = await _made(store)
+        ticked = await _ticked(store, entry)
+        with Redis.from_url(prefix.server) as redis:
+            job = str(draft().id).encode()
+            for text in (b"rubbish", b"1 2 made 1 no-id ", b"1 x made 1 - ", b"1 2 lost 1 " + job + b" ", b"\xff"):
+                redis.rpush(f"{{{prefix.name}:mail}}:ticked:nightly", text)
+        assert [list(each.ticks) for each in (await store.schedules()).entries] == [[ticked]]
+        assert list((await store.due(9)).entries) == []
+
+
 async def test_an_entry_that_was_half_deleted_is_gone_or_there_and_can_be_made_anew(
     prefix: Prefix, monkeypatch: pytest.MonkeyPatch
 ) -> None:

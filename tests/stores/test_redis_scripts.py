@@ -131,10 +131,10 @@ async def _schedules(store: Store) -> None:
         await store.tick([Tick("hourly", "mail", entry.revision, due, due, then, job, n % 3, "nobody")])
     store.shift += MINUTE
     [nightly] = (await store.due(1)).entries
-    was = nightly.revision
     bounded = Tick("nightly", "strict", 1, at, at, at + HOUR, draft(queue="strict"))
     assert [ticked and ticked.reason for ticked in await store.tick([bounded, bounded])] == ["full", None]
-    assert await store.schedule([nightly._replace(queue="small")]) == [True]
+    was = nightly.revision + 1
+    assert await store.schedule([nightly._replace(revision=was, queue="small")]) == [True]
     assert await store.schedule([nightly._replace(revision=was + 1, queue="strict", next_at=at, pause=None)]) == [True]
     dropping = nightly._replace(queue="small", revision=was + 2, next_at=at)
     assert await store.schedule([dropping]) == [True]

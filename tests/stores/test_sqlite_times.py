@@ -75,7 +75,7 @@ async def test_a_row_that_cannot_be_read_is_ended_too_when_its_time_is_over(stor
 async def test_ticks_that_cannot_be_read_are_in_no_schedules_way(store: SqliteStore, file: Path) -> None:
     now = FakeClock().now()
     await store.schedule([Entry(name, "mail", "{}", now) for name in ("broken", "sound")])
-    for text in ("nonsense", "{}", "[1]", '[[1, 2, "made", "no id", "", 1]]'):
+    for text in ("nonsense", "{}", "[1]", '[[1, 2, "made", "no id", "", 1]]', '[[null, 2, "made", null, "", 1]]'):
         by_hand(file, "UPDATE holdfast_schedules SET ticks = ? WHERE name = 'broken'", text)
         assert len((await store.schedules()).entries) == len((await store.due(9)).entries) == 2
     [ticked] = await store.tick([Tick("broken", "mail", 1, now, now, now, draft())])

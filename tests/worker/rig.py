@@ -17,7 +17,7 @@ from holdfast.job import Claim, Record, State, Terms, new_id
 from holdfast.store import Store, Where
 from holdfast.stores import open_store
 from holdfast.task import Task
-from holdfast.worker import Crew
+from holdfast.worker.crew import Crew
 from holdfast.worker.runner import Run, begun
 
 PATIENCE = 40  # seconds, for whatever a test waits for

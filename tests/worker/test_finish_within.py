@@ -20,8 +20,8 @@ from holdfast.context import detached
 from holdfast.errors import StoreAway, StoreError
 from holdfast.job import Outcome, State, Succeeded
 from holdfast.store import Answer, Settled, Store, Where
-from holdfast.worker import Crew
 from holdfast.worker.confirms import Question
+from holdfast.worker.crew import Crew
 from holdfast.worker.fetcher import Fetcher
 from holdfast.worker.finisher import PENDING_MOST, Finisher
 from holdfast.worker.runner import Run
@@ -738,7 +738,7 @@ async def test_a_stop_waits_for_the_answer(till: Till, caplog: pytest.LogCapture
 async def test_who_leaves_without_the_answer_says_so(
     till: Till, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("holdfast.worker.FLUSH", 0.05)
+    monkeypatch.setattr("holdfast.worker.crew.FLUSH", 0.05)
     transaction = till.begin()
 
     @till.task

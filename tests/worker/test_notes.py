@@ -556,7 +556,7 @@ async def test_what_was_said_before_the_worker_stops_is_written(shop: Shop, slow
 async def test_what_could_not_be_written_at_the_stop_is_counted(
     shop: Shop, slow_pile: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("holdfast.worker.NOTES_FLUSH", 0.05)
+    monkeypatch.setattr("holdfast.worker.crew.NOTES_FLUSH", 0.05)
 
     @shop.task
     def says() -> None:

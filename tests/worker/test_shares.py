@@ -94,6 +94,24 @@ def test_room_that_changes_all_the_time_changes_nothing() -> None:
     assert off(queues, WEIGHTS, 100) <= 4
 
 
+@pytest.mark.parametrize("limit", [1, 8])
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"heavy": 1_000, "light": 5, "least": 1},
+        {**{f"heavy{n}": 100 for n in range(11)}, "light": 1},
+        {**{f"many{n}": 10 for n in range(120)}, "light": 1, "lighter": 2},
+    ],
+    ids=["one heavy", "eleven heavy", "many"],
+)
+def test_none_starves_however_large_the_weights_are(weights: dict[str, int], limit: int) -> None:
+    """Also where the sum of the weights is beyond AHEAD_MOST."""
+    window = 4 * sum(weights.values())
+    counts = Counter(started(weighed(weights), Shelf(dict.fromkeys(weights, PLENTY)), window, cycle([limit])))
+    for name, weight in weights.items():
+        assert abs(counts[name] - 4 * weight) <= limit + 1, name
+
+
 @pytest.mark.parametrize("limit", [1, 2, 4, 10, 500])
 @pytest.mark.parametrize("missing", WEIGHTS)
 def test_an_empty_queues_share_goes_to_the_others_by_their_weights(limit: int, missing: str) -> None:

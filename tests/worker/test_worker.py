@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import holdfast.worker as workers
 import holdfast.worker.fetcher as fetchers
 import holdfast.worker.loop as loops
 from holdfast import Cancel, ConfigError, Holdfast, Job, JobFailed, Permanent, Retry, Snooze, Stop, current_job
@@ -21,6 +20,7 @@ from holdfast.context import asked
 from holdfast.errors import StoreAway, StoreError
 from holdfast.job import Loss, State, Terms
 from holdfast.store import LEASE, LEASE_RAN_OUT, Line
+from holdfast.worker import crew as workers
 from holdfast.worker import janitor
 from holdfast.worker.embedded import Worker
 from holdfast.worker.slots import Slots

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from holdfast.app import Holdfast, parts_of
 from holdfast.cli import show
+from holdfast.client.asking import LONG
+from holdfast.clock import Instant
 from holdfast.clock import short as exact
 from holdfast.errors import StoreAway
 from holdfast.job import FINAL, LogLine, Record, State
@@ -31,7 +33,7 @@ class Seen:
 def follow(app: Holdfast, record: Record, form: Callable[[Seen | None, Seen], Iterator[str]]) -> int:
     """Prints what `form` makes of each look and the one before; returns the exit code. JobNotFound if it is deleted."""
     operating, before = parts_of(app).operating, None
-    away = False
+    away, why = False, _Why()
     while True:
         try:
             seen = Seen(record, operating.log(record.id))
@@ -39,6 +41,8 @@ def follow(app: Holdfast, record: Record, form: Callable[[Seen | None, Seen], It
                 show.out(line)
             if record.state in FINAL:
                 return 0 if record.state is State.SUCCEEDED else ENDED_BADLY
+            if form is as_text and why.wanted(record):
+                show.out(f"{_clock(show.now())}    why: {operating.why_not_begun(record)}")
             operating.ended(record.id, EVERY)
             record, before, away = operating.record(record.id), seen, False
         except StoreAway as error:
@@ -48,6 +52,30 @@ def follow(app: Holdfast, record: Record, form: Callable[[Seen | None, Seen], It
             time.sleep(AWAY_PAUSE)
 
 
+def should_run(record: Record) -> bool:
+    """Whether a worker could have begun it by now."""
+    return record.state is State.QUEUED or (record.state is State.SCHEDULED and record.due_at < show.now())
+
+
+class _Why:
+    """When to say why nobody begins it: once for each time that it waits long."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None  # monotonic seconds
+        self._said = False
+
+    def wanted(self, record: Record) -> bool:
+        now = time.monotonic()
+        if not should_run(record):
+            self._since, self._said = None, False
+            return False
+        self._since = now if self._since is None else self._since
+        if self._said or now - self._since < LONG:
+            return False
+        self._said = True
+        return True
+
+
 def as_json(before: Seen | None, seen: Seen) -> Iterator[str]:
     """The whole job, whenever something has changed."""
     if before != seen:
@@ -55,16 +83,31 @@ def as_json(before: Seen | None, seen: Seen) -> Iterator[str]:
 
 
 def as_text(before: Seen | None, seen: Seen) -> Iterator[str]:
-    """A line for each thing that has changed; at the end the result or the error."""
+    """A line for each thing that has changed, in the order in which they happened; at the end the result or the error."""
     record = seen.record
     if before is None:
         yield f"{visible(record.task)}   {record.id}   queue {visible(record.queue)}"
-    yield from map(_of_log, _fresh(before.log if before else (), seen.log))
-    if before is None or _progress(before.record) != _progress(record):
-        yield from _line(_progress(record))
+    happened = _happened(record)
+    told = [(line.at, [_of_log(line)]) for line in _fresh(before.log if before else (), seen.log)]
+    if (before is None or _progress(before.record) != _progress(record)) and _progress(record):
+        at = happened if record.state in FINAL else show.now()
+        told.append((at, [f"{_clock(at)}  {_progress(record)}"]))
+    told.sort(key=lambda one: one[0])
     if before is None or _step(before.record) != _step(record):
-        yield from _line(f"{show.state_of(record.state)}   {_more(record)}".rstrip())
-        yield from _end(record)
+        text = f"{_clock(happened)}  {show.state_of(record.state)}   {_more(record)}".rstrip()
+        after = len(told) if record.state in FINAL else sum(at < happened for at, _ in told)
+        told.insert(after, (happened, [text, *_end(record)]))
+    for _, lines in told:
+        yield from lines
+
+
+def _happened(record: Record) -> Instant:
+    """When it came to be as it is, as far as that is known; else now."""
+    if record.state in FINAL:
+        return record.finished_at or show.now()
+    if record.state is State.RUNNING:
+        return record.cancel_requested_at or record.started_at or show.now()
+    return show.now()
 
 
 def _fresh(before: Sequence[LogLine], after: Sequence[LogLine]) -> Sequence[LogLine]:
@@ -78,11 +121,6 @@ def _fresh(before: Sequence[LogLine], after: Sequence[LogLine]) -> Sequence[LogL
 
 def _of_log(line: LogLine) -> str:
     return f"{_clock(line.at)}    {visible(line.text)}".rstrip()
-
-
-def _line(text: str) -> Iterator[str]:
-    if text:
-        yield f"{_clock(show.now())}  {text}"
 
 
 def _clock(at: int) -> str:

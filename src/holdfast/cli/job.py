@@ -35,17 +35,13 @@ def job(id_given: str, as_json: bool, watch: bool, url: str | None) -> int:
         if watch:
             return follow.follow(app, record, follow.as_json if as_json else follow.as_text)
         log = parts_of(app).operating.log(record.id)
-        why = parts_of(app).operating.why_not_begun(record) if _should_run(record) and not as_json else ""
+        why = parts_of(app).operating.why_not_begun(record) if follow.should_run(record) and not as_json else ""
     if as_json:
         show.out(show.all_as_json(record, log))
         return 0
     for line in _told(record, log, show.now(), why):
         show.out(line)
     return 0
-
-
-def _should_run(record: Record) -> bool:
-    return record.state is State.QUEUED or (record.state is State.SCHEDULED and record.due_at < show.now())
 
 
 def _told(record: Record, log: Sequence[LogLine], seen: Instant, why: str) -> Iterator[str]:

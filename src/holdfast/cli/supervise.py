@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from importlib.util import find_spec
+from threading import Event
 from typing import Any
 from uuid import UUID
 
@@ -65,11 +66,15 @@ def run(
         text = "/metrics needs prometheus-client: pip install 'holdfast[metrics]'; /live and /ready are answered"
         tell(workers, logging.WARNING, "no-metrics", message=text)
 
+    begun = Event()
+
     def command(handed: Handed, supervisor: UUID) -> Sequence[str]:
-        text = json.dumps({**options, **handed._asdict(), "supervisor": str(supervisor)})
+        declares = not begun.is_set()  # not by code that was loaded long ago: a newer version may have begun since
+        text = json.dumps({**options, **handed._asdict(), "supervisor": str(supervisor), "declares": declares})
         return [*interpreter(), "-m", "holdfast.cli.child", text]
 
     def ready(facts: dict[str, Any]) -> None:
+        begun.set()
         at = None if endpoint is None else endpoint.address
         lines = banner(facts, options, processes, time.monotonic() - started, at)
         if style == "json":

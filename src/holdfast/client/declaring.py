@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -99,7 +99,10 @@ class Declarations:
             if not changes:
                 await _tell_of_lost_tasks(store, texts, ours, registry)
                 return {entry.name: entry.next_at for entry in found.entries if entry.name in definitions}
-            await _made(store, changes)
+            strange = [change for change in changes if change.before and change.before.job.task not in registry.names]
+            live = (known_tasks(await store.workers()) or frozenset[str]()) - registry.names.keys() if strange else ()
+            for change in await _made(store, changes):
+                _tell_of_taking(change, ours, live)
         why = "others change schedules all the time; the next start tries again"
         tell(workers, logging.WARNING, "schedules-contended", message=why)
         return dict.fromkeys(definitions)
@@ -112,6 +115,7 @@ class Change(NamedTuple):
     entry: Entry
     goes: bool = False
     message: str | None = None
+    before: Definition | None = None  # that some code declared
 
 
 def _changes(
@@ -127,15 +131,17 @@ def _changes(
         elif name in texts and texts[name].declared != definition:
             new = texts[name]._replace(declared=definition)
             message = "an operator's change stays in effect" if new.edited else None
-            yield Change("schedule-changed", changed(entries[name], texts[name], new, found.now), message=message)
+            entry = changed(entries[name], texts[name], new, found.now)
+            yield Change("schedule-changed", entry, message=message, before=texts[name].declared)
     for name, said in texts.items():
         if name in definitions or said.declared is None or not ours(said.declared.owner):
             continue
         if said.edited is None:
-            yield Change("schedule-removed", entries[name], goes=True)
+            yield Change("schedule-removed", entries[name], goes=True, before=said.declared)
         else:
             kept = changed(entries[name], said, said._replace(declared=None), found.now)
-            yield Change("schedule-removed", kept, message="no code declares it; an operator's change keeps it")
+            why = "no code declares it; an operator's change keeps it"
+            yield Change("schedule-removed", kept, message=why, before=said.declared)
 
 
 async def _tell_of_lost_tasks(
@@ -157,23 +163,34 @@ async def _tell_of_lost_tasks(
             tell(workers, logging.WARNING, "schedule-without-task", schedule=name, task=task, message=text)
 
 
-async def _made(store: Store, changes: list[Change]) -> None:
-    """Writes them, and tells those that were written: somebody else may have been first."""
+async def _made(store: Store, changes: list[Change]) -> list[Change]:
+    """Writes them; tells and returns those that were written: somebody else may have been first."""
     puts, gone = [c for c in changes if not c.goes], [c for c in changes if c.goes]
     answers = list(await store.schedule([change.entry for change in puts])) if puts else []
     if gone:
         answers += await store.unschedule({change.entry.name: change.entry.revision for change in gone})
-    for change, made in zip([*puts, *gone], answers, strict=True):
-        if made:
-            next_at = None if change.goes else change.entry.next_at
-            tell(
-                workers,
-                logging.INFO,
-                change.event,
-                schedule=change.entry.name,
-                next=shown(next_at),
-                message=change.message,
-            )
+    made = [change for change, done in zip([*puts, *gone], answers, strict=True) if done]
+    for change in made:
+        next_at, name = None if change.goes else change.entry.next_at, change.entry.name
+        tell(workers, logging.INFO, change.event, schedule=name, next=shown(next_at), message=change.message)
+    return made
+
+
+def _tell_of_taking(change: Change, ours: Callable[[str], bool], live: Collection[str]) -> None:
+    """Tells of one that may well be another app's. `live`: tasks that live workers have, and this app has not."""
+    before, name = change.before, change.entry.name
+    if before is None or (ours(before.owner) and before.job.task not in live):
+        return
+    why = "an older version of this app, or another app on this store"
+    tell(
+        workers,
+        logging.WARNING,
+        "schedule-taken",
+        schedule=name,
+        owner=before.owner,
+        task=before.job.task,
+        message=f"it was {why}'s: two apps need other names of modules and of schedules",
+    )
 
 
 def changed(entry: Entry, before: Text, after: Text, now: Instant) -> Entry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from weakref import WeakSet
 
@@ -17,10 +17,11 @@ from holdfast.observe.tally import Totals
 from holdfast.resource import Resources
 from holdfast.store import Store
 from holdfast.task import Task
-from holdfast.worker import Crew
-from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.embedded import Worker
-from holdfast.worker.processes.launch import Launch, launch_of
+
+if TYPE_CHECKING:
+    from holdfast.worker.blackbox import BlackBox
+    from holdfast.worker.crew import Crew
 
 
 class Staffing:
@@ -49,6 +50,9 @@ class Staffing:
     def embedded(
         self, *, queues: Sequence[str] | None, concurrency: int, deadline: Duration, strict: bool = False
     ) -> Worker:
+        from holdfast.worker.crew import Crew  # with all its roles, as all of a worker here: at its start
+        from holdfast.worker.processes.launch import launch_of
+
         crew = Crew(
             self._supply,
             queues=queues,
@@ -68,6 +72,9 @@ class Staffing:
 
     def supervised(self, options: Mapping[str, Any], supervisor: UUID, box: BlackBox) -> Crew:
         """A worker whose lease `supervisor` keeps, which reads its black box."""
+        from holdfast.worker.crew import Crew
+        from holdfast.worker.processes.launch import Launch
+
         return Crew(
             self._supply,
             queues=options["queues"],
@@ -81,7 +88,7 @@ class Staffing:
             max_memory=options["max_memory"],
             launch=lambda: Launch(options["app"], self._link.url, options["style"], options["level"]),
             declared=self._queues.terms,
-            reconcile=self.reconcile,
+            reconcile=self.reconcile if options["declares"] else None,
             resources=self._resources,
             around=self._around,
         )

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
 
 from holdfast.app import Holdfast, parts_of
 from holdfast.errors import StoreError
 from holdfast.observe.endpoint import Answer, Watched, answer
 from holdfast.observe.health import Seen
+from holdfast.observe.pages import Pages
 from holdfast.store import Stats, Where
-from holdfast.worker import Crew
+from holdfast.worker.crew import Crew
 from holdfast.worker.recorder import Looks
+
+if TYPE_CHECKING:
+    from holdfast.observe.metrics import Shown
 
 ASK_LIMIT = 2.0  # seconds that the store has to answer a process without workers
 
@@ -46,15 +50,15 @@ def endpoint(jobs: Holdfast) -> Endpoint:
         without = own()
         return without if without.works else _without_workers(await away.asked())
 
-    async def metrics(accept: str) -> tuple[str, bytes]:
+    async def shown() -> Shown:
         from holdfast import __version__
-        from holdfast.observe.metrics import Shown, exposition  # an extra, which not all have
+        from holdfast.observe.metrics import Shown  # an extra, which not all have
 
         now = await seen()
         stats = await looks.asked() if now.answers else None
-        return exposition(Shown(staffing.totals, now, stats, __version__), accept)
+        return Shown(staffing.totals, now, stats, __version__)
 
-    watched = Watched(own, seen, metrics)
+    watched = Watched(own, seen, Pages(shown).asked)
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -33,6 +33,9 @@ except ImportError as error:
     raise ImportError("/metrics needs prometheus-client: pip install 'holdfast[metrics]'") from error
 
 
+OPENMETRICS = "application/openmetrics-text"
+
+
 class Shown(NamedTuple):
     """All that is shown. `stats` None: the queues could not be looked at."""
 
@@ -52,12 +55,14 @@ class _Once(Collector):
         return self._families
 
 
-def exposition(shown: Shown, accept: str = "") -> tuple[str, bytes]:
-    """The content type and the text, in the form that the scraper asks for in its header Accept."""
-    try:
-        encoder, content_type = choose_encoder(accept)
-    except Exception:  # noqa: BLE001  # whatever a stranger writes there, he gets the metrics
-        encoder, content_type = choose_encoder("")
+def wants_openmetrics(accept: str) -> bool:
+    """Whether a scraper says so in its header Accept; what more it says is passed over: it may be a stranger's."""
+    return any(part.partition(";")[0].strip() == OPENMETRICS for part in accept.split(","))
+
+
+def exposition(shown: Shown, *, openmetrics: bool = False) -> tuple[str, bytes]:
+    """The content type and the text: Prometheus' own, or OpenMetrics."""
+    encoder, content_type = choose_encoder(f"{OPENMETRICS}; version=1.0.0" if openmetrics else "")
     text: bytes = encoder(_Once(list(families(shown))))
     return content_type, text
 
@@ -119,7 +124,7 @@ def _events(totals: Totals) -> Iterator[Metric]:
             if which == event:
                 family.add_metric([queue], count)
         yield family
-    calls = {method: lengths for (kind, method), lengths in totals.lengths.items() if kind == "store"}
+    calls = {method: lengths for (kind, method), lengths in list(totals.lengths.items()) if kind == "store"}
     text = "How long the store took to answer, by what it was asked"
     yield _histogram("worker_store_call_seconds", text, "call", calls, CALL_BOUNDS)
 

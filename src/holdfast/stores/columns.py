@@ -15,6 +15,7 @@ from uuid import UUID
 from holdfast.clock import Instant
 from holdfast.job import Attempt, Failure, Loss, QueueTerms, Record, State, Terms, UniqueKey
 from holdfast.store import Ticked
+from holdfast.stores.unreadable import UNREADABLE, decoded
 
 Row: TypeAlias = Sequence[Any]
 
@@ -85,9 +86,28 @@ def text_of_ticks(ticks: Sequence[Ticked]) -> str:
 
 
 def ticks_of(text: str) -> tuple[Ticked, ...]:
-    """Of arrays of due, at, outcome, job, reason, count."""
-    rows = array_of(text)
-    return tuple(Ticked(due, at, outcome, job and UUID(job), *more) for due, at, outcome, job, *more in rows)
+    """Of arrays of due, at, outcome, job, reason, count; without those that somebody's hand has made unreadable: they
+    are for people, and must be in no tick's way.
+    """
+    try:
+        rows = array_of(text)
+    except UNREADABLE:
+        return ()
+    return tuple(decoded(rows, _ticked_of)[0])
+
+
+def _ticked_of(row: Sequence[Any]) -> Ticked:
+    due, at, outcome, job, reason, count = row
+    return ticked(int(due), int(at), outcome, job and UUID(job), str(reason), int(count))
+
+
+def ticked(due: Instant, at: Instant, outcome: str, job: UUID | None, reason: str, count: int) -> Ticked:
+    """As it was kept. ValueError for an outcome that there is not."""
+    match outcome:
+        case "made" | "skipped" | "missed":
+            return Ticked(due, at, outcome, job, reason, count)
+        case _:
+            raise ValueError(f"a tick cannot be {outcome!r}")
 
 
 def text_of_loss(loss: Loss | None) -> str | None:

@@ -7,14 +7,16 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from holdfast.bridge import at_exit
 from holdfast.clock import SECOND, Duration, span
 from holdfast.errors import ConfigError
 from holdfast.observe.logging import tell, workers
-from holdfast.worker import Crew
 from holdfast.worker.loop import Signal
+
+if TYPE_CHECKING:
+    from holdfast.worker.crew import Crew
 
 
 class Worker:

@@ -8,16 +8,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.clock import Clock
 from holdfast.observe.endpoint import Server, Watched
 from holdfast.observe.health import Seen, ready, well
+from holdfast.observe.pages import Pages
 from holdfast.observe.tally import Counts, News, Totals
 from holdfast.worker.child import Child
 from holdfast.worker.standing import Standing
 from holdfast.worker.systemd import Notice
 from holdfast.worker.vitals import resident, vitals
+
+if TYPE_CHECKING:
+    from holdfast.observe.metrics import Shown
 
 LOOK_EVERY = 5.0  # seconds: for systemd's status line
 
@@ -48,7 +52,7 @@ class Outlook:
     async def begin(self) -> None:
         """Answers at the endpoint from now on: that nothing is ready yet, first."""
         if self._endpoint is not None:
-            await self._endpoint.start(Watched(self.seen, self._looked, self._metrics))
+            await self._endpoint.start(Watched(self.seen, self._looked, Pages(self._shown).asked))
 
     async def end(self) -> None:
         if self._endpoint is not None:
@@ -83,14 +87,14 @@ class Outlook:
         if news is not None:
             self.totals.add(news)
 
-    async def _metrics(self, accept: str) -> tuple[str, bytes]:
+    async def _shown(self) -> Shown:
         from importlib.metadata import version
 
-        from holdfast.observe.metrics import Shown, exposition  # an extra, which not all have
+        from holdfast.observe.metrics import Shown  # an extra, which not all have
 
         recorder = self._standing.recorder
         stats = None if recorder is None or self._standing.away else await recorder.looks.asked()
-        return exposition(Shown(self.totals, self.seen(), stats, version("holdfast")), accept)
+        return Shown(self.totals, self.seen(), stats, version("holdfast"))
 
     # --- systemd
 

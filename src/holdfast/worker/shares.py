@@ -16,7 +16,7 @@ from holdfast.job import Claim
 from holdfast.store import QueueSetup, Quota
 
 PROBES_MOST = 16  # queues that were found empty lately, and are asked for again with one claim
-AHEAD_MOST = 1_000  # jobs that the others start at most before it is the turn again of a queue that had too many
+AHEAD_MOST = 1_000  # jobs (or one of the lightest queue) after which a queue that had too many has its turn again
 _HAIR = 1e-6  # of a job: what sums of fractions may be off by
 
 
@@ -124,7 +124,8 @@ class Shares:
         stands = self._stands.values()
         busy = [stand for stand in stands if not stand.empty]
         base = max(0.0, min(map(_MARK, busy)) if busy else max(map(_MARK, stands), default=0.0))
-        ahead = AHEAD_MOST / sum(map(_WEIGHT, busy)) if busy else 0.0
+        longest = 1 / min(map(_WEIGHT, busy), default=1)  # or none that is ahead would ever let it pass
+        ahead = max(AHEAD_MOST / sum(map(_WEIGHT, busy)), longest) if busy else 0.0
         for stand in stands:
             stride = 1 / stand.weight
             stand.mark = min(stand.mark - base, max(ahead, stride))

@@ -18,9 +18,9 @@ from holdfast.job import Loss
 from holdfast.observe.logging import tell, workers
 from holdfast.observe.tally import Counts, Totals
 from holdfast.store import Line, Store
-from holdfast.worker import FLUSH, LAST_TRY
 from holdfast.worker.accounts import Account, settled_under
 from holdfast.worker.child import Child
+from holdfast.worker.crew import FLUSH, LAST_TRY
 from holdfast.worker.identity import doubt_from
 from holdfast.worker.janitor import Janitor
 from holdfast.worker.keeper import Keeper

@@ -15,8 +15,8 @@ from uuid import UUID
 from holdfast.errors import HoldfastError, Stop
 from holdfast.observe.logging import tell, workers
 from holdfast.store import Line
-from holdfast.worker import Crew, Departure, Heard
 from holdfast.worker.channel import Channel
+from holdfast.worker.crew import Crew, Departure, Heard
 from holdfast.worker.loop import Signal
 from holdfast.worker.runner import then
 

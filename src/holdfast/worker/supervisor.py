@@ -24,8 +24,8 @@ from holdfast.job import Loss, cut
 from holdfast.observe.endpoint import Server
 from holdfast.observe.logging import tell, workers
 from holdfast.store import Store
-from holdfast.worker import FLUSH
 from holdfast.worker.child import AT_DEADLINE, REPLACED, Child, Handed, Then
+from holdfast.worker.crew import FLUSH
 from holdfast.worker.culprit import FATAL
 from holdfast.worker.deaths import await_death, await_group, ending, in_thread, reap_strangers, reaped
 from holdfast.worker.loop import Signal, repeat

@@ -90,23 +90,26 @@ class Ticker:
         except StoreAway:
             raise
         except Exception as error:  # noqa: BLE001
-            self._tell_once(tick.name, tick.revision, "tick-failed", f"{type(error).__name__}: {error}")
+            if self._is_new(tick):
+                text = f"{type(error).__name__}: {error}"
+                tell(workers, logging.WARNING, "tick-failed", schedule=tick.name, message=text)
             return None
 
     def _planned(self, entry: Entry, now: Instant) -> Tick | None:
         """What to do about an entry that is due; None, told once, where this worker cannot know."""
         try:
             return tick_of(entry, now)
-        except (ConfigError, StoreError) as error:
-            self._tell_once(entry.name, entry.revision, "schedule-unreadable", str(error))
-        except Exception as error:  # noqa: BLE001  # one entry is not to stop the others
-            self._tell_once(entry.name, entry.revision, "schedule-unreadable", f"{type(error).__name__}: {error}")
-        return None
+        except Exception as error:  # noqa: BLE001  # whatever it is: one entry is not to stop the others
+            if self._is_new(entry):
+                known = isinstance(error, (ConfigError, StoreError))
+                text = str(error) if known else f"{type(error).__name__}: {error}"
+                tell(workers, logging.WARNING, "schedule-unreadable", schedule=entry.name, message=text)
+            return None
 
-    def _tell_once(self, name: str, revision: int, event: str, message: str) -> None:
-        if (name, revision) not in self._told:
-            self._told.add((name, revision))
-            tell(workers, logging.WARNING, event, schedule=name, message=message)
+    def _is_new(self, what: Entry | Tick) -> bool:
+        """Whether nothing was told of it yet."""
+        told, self._told = self._told, self._told | {(what.name, what.revision)}
+        return told != self._told
 
     def _tell(self, ticks: Sequence[Tick], answers: Sequence[Ticked | None]) -> bool:
         """Tells and counts what this worker has settled; whether that is any."""

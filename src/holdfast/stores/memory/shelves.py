@@ -13,6 +13,8 @@ from holdfast.job import State
 from holdfast.store import Quota
 from holdfast.stores.memory.rows import Row
 
+_QUEUED, _SCHEDULED, _RUNNING = State.QUEUED, State.SCHEDULED, State.RUNNING  # Python 3.11 is slow to look them up
+
 
 class Ordered:
     """Rows in the order of a key, which must not change while they are in; no two keys are equal."""
@@ -85,36 +87,32 @@ class Shelves:
     def put_in(self, row: Row) -> None:
         if row.limited and _mortal(row):
             self.mortal.add(row)
-        match row.state:
-            case State.QUEUED:
-                if row.queue not in self.queued:
-                    self.queued[row.queue] = Ordered(_claim_order)
-                self.queued[row.queue].add(row)
-            case State.SCHEDULED:
-                self.scheduled.add(row)
-            case State.RUNNING if row.worker is not None:
+        if row.state is _RUNNING:
+            if row.worker is not None:
                 self.held[row.worker][row.id] = row
-            case _ if row.prunable_at is not None:
-                self.prunable.add(row)
-            case _:
-                pass  # dead jobs stay until someone decides
+        elif row.state is _QUEUED:
+            if row.queue not in self.queued:
+                self.queued[row.queue] = Ordered(_claim_order)
+            self.queued[row.queue].add(row)
+        elif row.state is _SCHEDULED:
+            self.scheduled.add(row)
+        elif row.prunable_at is not None:  # dead jobs stay until someone decides
+            self.prunable.add(row)
 
     def take_out(self, row: Row) -> None:
         if row.limited and _mortal(row):
             self.mortal.remove(row)
-        match row.state:
-            case State.QUEUED:
-                self.queued[row.queue].remove(row)
-                if not self.queued[row.queue]:
-                    del self.queued[row.queue]
-            case State.SCHEDULED:
-                self.scheduled.remove(row)
-            case State.RUNNING if row.worker is not None:
+        if row.state is _RUNNING:
+            if row.worker is not None:
                 del self.held[row.worker][row.id]
-            case _ if row.prunable_at is not None:
-                self.prunable.remove(row)
-            case _:
-                pass
+        elif row.state is _QUEUED:
+            self.queued[row.queue].remove(row)
+            if not self.queued[row.queue]:
+                del self.queued[row.queue]
+        elif row.state is _SCHEDULED:
+            self.scheduled.remove(row)
+        elif row.prunable_at is not None:
+            self.prunable.remove(row)
 
     def due(self, limit: int, now: Instant) -> list[Row]:
         """Takes up to `limit` scheduled rows whose time has come."""

@@ -73,6 +73,8 @@ from holdfast.stores.memory.schedules import Timetable
 from holdfast.stores.memory.shelves import Shelves
 from holdfast.stores.memory.waiters import Waiter, waiter
 
+_QUEUED, _RUNNING, _DEAD = State.QUEUED, State.RUNNING, State.DEAD  # Python 3.11 is slow to look up a member
+_ACCEPTED = Answer.ACCEPTED
 _OWN = ("_clock", "_lock", "_waiters", "_watchers")  # of one store, not of the jobs in it
 
 
@@ -268,7 +270,7 @@ class MemoryStore:
             return Claims([self._start(row, worker, ticket, now) for row in rows])
 
     def _start(self, row: Row, worker: UUID, ticket: int, now: Instant) -> Claim:
-        row.state = State.RUNNING
+        row.state = _RUNNING
         row.attempt += 1
         row.fence += 1
         row.started_at = now
@@ -294,7 +296,7 @@ class MemoryStore:
         if row is None:
             return self._replay(outcome)
         settled = judge(outcome, row)
-        if settled.answer is Answer.ACCEPTED:
+        if settled.answer is _ACCEPTED:
             self._write(row, written(outcome, row), now)
         return settled
 
@@ -312,7 +314,7 @@ class MemoryStore:
         row.attempt, row.releases = outcome.attempt, outcome.releases
         row.losses, row.crashes, row.alone = outcome.losses, outcome.crashes, outcome.alone
         row.result, row.reason = outcome.result, storable(outcome.reason)
-        row.fingerprint = storable(outcome.fingerprint) if outcome.state is State.DEAD else ""
+        row.fingerprint = storable(outcome.fingerprint) if outcome.state is _DEAD else ""
         row.worker = row.ticket = row.loss = row.cancel_requested_at = None
         row.settled_fence, row.settled_by, row.settled_state = outcome.fence, outcome.worker, outcome.state
         if outcome.ended == "succeeded" and row.told is not None:
@@ -685,7 +687,7 @@ class MemoryStore:
 
     def _put_in(self, row: Row) -> None:
         self._shelves.put_in(row)
-        if row.state is State.QUEUED and self._waiters and row.queue not in self._paused(self._now()):
+        if self._waiters and row.state is _QUEUED and row.queue not in self._paused(self._now()):
             self._hint(row.queue)
 
     def _hint(self, queue: str) -> None:

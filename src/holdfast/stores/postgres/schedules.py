@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from holdfast.clock import SECOND, Span
 from holdfast.store import TICKS_MOST, Entry, Schedules, Tick, Ticked
 from holdfast.stores.columns import storable, ticks_of
 from holdfast.stores.postgres import limits
@@ -61,15 +63,23 @@ async def unschedule(lane: Lane, names: Mapping[str, int]) -> list[bool]:
 
 
 async def tick(lane: Lane, ticks: Sequence[Tick], ring: Callable[[Collection[str]], None]) -> list[Ticked | None]:
+    """Strangers that hold drafts up are waited for once, not for each draft again."""
     filled = set[str]()
+    answers: list[Ticked | None] = []
+    now, patience = asyncio.get_running_loop().time, limits.ENQUEUE
     try:
-        return [await _tick(lane, one, filled) for one in ticks]
+        for one in ticks:
+            begun = now()
+            answers.append(await _tick(lane, one, patience, filled))
+            if answers[-1] is None:
+                patience = max(limits.ENQUEUE_AGAIN, patience - round((now() - begun) * SECOND))
+        return answers
     finally:
         if filled:
             ring(filled)
 
 
-async def _tick(lane: Lane, tick: Tick, filled: set[str]) -> Ticked | None:
+async def _tick(lane: Lane, tick: Tick, patience: Span, filled: set[str]) -> Ticked | None:
     job, said, payload, queue = None, None, None, None
     if tick.draft is not None:
         job, said, payload, queue = tick.draft.id, one_text(tick.draft), tick.draft.payload, tick.draft.queue
@@ -86,7 +96,7 @@ async def _tick(lane: Lane, tick: Tick, filled: set[str]) -> Ticked | None:
         said,
         payload,
         queue,
-        limits.ENQUEUE,
+        patience,
         TICKS_MOST,
     )
     for *ticked, fills in rows:

@@ -74,7 +74,7 @@ class Stored:
             int(next_at) if next_at else None,
             pause_of(pause) if pause else None,
             self.revision,
-            tuple(map(ticked_of, self.ticks)),
+            tuple(decoded(self.ticks, ticked_of)[0]),  # what cannot be read must be in no tick's way
             *(int(self.text(count) or 0) for count in ("made", "skipped", "missed")),
         )
 
@@ -88,8 +88,7 @@ def ticked_of(text: bytes) -> Ticked:
     """As tick.lua writes one."""
     due, at, outcome, count, job, reason = text.split(b" ", 5)
     found = None if job == b"-" else uuid_of(job)
-    word = cast("Literal['made', 'skipped', 'missed']", outcome.decode())
-    return Ticked(int(due), int(at), word, found, reason.decode(), int(count))
+    return ticked(int(due), int(at), outcome.decode(), found, reason.decode(), int(count))
 
 
 # --- where they are

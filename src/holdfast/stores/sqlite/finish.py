@@ -16,7 +16,8 @@ from holdfast.stores.columns import error_columns, storable
 from holdfast.stores.sqlite.rows import text_of, texts_of, uuid_of
 from holdfast.stores.sqlite.statements import Row, Sql
 
-_ACCEPTED = Settled(Answer.ACCEPTED, State.SUCCEEDED)
+_SUCCEEDED = State.SUCCEEDED  # Python 3.11 is slow to look it up
+_ACCEPTED = Settled(Answer.ACCEPTED, _SUCCEEDED)
 
 
 @dataclass(slots=True)
@@ -96,7 +97,7 @@ def _success(outcome: Outcome) -> Row | None:
         job, fence, worker, ended, state, attempt, releases, losses, crashes, alone, keep, _, result, _, reason, other,
         _,
     ) = outcome  # fmt: skip
-    if ended != "succeeded" or state is not State.SUCCEEDED or other is not None or reason:
+    if ended != "succeeded" or state is not _SUCCEEDED or other is not None or reason:
         return None
     kept = _kept(keep)
     return (str(job), fence, text_of(worker), result, kept, attempt, releases, losses, crashes, alone)

@@ -79,12 +79,4 @@ def _entries(sql: Sql, names: Sequence[str] | None) -> list[Entry]:
 def _entry_of(row: Row) -> Entry:
     name, queue, text, next_at, paused_at, paused_until, reason, revision, ticks, *counts = row
     pause = None if paused_at is None else Pause(paused_at, paused_until, reason)
-    return Entry(name, queue, text, next_at, pause, revision, _ticks_of(ticks), *counts)
-
-
-def _ticks_of(text: str) -> tuple[Ticked, ...]:
-    """None where somebody's hand has made them unreadable: they are for people, and must be in no tick's way."""
-    try:
-        return ticks_of(text)
-    except (ValueError, TypeError, AttributeError):
-        return ()
+    return Entry(name, queue, text, next_at, pause, revision, ticks_of(ticks), *counts)
