@@ -18,7 +18,7 @@ from holdfast import ConfigError
 from holdfast.observe import logging as observed
 from holdfast.observe.human import Human
 from holdfast.observe.lines import Lines
-from holdfast.observe.logging import configure, place, tell
+from holdfast.observe.logging import adopt_root, configure, place, tell
 from holdfast.observe.styles import Json, KeyValue
 from holdfast.observe.told import LINE_LIMIT, Told, quoted
 from holdfast.observe.visible import columns, shortened, visible
@@ -426,3 +426,13 @@ def test_a_handler_that_does_not_wait_leaves_out_what_nobody_reads() -> None:
         os.read(reading.fileno(), 1_000_000)
         handler.emit(record)
         assert os.read(reading.fileno(), 100) == first
+
+
+@pytest.mark.usefixtures("told")
+def test_an_app_that_sets_up_its_own_logging_does_not_silence_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    silenced = [observed.ours, observed.jobs, observed.workers, observed.stores, logging.getLogger("shop.old")]
+    for logger in silenced:  # as dictConfig does with all that it does not name
+        monkeypatch.setattr(logger, "disabled", True)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler()])
+    adopt_root("info")
+    assert [logger.disabled for logger in silenced] == [False, False, False, False, True]

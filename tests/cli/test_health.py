@@ -129,8 +129,8 @@ def test_without_an_address_the_store_says_whether_anybody_serves_it(run: Run, s
         from uuid import uuid4
 
         opened = await store.opened()
-        await opened.store.register(uuid4(), None, {"slots": 0})  # a supervisor serves nothing itself
-        await opened.store.register(uuid4(), None, {"slots": 10})
+        await opened.store.register(uuid4(), None, {})  # a supervisor serves nothing itself
+        await opened.store.register(uuid4(), None, {"slots": 10, "tasks": []})
 
     store.run(register)
     assert "1 worker, the last beat" in run("health", "--url", shop.url).stdout

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,7 @@ import click
 import pytest
 
 from holdfast import Unique
+from holdfast.app import parts_of
 from holdfast.cli import ids, show
 from holdfast.clock import DAY, HOUR, MINUTE
 from holdfast.job import Failed, Failure, Loss, Lost, Note, Snoozed, State, Succeeded
@@ -257,3 +259,28 @@ def test_a_job_that_has_none_of_these_says_nothing_of_them(run: Run, shop: Shop)
 
 def _note(**said: Any) -> Note:
     return Note(UUID(int=0), 0, UUID(int=0), **said)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"expires": 0.001}, "ago: nobody had started it by 20"),
+        ({"deadline": 0.001}, "attempts used; it was not finished by 20"),
+    ],
+)
+def test_a_job_whose_time_was_over_says_so_in_words(
+    run: Run, shop: Shop, options: dict[str, float], words: str
+) -> None:
+    store = parts_of(shop.jobs).link
+    job = shop.resize.using(**options).enqueue("a.png").id
+
+    async def promote() -> int:
+        return len((await (await store.opened()).store.promote(10)).over)
+
+    ends = time.monotonic() + 30
+    while not store.run(promote):
+        assert time.monotonic() < ends, "its time is never over"
+    text = _words(run("job", str(job)).stdout)
+    assert words in text
+    assert next(iter(options)) + " 20" in text, "when is not said"
+    assert ("To try again: holdfast retry" in text) == ("deadline" in options)

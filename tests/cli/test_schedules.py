@@ -165,6 +165,7 @@ def test_added_from_the_shell(run: Run, shop: Shop, folder: Path, monkeypatch: p
         (("next", "--cron", "@daily", "--tz", "+02:00"), 2, "a name such as 'Europe/Amsterdam', or 'UTC'"),
         (("next", "--cron", "@daily", "--tz", "../../etc/passwd"), 2, "a name such as 'Europe/Amsterdam', or 'UTC'"),
         (("next", "x"), 4, "there is no schedule 'x'"),
+        (("next", "nigthly"), 4, "did you mean nightly?"),
         (("next", "--cron", "* * *"), 2, "it has 3 fields"),
         (("trigger", "x"), 4, "there is no schedule 'x'"),
         (("--json", "next", "nightly"), 2, "are for the list"),
@@ -209,6 +210,22 @@ def test_why_a_tick_made_no_job(run: Run, shop: Shop, with_two: Holdfast) -> Non
     for _ in range(2):
         ticks(shop, "flush")
     assert "duplicate: its last job is not finished" in run("schedules", "next", "flush").stdout
+
+
+def test_utc_stands_beside_every_zone_but_itself(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    lines = run("schedules", "next", "--cron", "0 2 * * *", "--tz", "Europe/Lisbon", "-n", "365").stdout.splitlines()
+    assert all(line.endswith(" UTC") for line in lines[1:])
+    assert {line.split()[3] for line in lines[1:]} == {"WET", "WEST"}
+    assert run("schedules", "next", "--cron", "0 2 * * *", "-n", "1").stdout.count("UTC") == 2, "in words, and once"
+
+
+def test_seconds_are_shown_where_the_schedule_has_them(run: Run, shop: Shop, with_two: Holdfast) -> None:
+    with_two.add_schedule("often", shop.resize.bind("a.png"), every="5s")
+    for name in ("often", "flush"):
+        ticks(shop, name)
+    often, flush = (run("schedules", "next", name).stdout.splitlines()[-1] for name in ("often", "flush"))
+    assert (often.split()[3].count(":"), flush.split()[3].count(":")) == (2, 1)
 
 
 def test_changed_paused_resumed_and_deleted(run: Run, with_two: Holdfast) -> None:

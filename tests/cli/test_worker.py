@@ -156,3 +156,28 @@ def test_a_port_in_use_is_refused_and_nothing_is_started(run: Run) -> None:
         result = run("worker", "shop:jobs", "--metrics", at, fails=True)
     assert result.exit_code == 2
     assert f"--metrics {at}: cannot listen there" in result.stderr
+
+
+def test_the_banner_says_what_is_to_come_and_where() -> None:
+    from holdfast.cli.supervise import banner, served
+
+    options = {"app": "shop:jobs", "concurrency": 5, "deadline": 10, "queues": ["mail", "slow"], "strict": True}
+    facts: dict[str, Any] = {"store": "sqlite:///x.db", "tasks": ["a", "b"]}
+
+    def cron(schedules: dict[str, str | None]) -> list[str]:
+        said = served({**facts, "schedules": schedules}, options, 2, 0.5, "127.0.0.1:9100")
+        return [line for line in banner(said) if line.startswith("  cron")]
+
+    assert cron({}) == []
+    later, over = "2999-01-01T00:00:00+00:00", "2026-01-01T00:00:00+00:00"
+    assert cron({"a": later, "b": None}) == ["  cron     2: a next 2999-01-01 00:00:00 UTC  …"]
+    assert cron({"late": over}) == ["  cron     1: late due now"]
+    text = "\n".join(banner(served(facts, options, 2, 0.5, "127.0.0.1:9100")))
+    for part in (
+        "10 slots in 2 processes",
+        "mail slow, strictly",
+        "2: a  b",
+        "http://127.0.0.1:9100/metrics",
+        "0.50 s",
+    ):
+        assert part in text

@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import ctypes
 import json
+import mmap
+import operator
 import os
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 from holdfast import Holdfast, Retry, current_job
@@ -201,6 +204,25 @@ def holds_the_interpreter(seconds: float, until: str) -> str:
 async def holds_it_on_the_loop(seconds: float, until: str) -> str:
     """The same in an async handler."""
     return holds_the_interpreter.fn(seconds, until)
+
+
+@jobs.task
+def holds_it_throughout(until: str) -> str:
+    """One C call that lets no other thread run, until the first byte of the file `until`, which it makes, is a 1."""
+    file = Path(os.environ["LEDGER"]).with_name(until)
+    file.write_bytes(b"\0")
+    with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 1) as mapped:
+        note("begin")
+        looks = iter(partial(operator.getitem, mapped, 0), 1)
+        sum(looks)  # all of it in C, which takes no break
+    note("effect")
+    return until
+
+
+@jobs.task
+async def holds_it_throughout_on_the_loop(until: str) -> str:
+    """The same in an async handler."""
+    return holds_it_throughout.fn(until)
 
 
 @jobs.task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from holdfast import Holdfast
 from tests.flows.conftest import Guest, until
+from tests.flows.scrape import ENDPOINT
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -61,7 +63,7 @@ def test_each_line_is_an_object_and_a_handlers_lines_carry_its_job(url: str, job
     with jobs:
         spoken = [on_loop.enqueue(1), in_thread.enqueue(2), apart.enqueue(3)]
         silent = jobs.enqueue_many(quiet.bind(f"hush {n}") for n in range(200))
-        guest = Guest(url, tmp_path, GUEST, "--log", "json", "--processes", "2", "--log-arguments")
+        guest = Guest(url, tmp_path, GUEST, "--log", "json", "--processes", "2", "--log-arguments", *ENDPOINT)
         try:
             until(lambda: all(job.status().finished for job in [*spoken, *silent]), "all jobs")
             assert guest.stop() == 0, guest.text()
@@ -69,6 +71,9 @@ def test_each_line_is_an_object_and_a_handlers_lines_carry_its_job(url: str, job
             guest.process.kill()
     lines = [json.loads(line) for line in guest.text().splitlines()]
     assert all({"time", "level", "logger", "event"} <= line.keys() for line in lines)
+    (serving,) = [line for line in lines if line["event"] == "serving"]
+    assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d*/metrics", serving["metrics"]), "the port that was free"
+    assert (serving["processes"], serving["tasks"], serving["deadline"]) == (2, 4, 10.0)
     own = {line["message"]: line for line in lines if line["logger"] == "shop.mail"}
     assert {text.split()[0] for text in own} == {"loop", "thread", "apart"}
     assert {line["job"] for line in own.values()} == {str(job.id) for job in spoken}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from holdfast.clock import HOUR, MINUTE
+from holdfast.clock import DAY, HOUR, MINUTE
 from holdfast.job import Pause, QueueTerms, Released, State, Succeeded, Until
 from holdfast.store import QueueSetup, Store
 from tests.store.acts import (
@@ -140,3 +140,18 @@ async def test_a_paused_queue_keeps_its_bound_and_its_keys(store: Store) -> None
     stats = await stats_of(store)
     assert stats is not None
     assert (stats.terms, stats.admitted, stats.dropped) == (QueueTerms(1), 1, 0)
+
+
+async def test_a_pause_outlives_every_prune(store: Store) -> None:
+    began = await now(store)
+    await store.pause("mail", None, "for ever")
+    await store.pause("slow", Until(200 * DAY))
+    await store.pause("fast", Until(MINUTE))
+    store.shift += 100 * DAY
+    for _ in range(3):
+        await store.prune(1000)
+    assert [(each.name, each.pause) for each in await store.queues()] == [
+        ("mail", Pause(began, None, "for ever")),
+        ("slow", Pause(began, began + 200 * DAY)),
+    ]
+    assert [await store.resume(queue) for queue in ("mail", "slow", "fast")] == [True, True, False]

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from secrets import token_hex
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -242,3 +244,22 @@ async def test_for_a_paused_queue_nobody_is_woken_until_it_is_resumed_elsewhere(
     assert not waiting.done()
     assert await other.resume("mail") is True
     assert await woken(waiting) is True
+
+
+@pytest.mark.parametrize("hears", [True, False])
+def test_looks_grow_rarer_with_the_time_waited_and_are_never_dear_nor_too_seldom(*, hears: bool) -> None:
+    listener: Any = SimpleNamespace(hearing=SimpleNamespace(now=hears))
+    nobody: Any = None
+    watching_one = watching.Watching(nobody, nobody, listener)
+
+    def pauses(waited: float, look: float) -> float:
+        """The longest of some: none is shorter by more than a fifth."""
+        watching_one._took = look
+        some = [watching_one._pause(waited) for _ in range(50)]
+        assert min(some) >= 0.8 * max(some)
+        return max(some)
+
+    first = watching.SOON if hears else watching.OFTEN
+    grown = 0.2 * (watching.SLOWER if hears else watching.STEADY)
+    for waited, look, longest in ((0, 0, first), (0.2, 0, grown), (0, 0.03, 0.6), (900, 0, 1.0), (0, 900, 1.0)):
+        assert 0.9 * longest < pauses(waited, look) <= longest

@@ -136,3 +136,15 @@ async def test_who_ends_a_job_tells_of_it_where_somebody_watches_and_else_looks_
         await store.prune(10)
         await store.prune(10)
         assert keys(prefix) == set(), "nothing is left of it"
+
+
+async def test_who_watches_later_is_told_when_the_first_ones_time_is_over(prefix: Prefix) -> None:
+    async with process(prefix) as store, process(prefix) as other:
+        job = await running(store, await hand(store), queue="mail")
+        for _ in range(2):
+            assert await other.watch([job.id], 0) is False  # for five seconds somebody is told
+            other.shift += 4 * SECOND
+        store.shift += 7 * SECOND
+        await finish(store, job, Succeeded(b"1"))
+        with Redis.from_url(prefix.server) as redis:
+            assert redis.zcard(f"{{{prefix.name}:mail}}:watched") == 0, "nobody was told"

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry import baggage, context, trace
+from opentelemetry import baggage, context, propagate, trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import SpanKind, StatusCode
 
 from holdfast import Holdfast, Job, QueueFull
@@ -331,6 +332,31 @@ class Broken(SpanProcessor):
 class BrokenAtEnd(SpanProcessor):
     def on_end(self, span: Any) -> None:
         raise RuntimeError("no room")
+
+
+class Rude(TextMapPropagator):
+    """Injects what no header can be."""
+
+    def inject(self, carrier: Any, context: Any = None, setter: Any = None) -> None:
+        carrier |= {"x": b"1", "y": "\ud800", "holdfast.schedule": "forged", 5: "z", "traceparent": "kept"}
+
+    def extract(self, carrier: Any, context: Any = None, getter: Any = None) -> Any:
+        return context
+
+    @property
+    def fields(self) -> set[str]:
+        return set()
+
+
+async def test_what_a_propagator_injects_that_is_no_header_is_left_out(
+    spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(propagate, "_HTTP_TEXT_FORMAT", Rude())
+    bound = office.on_loop.bind()
+    await office.jobs.aenqueue_many([bound])
+    assert headers_of(bound.draft.headers) == {"traceparent": "kept"}
+    assert len(spans.enqueued) == 1
+    assert trace.get_current_span() is trace.INVALID_SPAN
 
 
 @pytest.mark.parametrize("processor", [Broken(), BrokenAtEnd()])

@@ -458,3 +458,13 @@ async def test_it_asks_only_for_what_runs_under_itself(desk: Desk) -> None:
         await desk.fetcher.strays_step()
     assert desk.finisher.pending == set()
     assert {args[0] for name, args in desk.store.calls if name == "find"} == {Where(worker=desk.identity.id)}
+
+
+async def test_a_worker_that_is_full_goes_on() -> None:
+    """Its readiness hangs on this: with long jobs there is no claim for hours."""
+    desk = Desk()
+    await desk.register()
+    assert desk.fetcher.went_on == 0.0
+    desk.allowance = 0
+    await desk.step()
+    assert desk.fetcher.went_on > 0.0

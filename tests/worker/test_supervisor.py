@@ -52,7 +52,7 @@ class Rig:
         self.task: asyncio.Task[int] | None = None
 
     def start(self, script: str = OBEYS, *, processes: int = 1, deadline: float = 5.0, ready: str = READY) -> None:
-        def command(handed: Handed, _: UUID) -> Sequence[str]:
+        def command(handed: Handed, _: UUID, declares: bool) -> Sequence[str]:
             self.ids.append(uuid4())
             return [sys.executable, "-S", "-c", CHILD + ready + script, str(handed.channel), str(self.ids[-1])]
 
@@ -143,6 +143,19 @@ async def test_a_child_that_talks_nonsense_is_named_killed_and_buried(
     assert loss is not None
     assert loss.on_purpose, "its jobs are not to blame"
     await until(lambda: len(rig.ids) > 1, "no other child takes its place")
+
+
+async def test_who_leaves_by_itself_is_no_death_and_who_is_ended_is_one(rig: Rig) -> None:
+    rig.start("os._exit(0)")
+    await until(lambda: len(rig.retired()) >= 2, "the children that left are not buried")
+    assert rig.supervisor._outlook.deaths == 0
+    await rig.stop()
+    other = Rig()
+    other.start("os.kill(os.getpid(), signal.SIGKILL)")
+    try:
+        await until(lambda: other.supervisor._outlook.deaths, "the child that was killed is not counted")
+    finally:
+        await other.stop()
 
 
 async def test_a_spawn_that_fails_is_tried_again_and_harms_no_sibling(

@@ -10,8 +10,11 @@ import pytest
 from holdfast.job import Loss, State
 from holdfast.observe.tally import Counts, News, Totals
 from holdfast.worker import telling
+from holdfast.worker.attempts import Attempts
 from holdfast.worker.blackbox import BlackBox
+from holdfast.worker.janitor import Janitor
 from holdfast.worker.telling import UNTOLD_MOST, Telling
+from holdfast.worker.ticker import Ticker
 from tests.worker.rig import Shop, until
 
 Key = tuple[UUID, int]
@@ -179,3 +182,26 @@ async def test_what_a_child_hands_on_is_what_it_counted(shop: Shop) -> None:
     assert ends(totals) == {"succeeded": 1}
     assert [news.number for news in heard] == list(range(1, len(heard) + 1))
     assert ends(worker.totals) == {}
+
+
+async def test_what_ended_without_a_run_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The black box says nothing of it: what a process had counted and not told would be counted by nobody."""
+
+    async def quiet(_: object) -> float:
+        return 3600.0
+
+    monkeypatch.setattr(Attempts, "look", lambda *_: 3600.0)  # whose step tells now and then, as do these
+    monkeypatch.setattr(Janitor, "reclaim_step", quiet)
+    monkeypatch.setattr(Ticker, "step", quiet)
+    shop, news = Shop(), list[News]()
+    late = shop.task(lambda: None, name="late")
+    await shop.jobs.apause("default")
+    worker = shop.worker()
+    worker.hand_on = news.append
+    await worker.astart()
+    try:
+        await late.using(expires=0.001).aenqueue()
+        expired = ["default", "late", "expired"]
+        await until(lambda: expired in [cell[:3] for one in news for cell in one.cells], "it is not told")
+    finally:
+        await shop.stop()

@@ -268,6 +268,7 @@ async def test_more_broken_entries_than_it_looks_past(
     assert all(await store.schedule([Entry(f"bad{n}", "default", "{", START) for n in range(201)]))
     assert await run(Ticker(store)) == LOOK_EVERY
     assert await Ticker(store).all() is None
+    assert max(arguments[0] for name, arguments in store.calls if name == "due") == 200
 
 
 async def test_what_the_store_refuses_is_asked_for_more_and_more_seldom(
@@ -405,6 +406,32 @@ async def test_a_worker_ticks_and_runs_what_that_makes(shop: Shop, clock: FakeCl
     await until(lambda: seen, "the tick's job does not run")
     (job,) = await jobs(shop.store)
     assert seen == [(datetime.fromisoformat("2027-01-15T08:00:01+00:00"), {}, job.id)]
+
+
+async def test_a_store_that_came_back_empty_has_its_schedules_again(shop: Shop) -> None:
+    shop.jobs.every(60, name="beat")(shop.task(lambda: None, name="beat"))
+    worker = await shop.started()
+    told: list[object] = []
+    worker.renamed = told.append
+    (found,) = (await shop.store.schedules()).entries
+    assert await shop.store.unschedule({"beat": found.revision}) == [True]
+    await shop.store.retire(worker.identity.id)
+    await until(lambda: told, "it does not begin anew")
+    assert [entry.name for entry in (await shop.store.schedules()).entries] == ["beat"]
+
+
+async def test_who_begins_anew_changes_no_schedule(shop: Shop) -> None:
+    """Others are there: a newer version may have brought them since."""
+    shop.jobs.every(60, name="old")(shop.task(lambda: None, name="beat"))
+    worker = await shop.started()
+    told: list[object] = []
+    worker.renamed = told.append
+    (found,) = (await shop.store.schedules()).entries
+    assert await shop.store.unschedule({"old": found.revision}) == [True]
+    await add(shop.store, "new", rule_of(every=60))
+    await shop.store.retire(worker.identity.id)
+    await until(lambda: told, "it does not begin anew")
+    assert [entry.name for entry in (await shop.store.schedules()).entries] == ["new"]
 
 
 async def test_starting_workers_do_not_hinder_each_other(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:

@@ -83,7 +83,7 @@ def as_json(before: Seen | None, seen: Seen) -> Iterator[str]:
 
 
 def as_text(before: Seen | None, seen: Seen) -> Iterator[str]:
-    """A line for each thing that has changed, in the order in which they happened; at the end the result or the error."""
+    """A line for each thing that has changed, as they happened; at the end the result or the error."""
     record = seen.record
     if before is None:
         yield f"{visible(record.task)}   {record.id}   queue {visible(record.queue)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from typing import Any, cast
@@ -14,10 +14,11 @@ import click
 from holdfast.app import Holdfast, parts_of
 from holdfast.cli.ends import Unreachable
 from holdfast.cli.options import length, listening_at, operated, url_option
+from holdfast.client.reasons import live_workers
 from holdfast.clock import short
 from holdfast.observe.endpoint import located
 from holdfast.observe.visible import visible
-from holdfast.store import Roster, WorkerRow
+from holdfast.store import Roster
 
 WELL, ILL = 0, 1
 
@@ -93,7 +94,7 @@ def _of_store(app: Holdfast, *, as_json: bool) -> int:
         return await (await parts_of(app).link.opened()).store.workers()
 
     roster = parts_of(app).link.run(ask)
-    alive = _alive(roster)
+    alive = live_workers(roster)
     store = parts_of(app).link.store.url
     if as_json:
         click.echo(json.dumps({"ready": bool(alive), "store": store, "workers": len(alive)}, ensure_ascii=False))
@@ -105,12 +106,3 @@ def _of_store(app: Holdfast, *, as_json: bool) -> int:
     else:
         click.echo(f"✕ {store} answers, but no live worker serves it: start one with holdfast worker")
     return WELL if alive else ILL
-
-
-def _alive(roster: Roster) -> Sequence[WorkerRow]:
-    """Those with slots whose lease runs; a supervisor has none of its own."""
-    return [
-        row
-        for row in roster.workers
-        if row.retired_at is None and row.lease_until > roster.now and row.facts.get("slots")
-    ]

@@ -12,9 +12,10 @@ from holdfast.cli import follow, ids, show
 from holdfast.cli.options import operated, url_option
 from holdfast.clock import Instant
 from holdfast.clock import short as exact
-from holdfast.job import ERRORS_FIRST, Attempt, LogLine, Record, State, UniqueKey
+from holdfast.job import ERRORS_FIRST, FINAL, Attempt, LogLine, Record, State, UniqueKey
 from holdfast.observe.visible import visible, visible_lines
 
+EXPIRED, DEADLINE = "expired", "deadline"  # reasons, as stores write them
 _LOG_SHOWN = 10
 _TEXT_LIMIT = 2_000  # characters of arguments and result; --json has all
 _ENDS = {"failed": "✕", "snoozed": "◷", "cancelled": "⊘", "released": "↩", "lost": "☠"}
@@ -87,7 +88,7 @@ def _sentence(record: Record, seen: Instant) -> str:
         case State.DEAD:
             return f"Dead since {ago}. {_blame(record)}"
         case _:
-            return f"Cancelled {ago} ago. {record.reason}".strip()
+            return f"Cancelled {ago} ago{_why_cancelled(record)}"
 
 
 def _before(attempt: Attempt) -> str:
@@ -107,12 +108,21 @@ def _last_failed(record: Record) -> Attempt | None:
     return next((attempt for attempt in reversed(record.history) if attempt.error), None)
 
 
+def _why_cancelled(record: Record) -> str:
+    if record.reason == EXPIRED and record.expires_at is not None:
+        return f": nobody had started it by {show.utc(record.expires_at)}, when it expired."
+    return f". {record.reason}".rstrip()
+
+
 def _blame(record: Record) -> str:
     error = show.last_error(record)
     used = f"{record.attempt} of {record.terms.max_attempts} attempts used"
+    again = f"To try again: holdfast retry {ids.short(record.id)}"
+    if record.reason == DEADLINE and record.deadline_at is not None:
+        return f"{used}; it was not finished by {show.utc(record.deadline_at)}, its deadline. {again}"
     if error is None:
-        return f"{used}; {record.reason}" if record.reason else f"{used}."
-    return f"{used}, the last ended with {error.type}. To try again: holdfast retry {ids.short(record.id)}"
+        return f"{used}; {record.reason}. {again}" if record.reason else f"{used}. {again}"
+    return f"{used}, the last ended with {error.type}. {again}"
 
 
 def _facts(record: Record, seen: Instant) -> Iterator[str]:
@@ -121,7 +131,7 @@ def _facts(record: Record, seen: Instant) -> Iterator[str]:
     yield f"attempt {record.attempt} of {record.terms.max_attempts}"
     if record.terms.timeout is not None:
         yield f"timeout {exact(record.terms.timeout)}"
-    if record.expires_at is not None and record.state in (State.SCHEDULED, State.QUEUED):
+    if record.expires_at is not None and (record.state not in FINAL or record.reason == EXPIRED):
         yield f"expires {show.utc(record.expires_at)}"
     if record.deadline_at is not None:
         yield f"deadline {show.utc(record.deadline_at)}"

@@ -62,7 +62,7 @@ def _table(stats: Stats) -> None:
         **{state.upper(): [f"{queue.counts.get(state, 0):,}" for queue in stats.queues] for state in SHOWN},
         "PLACES": [_places(queue) for queue in stats.queues],
         "WHEN FULL": [_when_full(queue.terms) for queue in stats.queues],
-        "WEIGHT": [f"{queue.terms.weight}" for queue in stats.queues],
+        "WEIGHT": [_weight(queue) for queue in stats.queues],
         "DROPPED": [f"{queue.dropped:,}" for queue in stats.queues],
         "OLDEST": [_waits(queue, stats.now) for queue in stats.queues],
     }
@@ -93,11 +93,20 @@ def _that_fit(columns: dict[str, list[str]]) -> list[str]:
 
 def _places(queue: QueueStats) -> str:
     """Taken and bound: 12/10,000; with a sign where there is none left, a star where an operator has said so."""
-    bound, star = queue.terms.max_size, "*" if queue.edited else ""
+    bound, star = queue.terms.max_size, "*" if queue.edited and not _weighed_alone(queue) else ""
     if bound is None:
         return f"no bound{star}"
     text = f"{queue.admitted or 0:,}/{bound:,}{star}"
     return f"{text} {show.painted('▲', 'yellow')}" if (queue.admitted or 0) >= bound else text
+
+
+def _weight(queue: QueueStats) -> str:
+    return f"{queue.terms.weight}{'*' if queue.edited and _weighed_alone(queue) else ''}"
+
+
+def _weighed_alone(queue: QueueStats) -> bool:
+    """Whether an operator who has said something can have meant its weight alone."""
+    return queue.terms.max_size is None and queue.terms.weight != 1
 
 
 def _when_full(terms: QueueTerms) -> str:
@@ -281,7 +290,9 @@ def _told(name: str, before: QueueStats | None, now: QueueStats | None) -> None:
     show.out(f"{'':{width}}  now     {_words(now)}")
     if now is None:
         return
-    for line in _effects(now, heavier=before is None or before.terms.weight != now.terms.weight):
+    heavier = before is None or before.terms.weight != now.terms.weight
+    bound = before is None or before.terms._replace(weight=now.terms.weight) != now.terms or not heavier
+    for line in _effects(now, heavier=heavier, bound=bound):
         show.out(f"  {line}")
 
 
@@ -305,8 +316,8 @@ _MEETS = {
 }
 
 
-def _effects(queue: QueueStats, *, heavier: bool) -> Sequence[str]:
-    """What workers and producers will do now."""
+def _effects(queue: QueueStats, *, heavier: bool, bound: bool) -> Sequence[str]:
+    """What workers and producers will do now, as far as that has changed."""
     stays = (
         f"It stays until `holdfast queues reset {queue.name}`, whatever code declares."
         if queue.edited
@@ -315,6 +326,8 @@ def _effects(queue: QueueStats, *, heavier: bool) -> Sequence[str]:
     terms = queue.terms
     weighed = f"within seconds weigh it {terms.weight} against the other queues (1, where nothing is said)."
     workers = f"Workers: {weighed if heavier else 'go on as before.'} {stays}"
+    if not bound:
+        return (workers,)
     if terms.max_size is None:
         return ("Producers: every enqueue is taken, from the next one on; those that wait for a place get it.", workers)
     after = f" for {exact(terms.block_timeout)}, then raises QueueFull" if terms.block_timeout is not None else ""

@@ -15,7 +15,7 @@ from holdfast.cli import ids, options, show
 from holdfast.cli.ends import NothingMatched, Refused, Wrong
 from holdfast.cli.enqueue import argument, keywords, must_last, task_named
 from holdfast.cli.load import load_app
-from holdfast.client.schedules import Edit, ScheduleStatus, ScheduleTick, explained
+from holdfast.client.schedules import Edit, ScheduleStatus, ScheduleTick, explained, not_found
 from holdfast.clock import Instant, instant, moment
 from holdfast.errors import ConfigError, StoreAway, StoreError
 from holdfast.observe.visible import visible
@@ -31,6 +31,7 @@ _REASONS = {
     "taken": "taken: another job has its unique key",
     "full": "full: its queue has no place",
 }
+FIELDS = 5  # of a cron text without seconds
 SHOWN = 10  # ticks in the table
 MOST = 1000  # times of `next`
 
@@ -135,7 +136,7 @@ def _stranded(status: ScheduleStatus) -> str:
 
 def _next(status: ScheduleStatus, now: Instant) -> str:
     if status.paused:
-        until = f" until {_local(status.paused_until, status.tz)}" if status.paused_until else ""
+        until = f" until {_local(status.paused_until, status)}" if status.paused_until else ""
         why = f": {visible(status.pause_reason)}" if status.pause_reason else ""
         return show.painted(f"paused{until}{why}", "yellow")
     if status.next_at is None or status.problem:
@@ -143,7 +144,7 @@ def _next(status: ScheduleStatus, now: Instant) -> str:
     left = instant(status.next_at, "next_at") - now
     if left < -LATE:  # nobody ticks
         return show.painted(f"overdue by {show.coarse(-left)}: no worker ticks", "yellow")
-    return f"{_local(status.next_at, status.tz)} (in {show.coarse(left)})"
+    return f"{_local(status.next_at, status)} (in {show.coarse(left)})"
 
 
 def _state(status: ScheduleStatus) -> str:
@@ -157,13 +158,15 @@ def _square(tick: ScheduleTick) -> str:
     return glyph
 
 
-def _local(at: datetime, tz: str) -> str:
-    """In the schedule's own zone, which is named, to the minute or, where it needs that, to the second."""
+def _local(at: datetime, status: ScheduleStatus) -> str:
+    """In the schedule's own zone, which is named, to the minute or, where the schedule needs that, to the second."""
     try:
-        local = at.astimezone(zone(tz))
+        local = at.astimezone(zone(status.tz))
     except ConfigError:
         local = at.astimezone(UTC)
-    return f"{local:%Y-%m-%d %H:%M:%S}".removesuffix(":00") + f" {local.tzname()}"
+    by_seconds = len((status.cron or "").split()) > FIELDS or (status.every or 0) % 60 > 0
+    reading = f"{local:%Y-%m-%d %H:%M:%S}"
+    return (reading if by_seconds else reading.removesuffix(":00")) + f" {local.tzname()}"
 
 
 def _name(status: ScheduleStatus) -> str:
@@ -254,7 +257,7 @@ def next_(
     _told(status)
     _times(status.remarked(count))
     for tick in status.ticks:
-        show.out(_past(tick, status.tz))
+        show.out(_past(tick, status))
 
 
 def _coming(rule: Rule, count: int) -> Iterable[tuple[datetime, str]]:
@@ -266,11 +269,9 @@ def _times(times: Iterable[tuple[datetime, str]]) -> None:
     """The schedule's zone first, UTC beside it, and this machine's own zone where it is a third one."""
     for at, remark in times:
         readings = [f"{at:%a} {_reading(at)}"]
-        offsets = {at.utcoffset()}
-        for other in (at.astimezone(UTC), at.astimezone()):
-            if other.utcoffset() not in offsets:
-                readings.append(_reading(other))
-            offsets.add(other.utcoffset())
+        utc, here = at.astimezone(UTC), at.astimezone()
+        readings += [_reading(utc)] if at.tzname() != "UTC" else []
+        readings += [_reading(here)] if here.utcoffset() not in (at.utcoffset(), utc.utcoffset()) else []
         show.out("  " + "   ".join(readings) + (f"   {show.painted(remark, 'yellow')}" if remark else ""))
 
 
@@ -278,9 +279,9 @@ def _reading(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S} {at.tzname()}"
 
 
-def _past(tick: ScheduleTick, tz: str) -> str:
+def _past(tick: ScheduleTick, status: ScheduleStatus) -> str:
     glyph, colour = _TICKS[tick.outcome]
-    words = [f"{show.painted(glyph, colour)} {tick.outcome}", _local(tick.due, tz)]
+    words = [f"{show.painted(glyph, colour)} {tick.outcome}", _local(tick.due, status)]
     if tick.count > 1:
         words.append(f"and {show.many(tick.count - 1, 'tick')} after it")
     if tick.job is not None:
@@ -463,10 +464,10 @@ def _shown(app: Holdfast, name: str) -> None:
 
 
 def _seen(app: Holdfast, name: str) -> ScheduleStatus:
-    found = [status for status in app.schedules() if status.name == name]
-    if not found:
-        raise NothingMatched(f"there is no schedule {name!r} in {parts_of(app).link.store.url}")
-    return found[0]
+    found = {status.name: status for status in app.schedules()}
+    if name not in found:
+        raise NothingMatched(f"{not_found(name, [*found])}, in {parts_of(app).link.store.url}")
+    return found[name]
 
 
 def _checked(**when: Any) -> Rule:

@@ -10,10 +10,9 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.util import find_spec
-from threading import Event
 from typing import Any
 from uuid import UUID
 
@@ -66,21 +65,17 @@ def run(
         text = "/metrics needs prometheus-client: pip install 'holdfast[metrics]'; /live and /ready are answered"
         tell(workers, logging.WARNING, "no-metrics", message=text)
 
-    begun = Event()
-
-    def command(handed: Handed, supervisor: UUID) -> Sequence[str]:
-        declares = not begun.is_set()  # not by code that was loaded long ago: a newer version may have begun since
+    def command(handed: Handed, supervisor: UUID, declares: bool = True) -> Sequence[str]:
         text = json.dumps({**options, **handed._asdict(), "supervisor": str(supervisor), "declares": declares})
         return [*interpreter(), "-m", "holdfast.cli.child", text]
 
     def ready(facts: dict[str, Any]) -> None:
-        begun.set()
         at = None if endpoint is None else endpoint.address
-        lines = banner(facts, options, processes, time.monotonic() - started, at)
+        said = served(facts, options, processes, time.monotonic() - started, at)
         if style == "json":
-            tell(workers, INFO, "serving", **_served(facts, options, processes))
+            tell(workers, INFO, "serving", **said | _short(said))
         elif takes(sys.stderr):
-            sys.stderr.write("\n".join(lines) + "\n")
+            sys.stderr.write("\n".join(banner(said)) + "\n")
 
     clock = SystemClock()
 
@@ -100,60 +95,70 @@ def run(
     return asyncio.run(supervise())
 
 
-def _served(facts: dict[str, Any], options: dict[str, Any], processes: int) -> dict[str, Any]:
-    """The banner, for a reader of JSON."""
+def served(
+    facts: dict[str, Any], options: dict[str, Any], processes: int, took: float, metrics: str | None
+) -> dict[str, Any]:
+    """What is served, by whom, where: for the banner, or for a reader of JSON."""
     from holdfast import __version__
 
     return {
         "version": __version__,
+        "python": platform.python_version(),
         "app": options["app"],
+        "pid": os.getpid(),
+        "host": platform.node(),
         "store": facts["store"],
         "processes": processes,
         "slots": processes * options["concurrency"],
-        "queues": ",".join(options["queues"]) if options["queues"] else None,
-        "tasks": len(facts["tasks"]),
-        "pid": os.getpid(),
+        "deadline": float(options["deadline"]),
+        "queues": options["queues"] or None,
+        "strict": options["strict"] or None,
+        "tasks": facts["tasks"],
+        "schedules": len(facts.get("schedules") or ()) or None,
+        "next_tick": _next(facts.get("schedules") or {}),
+        "metrics": metrics and f"http://{metrics}/metrics",
+        "took": took,
     }
 
 
-def banner(
-    facts: dict[str, Any], options: dict[str, Any], processes: int, took: float, metrics: str | None = None
-) -> list[str]:
-    """What am I, where, which queues and tasks, where to look, how to stop."""
-    from holdfast import __version__
+def _short(served: Mapping[str, Any]) -> dict[str, Any]:
+    return {"queues": ",".join(served["queues"]) if served["queues"] else None, "tasks": len(served["tasks"])}
 
-    tasks = facts["tasks"]
+
+def banner(served: Mapping[str, Any]) -> list[str]:
+    """What am I, where, which queues and tasks, where to look, how to stop."""
+    tasks, processes, metrics = served["tasks"], served["processes"], served["metrics"]
     shown = "  ".join(tasks[:8]) + ("  …" if len(tasks) > 8 else "") if tasks else NO_TASKS
-    slots = processes * options["concurrency"]
+    cron = served["schedules"] and ": ".join(filter(None, (str(served["schedules"]), served["next_tick"])))
     return [
         (
-            f"holdfast {__version__}   python {platform.python_version()}   pid {os.getpid()} on {platform.node()}"
-            f"   {options['app']}"
+            f"holdfast {served['version']}   python {served['python']}   pid {served['pid']} on {served['host']}"
+            f"   {served['app']}"
         ),
-        f"  store    {facts['store']}",
+        f"  store    {served['store']}",
         (
-            f"  work     {slots} slots in {processes} process{'es' if processes > 1 else ''}"
-            f"     shutdown {options['deadline']:g} s"
+            f"  work     {served['slots']} slots in {processes} process{'es' if processes > 1 else ''}"
+            f"     shutdown {served['deadline']:g} s"
         ),
-        f"  queues   {_queues(options)}",
+        f"  queues   {_queues(served)}",
         f"  tasks    {len(tasks)}: {shown}",
-        *([f"  cron     {_schedules(facts['schedules'])}"] if facts.get("schedules") else []),
-        *([f"  metrics  http://{metrics}/metrics   /live   /ready"] if metrics else []),
-        f"ready in {took:.2f} s. Ctrl-C drains, twice stops at once.",
+        *([f"  cron     {cron}"] if cron else []),
+        *([f"  metrics  {metrics}   /live   /ready"] if metrics else []),
+        f"ready in {served['took']:.2f} s. Ctrl-C drains, twice stops at once.",
     ]
 
 
-def _schedules(coming: dict[str, str | None]) -> str:
-    """How many, and which of them is the next: `holdfast schedules` has them all."""
+def _next(coming: Mapping[str, str | None]) -> str | None:
+    """Which of the app's schedules is the next to tick: `holdfast schedules` has them all."""
     ticks = sorted((at, name) for name, at in coming.items() if at is not None)
     if not ticks:
-        return str(len(coming))
-    at, name = ticks[0]
+        return None
+    at, name = datetime.fromisoformat(ticks[0][0]), ticks[0][1]
     more = "  …" if len(coming) > 1 else ""
-    return f"{len(coming)}: {name} next {datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S} UTC{more}"
+    return f"{name} {'due now' if at <= datetime.now(UTC) else f'next {at:%Y-%m-%d %H:%M:%S} UTC'}{more}"
 
 
-def _queues(options: dict[str, Any]) -> str:
-    if not options["queues"]:
+def _queues(served: Mapping[str, Any]) -> str:
+    if not served["queues"]:
         return "every queue in the store"
-    return " ".join(options["queues"]) + (", strictly in this order" if options["strict"] else "")
+    return " ".join(served["queues"]) + (", strictly in this order" if served["strict"] else "")

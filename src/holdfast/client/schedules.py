@@ -296,12 +296,16 @@ async def _found(store: Store, name: str) -> tuple[Entry, Instant]:
     found = await store.schedules([name])
     if found.entries:
         return found.entries[0], found.now
+    raise not_found(name, [entry.name for entry in (await store.schedules()).entries])
+
+
+def not_found(name: str, names: Sequence[str]) -> ScheduleNotFound:
+    """With names that are near, of those there are."""
     import difflib
 
-    names = [entry.name for entry in (await store.schedules()).entries]
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     some = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names[:5]) or 'none at all'}"
-    raise ScheduleNotFound(f"there is no schedule {name!r}; {some}")
+    return ScheduleNotFound(f"there is no schedule {name!r}; {some}")
 
 
 def _contended(name: str) -> StoreAway:

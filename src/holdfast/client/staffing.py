@@ -88,7 +88,8 @@ class Staffing:
             max_memory=options["max_memory"],
             launch=lambda: Launch(options["app"], self._link.url, options["style"], options["level"]),
             declared=self._queues.terms,
-            reconcile=self.reconcile if options["declares"] else None,
+            reconcile=self.reconcile,
+            declares=options["declares"],
             resources=self._resources,
             around=self._around,
         )

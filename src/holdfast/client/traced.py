@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from holdfast.handles import NewJob
-from holdfast.headers import Headers, headers_of, with_more
+from holdfast.headers import OURS, Headers, headers_of, with_more
 from holdfast.observe import tracing
 from holdfast.policy import failure
 
@@ -68,7 +68,9 @@ _nobody = _Nobody()
 class _Call:
     def __init__(self, span: tracing.Traced, kept: Collection[str], job: NewJob[Any] | None = None) -> None:
         self._span = span
-        self._carried: Headers = {name: text for name, text in span.carried.items() if name not in kept}
+        self._carried: Headers = {
+            name: text for name, text in span.carried.items() if name not in kept and _is_header(name, text)
+        }
         self._count = 0
         self._queues = set[str]()
         self._alone = job is not None
@@ -99,3 +101,14 @@ class _Call:
         self._queues.add(draft.queue)
         if self._carried.keys().isdisjoint(headers_of(draft.headers)):
             job.draft = replace(draft, headers=with_more(draft.headers, self._carried))
+
+
+def _is_header(name: Any, text: Any) -> bool:
+    """Whether a job can carry it: a propagator injects what it likes, and that is no job's affair."""
+    if not (isinstance(name, str) and isinstance(text, str)) or name.startswith(OURS):
+        return False
+    try:
+        (name + text).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -37,7 +37,7 @@ def endpoint(jobs: Holdfast) -> Endpoint:
 
     It tells of the workers that `jobs.worker()` has started in this process; where there is none, /ready says whether
     the store answers. /metrics needs holdfast[metrics]. It asks for no login: what it shows are names of queues and
-    tasks, and numbers.
+    tasks, and numbers, and while the store is away the store's address (without passwords) and what its driver says.
     """
     staffing = parts_of(jobs).staffing
     looks = Looks(lambda: _asked(jobs))

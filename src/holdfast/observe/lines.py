@@ -117,11 +117,12 @@ def _write_most(stream: Any) -> int:
 
 def _writes(lines: Sequence[str], most: int) -> Iterator[str]:
     whole = "".join(lines)
-    if len(whole) <= most and whole.isascii():
+    plain = whole.isascii()  # as nearly always: asked once for all of them
+    if plain and len(whole) <= most:
         lines = [whole] if whole else []
     parts, size = list[str](), 0
     for line in lines:
-        length = bytes_of(line)
+        length = len(line) if plain else bytes_of(line)
         if parts and size + length > most:
             yield "".join(parts)
             parts, size = [], 0

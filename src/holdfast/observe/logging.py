@@ -66,6 +66,7 @@ def tell_usual(event: str, claim: Claim, name: str, seconds: float | None) -> No
     """`tell_attempt` at INFO with one length of time: the lines that each job has, at a fraction of the cost."""
     if not jobs.isEnabledFor(INFO):
         return
+    # Only ours hear of it: no record has to be made.
     alone = ours.handlers == _installed and not (ours.propagate or ours.filters or jobs.handlers or jobs.filters)
     if not (alone and _installed and seconds is not None and _installed[0].usual(event, claim, name, seconds)):
         tell_attempt(INFO, event, claim, {name: seconds})
@@ -111,7 +112,13 @@ def flush() -> None:
 
 
 def adopt_root(level: str) -> None:
-    """In a process of ours alone: the app's own loggers speak the same way, unless it has seen to that itself."""
+    """In a process of ours alone: the app's own loggers speak the same way, unless it has seen to that itself.
+
+    Ours speak in any case: `dictConfig` silences all that it does not know, unless it is told otherwise.
+    """
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and f"{name}.".startswith("holdfast."):
+            logger.disabled = False
     root = logging.getLogger()
     if not root.handlers:
         for handler in ours.handlers:

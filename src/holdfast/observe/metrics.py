@@ -22,6 +22,7 @@ from holdfast.observe.tally import (
     WAITED,
     WAITED_AT,
     Totals,
+    piled,
 )
 from holdfast.store import QueueStats, Stats
 
@@ -101,9 +102,9 @@ def _jobs(totals: Totals) -> Iterator[Metric]:
     ran, waited = dict[str, list[Any]](), dict[str, list[Any]]()
     for (queue, task, _), cell in sorted(totals.cells.items()):
         if any(cell[RAN_AT:WAITED_AT]):
-            _pile(ran, task, [cell[RAN], *cell[RAN_AT:WAITED_AT]])
+            piled(ran, task, [cell[RAN], *cell[RAN_AT:WAITED_AT]])
         if any(cell[WAITED_AT:CELL]):
-            _pile(waited, queue, [cell[WAITED], *cell[WAITED_AT:CELL]])
+            piled(waited, queue, [cell[WAITED], *cell[WAITED_AT:CELL]])
     yield _histogram("worker_job_duration_seconds", "How long attempts ran", "task_type", ran, BOUNDS)
     text = "How long jobs that were due waited for their attempt to be claimed"
     yield _histogram("worker_job_wait_seconds", text, "queue", waited, BOUNDS)
@@ -215,11 +216,6 @@ def _processes(seen: Seen) -> Iterator[Metric]:
 
 
 # --- parts
-
-
-def _pile(piles: dict[str, list[Any]], name: str, numbers: Sequence[Any]) -> None:
-    there = piles.get(name)
-    piles[name] = list(numbers) if there is None else [a + b for a, b in zip(there, numbers, strict=True)]
 
 
 def _histogram(

@@ -211,14 +211,14 @@ class Totals:
     def _add(self, news: News) -> None:
         for queue, task, status, *numbers in news.cells:
             key = (*self._pair(queue, task), status)
-            _add(self.cells, key, numbers)
-            _add(self._fresh, key, numbers)
-            _add(self._pace, key[0], [sum(numbers[RAN_AT:WAITED_AT]), numbers[RAN]])
+            piled(self.cells, key, numbers)
+            piled(self._fresh, key, numbers)
+            piled(self._pace, key[0], [sum(numbers[RAN_AT:WAITED_AT]), numbers[RAN]])
         for name, queue, count in news.events:
             place = (name, self.queues.of(queue) if queue else "")
             self.events[place] = self.events.get(place, 0) + count
         for kind, label, *numbers in news.lengths:
-            _add(self.lengths, (kind, label), numbers)
+            piled(self.lengths, (kind, label), numbers)
 
     def _pair(self, queue: str, task: str) -> tuple[str, str]:
         pair = (self.queues.of(queue), self._tasks.of(task))
@@ -264,6 +264,7 @@ def tally(key: Key, cell: Cell) -> Tally:
     return Tally(queue, task, status, cell[COUNT], ran, waited)
 
 
-def _add(to: dict[Any, list[Any]], key: Any, numbers: Sequence[Any]) -> None:
+def piled(to: dict[Any, list[Any]], key: Any, numbers: Sequence[Any]) -> None:
+    """Adds numbers to those under a key, one by one, in a list that is new: others may be reading the old one."""
     there = to.get(key)
     to[key] = list(numbers) if there is None else [a + b for a, b in zip(there, numbers, strict=True)]

@@ -102,6 +102,7 @@ class Crew:
         around: Around | None = None,
         declared: Mapping[str, QueueTerms] = MappingProxyType({}),
         reconcile: Callable[[Store], Awaitable[Mapping[str, Instant | None]]] | None = None,
+        declares: bool = True,
         totals: Totals | None = None,
     ) -> None:
         self._supply = supply
@@ -119,6 +120,7 @@ class Crew:
         self._around = around
         self._declared = declared  # what the app's code says of queues
         self._reconcile = reconcile  # brings what it says of schedules
+        self._declares = declares  # whether it does so at its start
         self._schedules: Mapping[str, Instant | None] = {}  # and their next ticks, when it started
         self._opening: Opening | None = None
         self._to_open: asyncio.Task[Opening] | None = None
@@ -158,7 +160,7 @@ class Crew:
         try:
             if self._declared:
                 await self._store.configure(self._declared, by="worker")
-            if self._reconcile is not None:
+            if self._reconcile is not None and self._declares:
                 self._schedules = await self._reconcile(self._store)
             self._opening = await self._opened()
             self._wire(launch)
@@ -327,10 +329,10 @@ class Crew:
                     ("finisher", self._finisher.step),
                     ("confirms", self._finisher.confirms.step),
                     ("notes", self._notes.step),
-                    ("promote", self._janitor.promote_step),
-                    ("reclaim", self._janitor.reclaim_step),
+                    ("promote", self._told_after(self._janitor.promote_step)),
+                    ("reclaim", self._told_after(self._janitor.reclaim_step)),
                     ("prune", self._janitor.prune_step),
-                    ("tick", self._ticker.step),
+                    ("tick", self._told_after(self._ticker.step)),
                     ("strays", self._fetcher.strays_step),
                     ("weights", self._fetcher.weights_step),
                     ("look", self._look_step),
@@ -567,6 +569,16 @@ class Crew:
         if self.overdue is not None:
             self.overdue(run, stack)
 
+    def _told_after(self, step: Callable[[], Awaitable[float]]) -> Callable[[], Awaitable[float]]:
+        """`step`, and what it has counted handed on at once: no run in the black box says it of a process that dies."""
+
+        async def stepped() -> float:
+            pause = await step()
+            self._telling.now()
+            return pause
+
+        return stepped
+
     async def _look_step(self) -> float:
         self._telling.now()
         self._box.claims(self._fetcher.went_on, unheard=bool(self._store.unheard))
@@ -632,12 +644,18 @@ class Crew:
         while not self._claiming:
             try:
                 await self._register()
+                await self._bring_back()
             except Exception as error:  # noqa: BLE001  # without a registered life the worker does nothing
                 await self._claiming.wait(trouble.again(error))
             else:
                 trouble.over()
                 self._renamed()
                 return
+
+    async def _bring_back(self) -> None:
+        """Schedules that went with a store which lost all that it had; else what is there is somebody's last word."""
+        if self._reconcile is not None and not (await self._store.schedules()).entries:
+            await self._reconcile(self._store)
 
     def _renamed(self) -> None:
         self._listen()

@@ -118,11 +118,13 @@ class Fetcher:
         """Those of jobs that this worker does not have. A store that was put back to an earlier state gives out once
         more what it has: under the same word, for which the run under way answers, or under another, for later.
         """
-        held, settling = self._slots.held, self._finisher.words
-        ended = {job for job, _, _ in settling}  # most are in neither, which is soon known
+        held, ended = self._slots.held, self._finisher.pending
+        if not any(claim.id in held or claim.id in ended for claim in claims):  # as nearly always
+            return claims
+        settling = self._finisher.words
         fresh: list[Claim] = []
         for claim in claims:
-            if claim.id not in held and (claim.id not in ended or claim[:3] not in settling):
+            if claim.id not in held and claim[:3] not in settling:
                 fresh.append(claim)
             elif claim[:3] in settling or claim[:3] == held[claim.id][:3]:
                 self._tell_twice(claim, "not started again: the run under way answers for it")

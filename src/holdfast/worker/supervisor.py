@@ -46,7 +46,7 @@ SPAWN_FAILED, STORE_FAILED = 2, 3  # exit codes of a child that could not start:
 
 BEGAN_ANEW = Loss("retired by someone else; the worker began anew", on_purpose=True)
 
-Command = Callable[[Handed, UUID], Sequence[str]]
+Command = Callable[[Handed, UUID, bool], Sequence[str]]  # the last: whether it declares what its code says of schedules
 
 
 class Supervisor:
@@ -138,7 +138,10 @@ class Supervisor:
             await self._stopping.wait(pause)
 
     async def _spawn(self) -> Child:
-        child = await Child.spawned(lambda handed: self._command(handed, self._standing.id), self._concurrency)
+        declares = self._opening is None  # not by code of long ago: a newer version may have begun meanwhile
+        child = await Child.spawned(
+            lambda handed: self._command(handed, self._standing.id, declares), self._concurrency
+        )
         self._own.add(child.pid)
         taken = {other.number for other in self._children}
         child.number = next(number for number in count() if number not in taken)

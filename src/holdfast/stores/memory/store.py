@@ -417,6 +417,7 @@ class MemoryStore:
                 if not self._shelves.held[worker]:
                     del self._lives[worker], self._shelves.held[worker]
             self._history.prune(now)
+            self._pauses = self._paused(now)
             return len(over)
 
     # --- the operator's side
@@ -563,7 +564,7 @@ class MemoryStore:
             pause,
         )
 
-    def _paused(self, now: Instant) -> Mapping[str, Pause]:
+    def _paused(self, now: Instant) -> dict[str, Pause]:
         """The queues that are paused now."""
         return {name: pause for name, pause in self._pauses.items() if in_force(pause, now)} if self._pauses else {}
 

@@ -210,9 +210,11 @@ class Lane:
     async def close(self) -> None:
         """Calls that come later are a StoreError."""
         self._closed = True
-        if self._connecting is not None:
-            self._connecting.cancel()
-        if self._session is not None and self._session.lost is None:
+        connecting = self._connecting
+        if connecting is not None and connecting.get_loop() is asyncio.get_running_loop():  # none of before a fork
+            connecting.cancel()
+            await asyncio.wait([connecting])
+        if self._session is not None:
             await self._session.close()
 
     def cut(self) -> None:

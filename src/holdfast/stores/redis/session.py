@@ -176,9 +176,10 @@ class Session:
         await asyncio.wait([self._reading], timeout=seconds)
 
     async def close(self) -> None:
-        """Lets go; what was not answered is Lost."""
-        self.cut()
-        await asyncio.wait([self._reading])
+        """Lets go; what was not answered is Lost. In a forked child it is its parent's, and left alone."""
+        if self._reading.get_loop() is asyncio.get_running_loop():
+            self.cut()
+            await asyncio.wait([self._reading])
 
     def cut(self) -> None:
         """Ends it at once."""

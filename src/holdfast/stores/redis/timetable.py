@@ -11,18 +11,18 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple
 from uuid import uuid4
 
 from holdfast.clock import Instant
 from holdfast.store import Entry, Ticked
-from holdfast.stores.columns import storable
+from holdfast.stores.columns import storable, ticked
 from holdfast.stores.redis.lane import Lane
 from holdfast.stores.redis.place import queue_keys
 from holdfast.stores.redis.queues import make_known, pause_of
 from holdfast.stores.redis.resp import Reply, pairs_of
 from holdfast.stores.redis.rows import uuid_of
-from holdfast.stores.unreadable import UNREADABLE
+from holdfast.stores.unreadable import UNREADABLE, decoded
 
 _BYTES = 2**20  # of entries, after which a script reads no further one
 _NAMES = 50  # that one script is asked about
