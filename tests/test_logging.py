@@ -421,7 +421,7 @@ def test_a_handler_that_does_not_wait_leaves_out_what_nobody_reads() -> None:
             os.write(writer, b"x" * 4096)
         handler.emit(record)  # would wait for ever
         os.read(reading.fileno(), 4096)
-        long = logging.makeLogRecord(vars(record) | {"msg": Told("beat", {name: "x" * 2_000 for name in "abc"})})
+        long = logging.makeLogRecord(vars(record) | {"msg": Told("beat", dict.fromkeys("abc", "x" * 2000))})
         handler.emit(long)  # there is room, and not for all of it: this form has no limit of its own
         os.read(reading.fileno(), 1_000_000)
         handler.emit(record)

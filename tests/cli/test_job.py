@@ -280,7 +280,7 @@ def test_a_job_whose_time_was_over_says_so_in_words(
     ends = time.monotonic() + 30
     while not store.run(promote):
         assert time.monotonic() < ends, "its time is never over"
-    text = _words(run("job", str(job)).stdout)
+    text = _words(run("job", str(job), "--url", shop.url).stdout)
     assert words in text
     assert next(iter(options)) + " 20" in text, "when is not said"
     assert ("To try again: holdfast retry" in text) == ("deadline" in options)

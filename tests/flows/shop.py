@@ -182,6 +182,16 @@ async def blocks_the_loop(until: str) -> str:
 
 
 @jobs.task
+async def blocks_the_loop_when(asked: str) -> None:
+    """Waits for the file `asked`, which it takes away, and blocks the loop from then on; its next run waits again."""
+    note("begin")
+    while not _there(asked):  # noqa: ASYNC110  # a file tells nobody
+        await asyncio.sleep(0.01)
+    Path(os.environ["LEDGER"]).with_name(asked).unlink()
+    _spin_until("never")
+
+
+@jobs.task
 def spins(until: str) -> str:
     """A plain handler that is busy in Python all the time, and never looks whether it should stop."""
     note("begin")

@@ -15,6 +15,7 @@ from tests.flows.conftest import Ledger, Service, until
 from tests.flows.robber import Robber
 from tests.flows.shop import (
     blocks_the_loop,
+    blocks_the_loop_when,
     deaf,
     held,
     held_in_thread,
@@ -135,7 +136,9 @@ def test_what_stands_still_for_the_stall_limit_is_ended_and_only_the_culprit_is_
     service = serve("--concurrency", "4", "--stall-limit", "3")
     neighbours = [held_in_thread.enqueue("enough"), held.enqueue("enough")]
     until(lambda: ledger.count("begin") == 2, "the neighbours' start")
-    bad = blocks_the_loop.enqueue("never")
+    ask = tmp_path / "ask"
+    ask.touch()
+    bad = blocks_the_loop_when.enqueue("ask")
     until(lambda: told(service, "stuck", job=bad.id, task=bad.status().task), "the report, by name")
     until(lambda: ledger.count("begin", bad.id) == 2, "its next run, alone")
     until(lambda: all(ledger.count("begin", one.id) == 2 for one in neighbours), "the neighbours' next runs")
@@ -147,6 +150,8 @@ def test_what_stands_still_for_the_stall_limit_is_ended_and_only_the_culprit_is_
     assert "_spin_until" in error.traceback
     for neighbour in neighbours:
         assert not neighbour.status().errors, "a neighbour is not charged"
+    ask.touch()
+    until(lambda: not ask.exists(), "its standing still again")
     bad.cancel()
     until(lambda: bad.status().state == "cancelled", "its end")
     assert service.stop() == 0

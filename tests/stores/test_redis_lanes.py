@@ -1,8 +1,11 @@
 """Lanes to a server that goes away, falls silent, refuses, forgets and comes back: what a call does, and says."""
 
 import asyncio
+import gc
 import logging
 import random
+import socket
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
@@ -354,6 +357,28 @@ async def test_a_lane_that_was_closed_opens_nothing_any_more(prefix: Prefix) -> 
         await it.close()
         with pytest.raises(StoreError, match="was closed"):
             await it.script("t_echo", keys_of(it), "x")
+
+
+def test_nothing_of_a_connection_that_was_still_being_made_outlives_the_close() -> None:
+    async def close_after(steps: int, url: str) -> None:
+        it = Lane("work", place(url))
+        call = asyncio.ensure_future(it.commands([("PING",)]))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+        await it.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("ignore")
+        gc.collect()  # what others have left
+        warnings.simplefilter("always")
+        for steps in range(20):
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(close_after(steps, f"redis://127.0.0.1:{silent.getsockname()[1]}"))
+            loop.close()
+        gc.collect()
+    assert not [str(warning.message) for warning in warned]
 
 
 async def test_whoever_cancels_close_ends_the_calls_in_flight(prefix: Prefix) -> None:

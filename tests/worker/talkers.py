@@ -151,8 +151,8 @@ def closes_everything() -> str:
 @jobs.task(run_in="process")
 def looks(name: str, look: str) -> None:
     job = current_job()
-    (Path(os.environ["TALKERS"]) / name).touch()
     try:
+        (Path(os.environ["TALKERS"]) / name).touch()  # within: from here on it may be asked to end
         while True:
             with suppress(Exception):
                 job.check() if look == "check" else job.save(1)
@@ -164,8 +164,8 @@ def looks(name: str, look: str) -> None:
 @jobs.task(run_in="process")
 async def looks_async(name: str, look: str) -> None:
     job = current_job()
-    (Path(os.environ["TALKERS"]) / name).touch()
     try:
+        (Path(os.environ["TALKERS"]) / name).touch()  # within: from here on it may be asked to end
         while True:
             with suppress(Exception, asyncio.CancelledError):
                 job.check() if look == "check" else await job.asave(1)

@@ -88,13 +88,6 @@ def test_six_three_one_is_just_that_over_any_window(limit: int, served: Sequence
     assert off(queues, WEIGHTS, 1_000) <= 6
 
 
-def test_a_queue_that_nobody_laid_down_keeps_its_place_while_it_has_jobs() -> None:
-    shares, store = weighed(), Shelf({"big": PLENTY, "stranger": PLENTY})
-    started(shares, store, 300, cycle([10]))
-    shares.weigh(setups(WEIGHTS))
-    assert "stranger" in [quota.queue for quota in shares.quotas(10)]
-
-
 def test_room_that_changes_all_the_time_changes_nothing() -> None:
     limits = cycle([1, 500, 2, 3, 40, 1, 1, 9])
     queues = started(weighed(), Shelf(dict.fromkeys(WEIGHTS, PLENTY)), 6_000, limits)

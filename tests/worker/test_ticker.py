@@ -21,7 +21,7 @@ from holdfast.headers import SCHEDULED_FOR, headers_of
 from holdfast.job import QueueTerms, Record, State
 from holdfast.schedule.entry import Definition, Text
 from holdfast.schedule.rule import Missed, Rule, Step, plan, rule_of
-from holdfast.store import Entry, Store, Tick, Ticked, Where
+from holdfast.store import Entry, Schedules, Store, Tick, Ticked, Where
 from holdfast.stores.memory import MemoryStore
 from holdfast.worker.ticker import AGAIN, LOOK_EVERY, Ticker
 from tests.worker.rig import Flaky, Shop, events, fields, memory, soon, until
@@ -259,6 +259,23 @@ async def test_entries_that_nobody_can_settle_hide_no_other(store: Flaky, clock:
         assert await run(ticker) == LOOK_EVERY, "it asks without an end"
         assert len(await jobs(store)) == made
     assert await Ticker(store).all() == 10 * MINUTE
+
+
+async def test_a_store_that_shows_few_at_once_hides_none(
+    store: Flaky, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Redis does with large ones: one, and another for each hundred more that are asked for."""
+    due = store.due
+
+    async def sparing(limit: int) -> Schedules:
+        return await due(limit // 100)
+
+    monkeypatch.setattr(store, "due", sparing, raising=False)
+    await add(store, "flush", rule_of(every="10m"))
+    assert all(await store.schedule([Entry(f"bad{n}", "default", "{", START) for n in range(3)]))
+    clock.advance(10 * MINUTE)
+    assert await run(Ticker(store)) == LOOK_EVERY
+    assert len(await jobs(store)) == 1
 
 
 async def test_more_broken_entries_than_it_looks_past(

@@ -32,7 +32,7 @@ _WORKER_LINES = {
     "started": "worker started  {slots} slots  {store}",
     "stopping": "stopping: no new jobs; {running} running have {deadline}; {given_back} prefetched given back",
     "stopped": "stopped: {finished} finished, {refused} refused, {forced} forced, {not_recorded} not recorded",
-    "signal": "{signal}: {then}, {processes} processes",
+    "signal": "{signal}: {then}; processes: {processes}",
     "restart": "process {pid} ended ({ended}); another starts in {restart_in}",
     "store-away": "no answer from the store ({role}): {error}; trying again",
     "store-back": "the store answers again, after {away} and {tries} tries",

@@ -124,8 +124,12 @@ class BlackBox:
         if place is not None:
             _write_time(self._memory, _SINCE_AT + place * _RUN_SIZE, -1.0)
 
-    def end(self, *keys: tuple[UUID, int]) -> None:
-        """Notes that runs are settled, those that were ever begun."""
+    def end(self, key: tuple[UUID, int]) -> None:
+        """Notes that a run is settled, if it was ever begun."""
+        self.end_each([key])
+
+    def end_each(self, keys: Iterable[tuple[UUID, int]]) -> None:
+        """`end` of many."""
         self._free += self._left(keys, 0.0)
 
     def settled(self, keys: Iterable[tuple[UUID, int]], news: int) -> int:

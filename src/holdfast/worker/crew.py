@@ -218,7 +218,7 @@ class Crew:
         self._keeper: KeeperThread | None = None
         self._telling = Telling(self.counts, self._box, self.hand_on)
         outlived = self._supervisor is not None  # else nobody asks for what was not told, and each look tells
-        settled = self._telling.settled if outlived else lambda keys: self._box.end(*keys)
+        settled = self._telling.settled if outlived else self._box.end_each
         self._finisher = Finisher(self._store, self._stale, settled, self.counts)
         self._notes = Notes(self._store, self._outage, self._goes_on)
         self._attempts = Attempts(

@@ -53,7 +53,7 @@ class Ticker:
 
     async def _look(self) -> Schedules:
         found = await self._store.due(self._most)
-        if len(found.entries) < DUE_MOST:
+        if not found.entries:
             self._most = DUE_MOST
         return found
 

@@ -20,7 +20,7 @@ from holdfast.stores.redis.resp import Argument
 from holdfast.stores.redis.slots import Slots
 from holdfast.stores.redis.timetable import Home, Stored, homes, leave, new_home, said, stored, stored_of, ticked_of
 
-_BYTES = 2**20  # of entries, after which a script reads no further one
+_BYTES = 2**20  # of entries, for each 100 that are asked for, after which a script reads no further one
 _TRIES = 20  # at an entry that others change at the same time
 _PIPELINED = 16  # ticks
 
@@ -117,7 +117,7 @@ async def due(lane: Lane, limit: int) -> Schedules:
     now, known = await homes(lane)
     slots = Slots(lane)
     queues = {home.queue for home in known.values()}
-    replies = await slots.scripts("due", dict.fromkeys(queues, (max(0, limit), _BYTES)))
+    replies = await slots.scripts("due", dict.fromkeys(queues, (max(0, limit), _BYTES * max(1, limit // 100))))
     found: list[Stored] = []
     more, nexts = 0, list[float]()
     for queue, (now, others, coming, *rows) in replies.items():
