@@ -62,13 +62,18 @@ class Proxy:
 
     def close(self) -> None:
         async def close() -> None:
+            self.refuses = True
+            for listening in self._listener.sockets:
+                self._loop.remove_reader(listening)
+            for _ in range(10):  # asyncio would forget, unclosed, whom it is just letting in
+                await asyncio.sleep(0)
             self._listener.close()
             for session in list(self._sessions):
                 session.cut()
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            while others := asyncio.all_tasks() - {asyncio.current_task()}:
+                for task in others:
+                    task.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
 
         self._do(close())
         self._loop.call_soon_threadsafe(self._loop.stop)
