@@ -48,6 +48,11 @@ def test_each_check_is_red_alone_and_says_why(ill: Seen, which: str) -> None:
     assert not well(checks)
 
 
+def test_of_processes_that_die_it_is_not_said_that_none_has_started() -> None:
+    assert "they die (12 so far)" in ready(Seen((), answers=True, deaths=12))[0].why
+    assert "has started yet" in ready(Seen((), answers=True))[0].why
+
+
 def test_the_reason_of_the_store_is_given() -> None:
     assert "connection refused" in next(check.why for check in ready(seen(answers=False, away="connection refused")))
 

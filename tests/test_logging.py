@@ -15,13 +15,19 @@ from uuid import UUID
 import pytest
 
 from holdfast import ConfigError
+from holdfast.fingerprint import fingerprint
+from holdfast.job import Failed, Failure
 from holdfast.observe import logging as observed
 from holdfast.observe.human import Human
 from holdfast.observe.lines import Lines
-from holdfast.observe.logging import adopt_root, configure, place, tell
+from holdfast.observe.logging import adopt_root, configure, tell
+from holdfast.observe.places import place
 from holdfast.observe.styles import Json, KeyValue
 from holdfast.observe.told import LINE_LIMIT, Told, quoted
 from holdfast.observe.visible import columns, shortened, visible
+from holdfast.policy import decide
+from holdfast.worker import report
+from tests.test_policy import claim
 
 JOB = UUID("01a20391-922e-7b4c-a1d0-5f6e8c2b7c3e")
 ABOUT = {"task": "send_invoice", "job": JOB, "queue": "mail", "attempt": "2/5", "fence": 2}
@@ -396,6 +402,50 @@ def test_the_place_of_an_error_is_the_innermost_frame_of_own_code() -> None:
     assert found is not None
     assert found.endswith(f"tests/test_logging.py:{line} in handler")
     assert place("") is None
+
+
+GROUP = """  + Exception Group Traceback (most recent call last):
+  |   File "/srv/shop/mail.py", line 8, in send
+  |     async with asyncio.TaskGroup() as group:
+  | ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)
+  +-+---------------- 1 ----------------
+    | Traceback (most recent call last):
+    |   File "/srv/shop/smtp.py", line 9, in talk
+    | ZeroDivisionError: division by zero
+    +------------------------------------
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "expected"),
+    [
+        (GROUP, "unhandled errors in a TaskGroup (1 sub-exception)", "/srv/shop/mail.py:8 in send"),
+        (
+            '  File "/srv/v/site-packages/shop/mail.py", line 8, in send\n',
+            "",
+            "/srv/v/site-packages/shop/mail.py:8 in send",
+        ),
+        ('  File "/srv/v/site-packages/smtp/mail.py", line 8, in send\n', "", None),
+        ('  File "/nix/my-packages/mail.py", line 8, in send\n', "", "/nix/my-packages/mail.py:8 in send"),
+        (
+            '  File "/srv/shop/mail.py", line 8, in send\nOSError: said\n  File "/x.py", line 1, in y',
+            'said\n  File "/x.py", line 1, in y',
+            "/srv/shop/mail.py:8 in send",
+        ),
+    ],
+)
+def test_the_place_that_is_told_of_an_error_is_the_one_that_marks_it(
+    text: str, message: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert place(text, "shop.send", message) == expected
+    error, elsewhere = Failure("OSError", message, text), Failure("OSError", message, "")
+    assert (fingerprint("shop.send", error) == fingerprint("shop.send", elsewhere)) is (expected is None)
+    at = place(text, "shop.send", message)
+    told = list[dict[str, Any]]()
+    monkeypatch.setattr(report, "tell_attempt", lambda level, event, claim, fields: told.append(fields))
+    of = claim(task="shop.send")
+    report.tell_failed(of, decide(of, Failed(error)))
+    assert told[0]["at"] == at
 
 
 def test_the_place_of_an_error_is_found_where_the_working_directory_is_gone(

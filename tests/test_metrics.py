@@ -127,6 +127,13 @@ def test_what_is_not_known_is_not_shown() -> None:
     assert value(series, "worker_store_up") == value(series, "worker_ready") == 0
 
 
+def test_workers_of_one_process_have_one_memory() -> None:
+    seen = Seen([vitals(0, memory=0), vitals(1, memory=0)], answers=True, memory=9, supervised=False)
+    series = samples(exposition(shown(seen=seen))[1])
+    assert [found for (name, _), found in series.items() if name == "worker_memory_bytes"] == [9]
+    assert value(series, "worker_memory_bytes", process="own") == 9
+
+
 def test_each_process_is_shown_with_its_memory_and_its_lag() -> None:
     seen = Seen([vitals(0), vitals(3, lag=0.2, still=5.0, memory=7)], answers=True, memory=9, deaths=2)
     series = samples(exposition(shown(seen=seen))[1])

@@ -81,6 +81,7 @@ class CurrentJob:
         "_held",
         "_notes",
         "_on_loop",
+        "_over",
         "_saved",
         "_tick",
         "_why",
@@ -123,6 +124,7 @@ class CurrentJob:
         self._on_loop = on_loop  # its handler is async
         self._finishing = finishing
         self._finished = False  # its success is part of a transaction of its handler's
+        self._over = False  # its handler has ended
         self._why: StopReason | None = None
 
     @property
@@ -165,6 +167,9 @@ class CurrentJob:
         """Raises Stop when this attempt must end; reads a flag, never blocks."""
         if self._why is not None:
             raise Stop(self._why)
+
+    def _ended(self) -> bool:
+        return self._over
 
     # --- what a handler says
 
@@ -323,6 +328,22 @@ def asked(job: CurrentJob) -> StopReason | None:
 def finished(job: CurrentJob) -> bool:
     """Whether its success is part of a transaction of its handler's, committed or not."""
     return job._finished  # noqa: SLF001
+
+
+def note_end(job: CurrentJob) -> None:
+    """Its handler has ended, in another process."""
+    job._over = True  # noqa: SLF001
+
+
+def ended(job: CurrentJob) -> bool:
+    """Whether its handler has ended."""
+    return job._ended()  # noqa: SLF001
+
+
+def writing() -> CurrentJob | None:
+    """The job whose code writes a log line. What a handler has left behind, as a connection's task, is no job's."""
+    job = current.get(None)
+    return None if job is None or ended(job) else job
 
 
 def note_finish(job: CurrentJob) -> None:

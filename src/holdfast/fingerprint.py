@@ -8,12 +8,12 @@ where they strike is chance.
 from __future__ import annotations
 
 import functools
-import os
 import re
 from hashlib import blake2b
 
 from holdfast.errors import ConfigError
 from holdfast.job import Failure
+from holdfast.observe.places import own_frame
 
 DIGITS = 12  # hexadecimal ones
 MOST = 300  # characters of a message that are looked at
@@ -34,8 +34,6 @@ _PARTS = (
     ("<hex>", r"\b0x[0-9a-f]+\b|\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{8,}\b", re.IGNORECASE),
     ("<n>", r"\d+(?:[.,:]\d+)*", 0),
 )
-_FRAME = r'^[ |+-]*File "(.*)", line \d+, in (.*)$'
-_LIBRARIES = tuple(os.path.dirname(file) + "/" for file in (os.__file__, __file__))  # noqa: PTH120  # pathlib is slow to import
 
 
 def fingerprint(task: str, error: Failure | None, reason: str = "") -> str:
@@ -45,7 +43,7 @@ def fingerprint(task: str, error: Failure | None, reason: str = "") -> str:
     for said in (OVERRAN, LATE):
         if error.message.startswith(said):
             return _digest(task, error.type, said, "")
-    at = "" if error.type == LOST else _place(error, task.partition(".")[0])
+    at = "" if error.type == LOST else _place(error, task)
     return _digest(task, error.type, shape(error.message), at)
 
 
@@ -71,20 +69,10 @@ def _digest(*parts: str) -> str:
     return blake2b("\0".join(parts).encode("utf-8", "backslashreplace"), digest_size=DIGITS // 2).hexdigest()
 
 
-def _place(error: Failure, package: str) -> str:
+def _place(error: Failure, task: str) -> str:
     """File and function of the innermost own frame; "" where there is none, or what is kept does not show it."""
-    text = error.traceback
-    if error.message:  # which may itself speak of files and lines
-        text = text.rpartition(error.message)[0] or text
-    own = [found for found in _frame().findall(text) if _is_own(found[0], package)]
-    return f"{_file(own[-1][0])}:{own[-1][1]}" if own else ""
-
-
-def _is_own(path: str, package: str) -> bool:
-    """Whether a file is the user's: an installed one if it is of the package that the task is named for."""
-    if "-packages/" in path:  # site-packages, dist-packages
-        return path.rpartition("-packages/")[2].partition("/")[0].removesuffix(".py") == package
-    return not path.startswith(("<", *_LIBRARIES))
+    frame = own_frame(error.traceback, task, error.message)
+    return f"{_file(frame.file)}:{frame.function}" if frame else ""
 
 
 def _file(path: str) -> str:
@@ -96,8 +84,3 @@ def _file(path: str) -> str:
 @functools.cache
 def _parts() -> list[tuple[str, re.Pattern[str]]]:  # at the first death, as it takes milliseconds
     return [(word, re.compile(pattern, flags)) for word, pattern, flags in _PARTS]
-
-
-@functools.cache
-def _frame() -> re.Pattern[str]:
-    return re.compile(_FRAME, re.MULTILINE)

@@ -19,6 +19,15 @@ _SSL, _GSS, _CANCEL = 80877103, 80877104, 80877102  # what a first message may a
 _READY, _BY_ITSELF = b"Z", (b"A", b"N", b"S")  # the end of a reply; what the server says unasked
 
 
+async def let_nobody_in(server: asyncio.Server) -> None:
+    """Closes it. Whom it is just letting in it serves before: asyncio would forget them, unclosed."""
+    for listening in server.sockets:
+        server.get_loop().remove_reader(listening)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    server.close()
+
+
 class Proxy:
     """Listens on a loopback port of its own, until it is closed; runs in a thread.
 
@@ -63,11 +72,7 @@ class Proxy:
     def close(self) -> None:
         async def close() -> None:
             self.refuses = True
-            for listening in self._listener.sockets:
-                self._loop.remove_reader(listening)
-            for _ in range(10):  # asyncio would forget, unclosed, whom it is just letting in
-                await asyncio.sleep(0)
-            self._listener.close()
+            await let_nobody_in(self._listener)
             for session in list(self._sessions):
                 session.cut()
             while others := asyncio.all_tasks() - {asyncio.current_task()}:

@@ -71,6 +71,27 @@ async def test_a_worker_on_a_loop_of_its_own_is_told_of() -> None:
         await asyncio.to_thread(worker.stop)
 
 
+async def test_each_worker_keeps_its_number_and_the_memory_is_told_once() -> None:
+    jobs = Holdfast("memory://")
+    workers = [jobs.worker(concurrency=1) for _ in range(3)]
+
+    async def processes(name: str) -> list[str]:
+        async with asking(endpoint(jobs)) as client:  # a new one: a page is shared for a moment
+            families = text_string_to_metric_families((await client.get("/metrics")).text)
+        return [sample.labels["process"] for family in families for sample in family.samples if sample.name == name]
+
+    try:
+        for worker in reversed(workers):
+            await asyncio.to_thread(worker.start)
+        assert await processes("worker_event_loop_lag_seconds") == ["0", "1", "2"]
+        assert await processes("worker_memory_bytes") == ["own"]
+        await asyncio.to_thread(workers[0].stop)
+        assert await processes("worker_event_loop_lag_seconds") == ["1", "2"]
+    finally:
+        for worker in workers[1:]:
+            await asyncio.to_thread(worker.stop)
+
+
 async def test_without_a_worker_it_says_whether_the_store_answers(monkeypatch: Any) -> None:
     jobs = Holdfast("memory://")
 

@@ -22,6 +22,7 @@ from holdfast.stores import open_store
 from holdfast.stores.redis.address import address_of
 from holdfast.stores.redis.lane import Lane
 from holdfast.stores.redis.place import Keys, Place, queue_keys
+from tests.flows.proxy import let_nobody_in
 from tests.flows.resp import frame, words
 from tools.servers import Valkey
 
@@ -136,7 +137,7 @@ async def listening(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter]
     try:
         yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
-        server.close()
+        await let_nobody_in(server)
         for writer in writers:
             writer.close()
 

@@ -3,16 +3,18 @@
 import asyncio
 import logging
 import threading
+from collections.abc import Sequence
 from uuid import UUID, uuid4
 
 import pytest
 
 from holdfast.clock import SECOND, FakeClock, SystemClock
 from holdfast.errors import StoreAway
-from holdfast.store import LEASE, Line
+from holdfast.store import LEASE, Beat, Line
 from holdfast.worker import outage
 from holdfast.worker.identity import DOUBT, Identity
 from holdfast.worker.keeper import BEATS_PER_LEASE, Keeper, KeeperThread, OnLoop
+from holdfast.worker.standing import Standing
 from tests.store.acts import hand, running
 from tests.worker.rig import Flaky, events, memory, soon, until
 
@@ -58,6 +60,37 @@ async def test_all_leases_are_renewed_in_one_write_three_times_per_lease() -> No
     assert await keeper.beat_step() == LEASE / SECOND / BEATS_PER_LEASE
     assert store.times("beat") == 1
     assert [ear.beats for ear in ears.values()] == [[(2.5, LEASE)]] * 3, "the time is that of the sending"
+
+
+async def test_after_an_answer_that_came_late_the_next_beat_is_due_sooner() -> None:
+    clock = FakeClock()
+    store, late = memory(clock), LEASE / SECOND
+    keeper = Keeper(store, clock)
+    (worker,) = await registered(store, 1)
+    keeper.kept[worker] = Ear()
+    beat = store.inner.beat
+
+    async def slow(workers: Sequence[UUID]) -> Beat:
+        said = await beat(workers)
+        clock.advance(pause)
+        return said
+
+    store.inner.beat = slow  # type: ignore[method-assign]
+    pause = 1_000
+    assert await keeper.beat_step() == late / BEATS_PER_LEASE - 1
+    pause = LEASE // 2
+    assert await keeper.beat_step() == 0
+
+
+async def test_a_store_that_answers_late_answers() -> None:
+    clock = FakeClock()
+    standing = Standing(lambda url: memory(clock), clock)  # type: ignore[arg-type,return-value]
+    clock.advance(100_000)
+    assert not standing.answers()
+    standing.beaten(clock.monotonic() - LEASE / SECOND * 0.9, LEASE)
+    assert standing.answers()
+    clock.advance(LEASE)
+    assert not standing.answers()
 
 
 async def test_a_worker_that_is_gone_is_told_once_and_beaten_for_no_more() -> None:

@@ -121,7 +121,7 @@ async def test_a_worker_counts_what_became_of_its_attempts(shop: Shop) -> None:
     await until(lambda: ("store", "finish") in worker.totals.lengths, "no call to the store was timed")
     vitals = worker.vitals()
     assert (vitals.slots, vitals.running, vitals.unheard) == (10, 0, False)
-    assert vitals.memory > 2**20
+    assert vitals.memory == 0, "it is the whole process's, which may have more workers"
 
 
 async def test_an_outcome_whose_reply_was_lost_counts_once(shop: Shop) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from weakref import WeakSet
@@ -67,6 +68,8 @@ class Staffing:
             around=self._around,
             totals=self.totals,
         )
+        taken = {other.number for other in self.crews}
+        crew.number = next(number for number in count() if number not in taken)
         self.crews.add(crew)
         return Worker(crew)
 

@@ -18,6 +18,7 @@ from holdfast.observe.pages import Pages
 from holdfast.store import Stats, Where
 from holdfast.worker.crew import Crew
 from holdfast.worker.recorder import Looks
+from holdfast.worker.vitals import resident
 
 if TYPE_CHECKING:
     from holdfast.observe.metrics import Shown
@@ -91,8 +92,9 @@ def _seen(crews: Sequence[Crew]) -> Seen:
     if not crews:
         return _without_workers()
     away = next((crew.away for crew in crews if crew.away), "")
-    vitals = [crew.vitals(number) for number, crew in enumerate(crews)]
-    return Seen(vitals, not away, away, stopping=all(crew.stopping for crew in crews), supervised=False)
+    vitals = [crew.vitals() for crew in sorted(crews, key=lambda crew: crew.number)]
+    stopping = all(crew.stopping for crew in crews)
+    return Seen(vitals, not away, away, stopping=stopping, supervised=False, memory=resident())
 
 
 def _without_workers(away: str = "") -> Seen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from holdfast.context import current
+from holdfast.context import writing
 
 
 class WithJob(logging.Filter):
@@ -16,7 +16,7 @@ class WithJob(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Always True."""
-        job = current.get(None)
+        job = writing()
         record.job = "" if job is None else str(job.id)
         record.task = "" if job is None else job.task
         record.attempt = "" if job is None else job.attempt

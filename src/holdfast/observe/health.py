@@ -37,7 +37,7 @@ class Seen(NamedTuple):
     stopping: bool = False
     deaths: int = 0
     supervised: bool = True
-    memory: int = 0  # of the supervisor
+    memory: int = 0  # of the supervisor; of the process that embeds the workers, where theirs is 0
     works: bool = True  # False: a process without workers, as a web server's is
 
 
@@ -70,8 +70,8 @@ def ready(seen: Seen) -> list[Check]:
     if not seen.works:
         return [_store(seen)]
     if not seen.processes:
-        starting = Check("running", ok=False, why="no worker process has started yet")
-        return [_store(seen), starting] if seen.away else [starting]
+        none = Check("running", ok=False, why=_none(seen))
+        return [_store(seen), none] if seen.away else [none]
     return [
         _store(seen),
         _of_all("lease", seen, (_unheld(one) for one in seen.processes), held=seen.held),
@@ -79,6 +79,12 @@ def ready(seen: Seen) -> list[Check]:
         _of_all("claiming", seen, (_idle(one) for one in seen.processes)),
         _notifier(seen),
     ]
+
+
+def _none(seen: Seen) -> str:
+    if seen.deaths:
+        return f"no worker process is up: they die ({seen.deaths} so far), and the log says how"
+    return "no worker process has started yet"
 
 
 def _store(seen: Seen) -> Check:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -124,22 +123,3 @@ def adopt_root(level: str) -> None:
         for handler in ours.handlers:
             root.addHandler(handler)
         root.setLevel(level.upper())
-
-
-_LIBRARIES = (os.path.dirname(os.__file__) + os.sep, __file__.removesuffix("observe/logging.py"), "<")  # noqa: PTH120
-_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
-
-
-def place(traceback: str) -> str | None:
-    """Where an error came from: the innermost frame that is not a library's, as `app/mail.py:88 in send_invoice`."""
-    frames = [frame for frame in _FRAME.findall(traceback) if not _library(frame[0])]
-    if not frames:
-        return None
-    path, line, function = frames[-1]
-    with suppress(OSError):  # the working directory may have been deleted, as by a deploy
-        path = path.removeprefix(os.getcwd() + os.sep)  # noqa: PTH109  # a text, not a path
-    return f"{path}:{line} in {function}"
-
-
-def _library(path: str) -> bool:
-    return path.startswith(_LIBRARIES) or "site-packages" in path or "dist-packages" in path

@@ -208,9 +208,10 @@ def _processes(seen: Seen) -> Iterator[Metric]:
     memory = GaugeMetricFamily("worker_memory_bytes", "Memory that it holds (resident)", labels=["process"])
     for one in processes:
         lag.add_metric([str(one.number)], max(one.lag, one.still - 1) if one.still > 1 else one.lag)
-        memory.add_metric([str(one.number)], one.memory)
-    if seen.supervised:
-        memory.add_metric(["supervisor"], seen.memory)
+        if seen.supervised:
+            memory.add_metric([str(one.number)], one.memory)
+    if seen.works:
+        memory.add_metric(["supervisor" if seen.supervised else "own"], seen.memory)
     yield lag
     yield memory
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
-from holdfast.context import current
+from holdfast.context import writing
 from holdfast.observe.told import LINE_LIMIT, MESSAGE, VALUE_LIMIT, Told, bytes_of, quoted, within, within_bytes
 
 JOBS = "holdfast.job"
@@ -28,7 +28,7 @@ _field = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}").fullmatch
 def plain(record: logging.LogRecord) -> Told:
     """A record that is no event, as one; with the job, if code of a job wrote it, and the fields of its `extra=`."""
     fields: dict[str, Any] = {"message": record.getMessage()}
-    job = current.get(None)
+    job = writing()
     if job is not None:
         fields |= {"task": job.task, "job": job.id}
     fields |= _extra(record)

@@ -15,7 +15,8 @@ from holdfast.clock import SECOND, Clock
 from holdfast.context import finished
 from holdfast.errors import FinishRolledBack, TransactionLeftOpen
 from holdfast.job import Claim, Failed, Lost, Outcome, Released, State, Succeeded, Verdict
-from holdfast.observe.logging import jobs, place, tell, tell_usual
+from holdfast.observe.logging import jobs, tell, tell_usual
+from holdfast.observe.places import place
 from holdfast.policy import decide, verdict_of
 from holdfast.store import Answer, Settled
 from holdfast.task import Task

@@ -126,6 +126,7 @@ class Crew:
         self._to_open: asyncio.Task[Opening] | None = None
         self._unwanted = False  # since before it had started
         self.identity = Identity(clock)
+        self.number = 0  # its place among those in this process
         self.counts, self.totals = Counts(), totals or Totals()  # the latter perhaps together with others
         self.hand_on: Callable[[News], object] = self.totals.add  # is told what was counted
         self._hurry = Signal()
@@ -601,9 +602,9 @@ class Crew:
             message="a late outcome: the job was given to another worker meanwhile; nothing was written",
         )
 
-    def vitals(self, number: int = 0) -> Vitals:
-        """How it is now. From any thread."""
-        return vitals(self._box, number, self._concurrency, resident(), self._clock.monotonic())
+    def vitals(self) -> Vitals:
+        """How it is now, but for its memory, which it may share with others. From any thread."""
+        return vitals(self._box, self.number, self._concurrency, 0, self._clock.monotonic())
 
     @property
     def away(self) -> str:

@@ -18,7 +18,8 @@ from contextlib import suppress
 from typing import Any
 
 from holdfast.context import current
-from holdfast.observe.logging import flush, jobs, place, tell, workers
+from holdfast.observe.logging import flush, jobs, tell, workers
+from holdfast.observe.places import place
 from holdfast.worker.blackbox import BlackBox
 from holdfast.worker.runner import Run
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from holdfast.clock import SECOND
 from holdfast.job import Cancelled, Claim, Failed, Failure, Lost, Outcome, Released, Snoozed, State, Verdict
-from holdfast.observe.logging import jobs, place, shown, tell, tell_attempt, tell_usual
+from holdfast.observe.logging import jobs, shown, tell, tell_attempt, tell_usual
+from holdfast.observe.places import place
 from holdfast.observe.visible import visible
 from holdfast.store import Over
 
@@ -59,7 +60,7 @@ def tell_failed(claim: Claim, outcome: Outcome, *, ran: float | None = None, fin
         ran=ran,
         error=error.type,
         message=error.message,
-        at=place(error.traceback),
+        at=place(error.traceback, claim.task, error.message),
         retry_in=None if dead else again,
         hint="no retry= set" if dead and not final and claim.terms.max_attempts == 1 else None,
     )
@@ -99,7 +100,7 @@ def tell_after_finish(claim: Claim, verdict: Verdict | None, *, ran: float) -> N
         ran=ran,
         error=error and error.type,
         message=text,
-        at=error and place(error.traceback),
+        at=error and place(error.traceback, claim.task, error.message),
         traceback=(error and error.traceback) or None,
     )
 
@@ -115,7 +116,7 @@ def tell_lost(claim: Claim, outcome: Outcome, event: str, *, cause: str, ran: fl
         ran=ran,
         error=outcome.error.type if outcome.error else None,
         message=cause,
-        at=place(outcome.error.traceback) if outcome.error else None,
+        at=place(outcome.error.traceback, claim.task, outcome.error.message) if outcome.error else None,
         losses=outcome.losses or None,
         crashes=f"{outcome.crashes}/{claim.terms.max_crashes}" if charged else None,
     )

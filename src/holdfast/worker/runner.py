@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from holdfast.around import Around
 from holdfast.clock import SECOND, short
-from holdfast.context import CurrentJob, Finishing, Notebook, ask_to_end, asked, current, ends_at, finished
+from holdfast.context import CurrentJob, Finishing, Notebook, ask_to_end, asked, current, ended, ends_at, finished
 from holdfast.errors import ArgumentsChanged, Stop, StopReason
 from holdfast.fingerprint import OVERRAN
 from holdfast.job import Cancelled, Claim, Failed, Failure, Released, Succeeded, Verdict
@@ -45,7 +45,6 @@ class Run:
         "job",
         "key",
         "limit",
-        "over",
         "overdue",
         "pid",
         "slow_at",
@@ -84,7 +83,6 @@ class Run:
         self.entered = False  # its code runs: a task that is cancelled before would never say how it ended
         self.overdue = False  # a plain function that goes on after its timeout and a grace: its process has to end
         self.slow_at = SLOW  # seconds of running after which that is told
-        self.over = False  # its code has ended
 
     def timed(self, now: float) -> None:
         """Its timeout begins `now` (monotonic seconds); if its time is over, it is asked to end."""
@@ -107,6 +105,11 @@ class Run:
             self.handle.cancel()
 
     @property
+    def over(self) -> bool:
+        """Whether its code has ended."""
+        return ended(self.job)
+
+    @property
     def in_doubt(self) -> bool:
         """Whether it may not begin any more, because others may soon have its job."""
         return not self.job.held and self.asked is None
@@ -122,7 +125,7 @@ class Run:
 
     def ended(self) -> None:
         """Its code has ended."""
-        self.over = True
+        self.job._over = True  # noqa: SLF001  # once per attempt: note_end() would be one more call
         if self.box is not None:
             self.box.over(self.key)
 

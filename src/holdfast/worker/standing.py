@@ -59,7 +59,8 @@ class Standing:
         self.counts, self.totals = Counts(), Totals()
         self.recorder: Recorder | None = None
         self.keeper: Keeper | None = None
-        self._beaten_at, self._lease = 0.0, 0.0  # when the store last took a beat, and for how long; seconds
+        self._beaten_at, self._lease = 0.0, 0.0  # when the beat was sent that the store last took, and for how long
+        self._answered_at = 0.0  # when it said so: a store that hung answers late. All in seconds
         self._roles: list[asyncio.Task[None]] = []
 
     async def begin(self, url: str) -> bool:
@@ -104,7 +105,7 @@ class Standing:
 
     def answers(self) -> bool:
         """Whether the store has taken a beat lately."""
-        return self._clock.monotonic() - self._beaten_at < self._lease / 2
+        return self._clock.monotonic() - self._answered_at < self._lease / 2
 
     def held(self) -> bool:
         """Whether the supervisor's own lease is beyond doubt."""
@@ -132,6 +133,7 @@ class Standing:
     def beaten(self, sent: float, lease: Span) -> None:
         """The store took the supervisor's own beat."""
         self._beaten_at, self._lease = sent, lease / SECOND
+        self._answered_at = self._clock.monotonic()
 
     def retired(self) -> None:
         """Someone retired the supervisor itself, whose sweeps count for nothing now."""

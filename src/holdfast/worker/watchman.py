@@ -14,7 +14,8 @@ from typing import Any
 
 from holdfast.clock import Clock
 from holdfast.job import Loss
-from holdfast.observe.logging import place, tell, workers
+from holdfast.observe.logging import tell, workers
+from holdfast.observe.places import place
 from holdfast.worker.blackbox import Begun
 from holdfast.worker.child import Child
 from holdfast.worker.culprit import held_up, stack_of

@@ -50,6 +50,9 @@ class Inside(CurrentJob):
                 CurrentJob.__init__(self, job.id, job.task, POOL, job.attempt, job.runs, deadline=end, saved=job.saved)
         return object.__getattribute__(self, name)
 
+    def _ended(self) -> bool:
+        return self.job.run is not self and not self.given_up
+
     def stop(self, why: StopReason) -> bool:
         """Asks the function to end. The first reason stays: False if there was one."""
         if not ask_to_end(self, why):

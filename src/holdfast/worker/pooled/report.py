@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.clock import SECOND
 from holdfast.job import Claim, Failed, Outcome, Verdict
-from holdfast.observe.logging import jobs, place, tell
+from holdfast.observe.logging import jobs, tell
+from holdfast.observe.places import place
 
 if TYPE_CHECKING:
     from holdfast.worker.pooled.core import Core
@@ -25,7 +26,7 @@ def tell_end(claim: Claim, verdict: Verdict, outcome: Outcome, *, ran: float, le
         tell_of(claim, logging.INFO, outcome.ended, ran=ran, reason=outcome.reason)
     elif jobs.isEnabledFor(level):
         error, again = verdict.error, None if outcome.delay is None else outcome.delay / SECOND
-        at = place(error.traceback)
+        at = place(error.traceback, claim.task, error.message)
         tell_of(claim, level, "failed", ran=ran, error=error.type, message=error.message, at=at, retry_in=again)
 
 

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from holdfast.codec import from_json
+from holdfast.context import note_end
 from holdfast.errors import StoreAway
 from holdfast.job import Failure, Note, Verdict
 from holdfast.observe.logging import workers
@@ -162,7 +163,7 @@ class Spawned:
         except Exception as error:  # noqa: BLE001  # a bug; but who waits for its end must not wait for ever
             death = self._unburied(process, board, error)
         if self._run is not None:
-            self._run.over = True
+            note_end(self._run.job)
         self._on_loop(self._died, death)
 
     def _spawn(self, board: Board) -> tuple[subprocess.Popen[bytes], socket.socket]:
