@@ -123,7 +123,10 @@ BEGIN
             END IF;
             CONTINUE WHEN wanted <= 0 OR target = ANY (stopped);
             SELECT found.rows, found.floor INTO picked, edge
-            FROM {schema}.holdfast_pick(target, wanted, known ->> target, moment, coalesce(rows, '{}')) AS found;
+            FROM {schema}.holdfast_pick(
+                target, wanted, known ->> target, moment,
+                CASE WHEN firsts IS NULL OR rows IS NULL THEN '{}' ELSE rows END -- else no queue is looked at twice
+            ) AS found;
             IF edge IS DISTINCT FROM known ->> target THEN
                 known := CASE
                     WHEN edge IS NULL THEN known - target
