@@ -170,6 +170,10 @@ class QueueStats(NamedTuple):
     oldest_due: Instant | None  # of those queued
     pause: Pause | None = None
 
+    def waited(self, now: Instant) -> Span:
+        """How long the oldest job has waited that is due and not started; 0 where there is none."""
+        return 0 if self.oldest_due is None else max(0, now - self.oldest_due)
+
 
 class Stats(NamedTuple):
     now: Instant

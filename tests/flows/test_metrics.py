@@ -79,7 +79,16 @@ def test_the_counters_equal_the_record_whoever_is_killed(
     assert found.value("worker_job_retries_total") == recorded["failed"]
     assert found.value("worker_jobs_rescued_total") == recorded["lost"]
     assert found.value("worker_queue_depth") == found.value("worker_jobs_in_flight") == 0
+    _as_the_handlers_saw_it(ledger, recorded)
     assert service.stop() == 0
+
+
+def _as_the_handlers_saw_it(ledger: Ledger, counted: dict[str, float]) -> None:
+    """The store is not trusted to judge itself: a run that was lost may have begun or not, all others did."""
+    succeeded, failed, lost = (counted[status] for status in ("succeeded", "failed", "lost"))
+    assert len({line["job"] for line in ledger.lines("effect")}) == succeeded
+    assert failed <= ledger.count("failed") <= failed + lost
+    assert succeeded + failed <= ledger.count("begin") <= succeeded + failed + lost
 
 
 def test_what_goes_on_is_seen_while_it_does(app: Holdfast, ledger: Ledger, serve: Serve, url: str) -> None:

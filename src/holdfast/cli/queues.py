@@ -126,7 +126,7 @@ def paused(queue: QueueStats, pause: Pause) -> str:
 
 
 def _waits(queue: QueueStats, now: Instant) -> str:
-    return "" if queue.oldest_due is None else show.coarse(now - queue.oldest_due)
+    return "" if queue.oldest_due is None else show.coarse(queue.waited(now))
 
 
 def _form(*, as_json: bool, quiet: bool) -> Callable[[QueueStats], str]:

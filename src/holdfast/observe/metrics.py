@@ -177,9 +177,8 @@ def _level(pile: list[float], queue: QueueStats, stats: Stats, pace: float) -> N
     pile[0] += depth
     pile[1] += queue.counts.get(State.SCHEDULED, 0)
     pile[2] += queue.counts.get(State.RUNNING, 0)
-    age = 0 if queue.oldest_due is None else max(0, stats.now - queue.oldest_due) / SECOND
     pile[3] += queue.counts.get(State.DEAD, 0)
-    pile[4] = max(pile[4], age)
+    pile[4] = max(pile[4], queue.waited(stats.now) / SECOND)
     pile[5] += depth * pace
     pile[6] = max(pile[6], queue.pause is not None)
     pile[7] += queue.dropped

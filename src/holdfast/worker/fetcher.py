@@ -88,7 +88,7 @@ class Fetcher:
 
     async def weights_step(self) -> float:
         """Reads what is laid down about queues, so that an operator's word reaches workers that run."""
-        if isinstance(self._shares, Shares) and self._shares.weighs:
+        if self._shares.weighs:
             self._shares.weigh(await self._store.queues())
         return WEIGHTS_EVERY * random.uniform(0.8, 1)
 

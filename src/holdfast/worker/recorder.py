@@ -12,11 +12,10 @@ from contextlib import suppress
 from typing import NamedTuple
 from uuid import UUID
 
-from holdfast.clock import Span
 from holdfast.errors import StoreError
 from holdfast.job import State
 from holdfast.observe.tally import Totals
-from holdfast.store import Level, QueueStats, Stats, Store, Tally
+from holdfast.store import Level, Stats, Store, Tally
 
 RECORD_EVERY = 5.0  # seconds
 LOOK_EVERY = 15.0  # seconds between looks at the queues that nobody asked for
@@ -113,10 +112,5 @@ class Recorder:
             if depth := queue.counts.get(State.QUEUED, 0):
                 name = self._totals.queues.of(queue.name)
                 former = found.get(name, Level(name, 0, 0))
-                found[name] = Level(name, former.depth + depth, max(former.oldest, oldest(queue, stats)))
+                found[name] = Level(name, former.depth + depth, max(former.oldest, queue.waited(stats.now)))
         return list(found.values())
-
-
-def oldest(queue: QueueStats, stats: Stats) -> Span:
-    """How long the oldest job has waited that is due and not started."""
-    return 0 if queue.oldest_due is None else max(0, stats.now - queue.oldest_due)

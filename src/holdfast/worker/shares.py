@@ -24,10 +24,14 @@ class Strict:
     """Quotas that take what the first queue has, and of the next only where there is room left."""
 
     used = True
+    weighs = False
 
     def __init__(self, served: Sequence[str]) -> None:
         self._served = served
         self._places = {name: place for place, name in enumerate(served)}
+
+    def weigh(self, queues: Iterable[QueueSetup]) -> None:
+        """As for Shares; weights say nothing here."""
 
     def quotas(self, limit: int) -> list[Quota]:
         return [Quota(name, limit) for name in self._served]
